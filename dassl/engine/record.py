@@ -1,0 +1,163 @@
+"""What one run leaves behind for people and programs: `results.json` beside `log.txt`.
+
+The record says `running` while a run goes on, then `finished` or `failed`. It is replaced as a whole, so a
+kill at any moment leaves the former or the new one. Only `finished` counts: a run that broke off runs again.
+"""
+
+import hashlib
+import os
+import platform
+import time
+from importlib import metadata
+
+import torch
+
+from dassl.utils import InputError, count_num_param, read_json, write_json
+
+FILE = "results.json"
+# Where a run reads, writes and prints does not change what it computes.
+NO_PART_IN_RESULT = {"OUTPUT_DIR", "RESUME", "VERBOSE", "DATASET.ROOT", "DATALOADER.NUM_WORKERS", "TRAIN.PRINT_FREQ"}
+
+
+def read_record(directory: str) -> dict | None:
+    """The record in a run's folder, or None where there is none (or only half of one, from another program)."""
+    path = os.path.join(directory, FILE)
+    try:
+        return read_json(path) if os.path.isfile(path) else None
+    except ValueError:
+        return None
+
+
+def flatten(config: dict, prefix: str = "") -> dict:
+    """{"A": {"B": 1}} -> {"A.B": 1}"""
+    flat = {}
+    for key, value in config.items():
+        flat.update(flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
+    return flat
+
+
+def plain(value):
+    """A config node or tuple as JSON knows it."""
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items()}
+    return [plain(inner) for inner in value] if isinstance(value, (list, tuple)) else value
+
+
+def sha256_of_images(items, root: str) -> str:
+    """Hash of the sampled images: one line `path<TAB>label` each, paths relative to the data root, in order."""
+    root = os.path.abspath(os.path.expanduser(root))
+    lines = [f"{os.path.relpath(item.impath, root).replace(os.sep, '/')}\t{item.label}" for item in items]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def sha256_of_file(path: str) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else hashlib.sha256(file.read()).hexdigest()
+
+
+class RunRecord:
+    """Writes the record of one run; use it as a context manager around the work.
+
+    `weights` says what an evaluation loaded, {"model_dir", "epoch", "sha256"}; None for a training run.
+    """
+
+    def __init__(self, cfg, weights: dict | None = None):
+        self.directory = cfg.OUTPUT_DIR
+        self.started = time.time()
+        self.content = {
+            "state": "running",
+            "method": cfg.TRAINER.NAME,
+            "dataset": cfg.DATASET.NAME,
+            "backbone": cfg.MODEL.BACKBONE.NAME,
+            "seed": cfg.SEED,
+            "shots": cfg.DATASET.NUM_SHOTS,
+            "subsample": cfg.DATASET.SUBSAMPLE_CLASSES,
+            "split": cfg.TEST.SPLIT,
+            "epoch": None,
+            "accuracy": None,
+            "macro_f1": None,
+            "classwise": None,
+            "trainable_parameters": None,
+            "extra_trainable_parameters": None,
+            "seconds": None,
+            "device": None,
+            "images_sha256": None,
+            "weights": weights,
+            "versions": versions(),
+            "config": plain(cfg),
+        }
+
+    def already_finished(self) -> dict | None:
+        """The record of this very run if it finished before; another finished run in its folder is an error."""
+        former = read_record(self.directory)
+        if former is None or former.get("state") != "finished":
+            return None
+        ours, theirs = (
+            {"config." + key: value for key, value in flatten(record["config"]).items() if key not in NO_PART_IN_RESULT}
+            | {"weights." + key: value for key, value in (record.get("weights") or {}).items() if key != "model_dir"}
+            for record in (self.content, former)
+        )
+        different = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
+        if different:
+            key = different[0]
+            more = f" ({len(different) - 1} more keys differ)" if len(different) > 1 else ""
+            raise InputError(
+                f"{self.directory} holds a finished run in which {key} is {theirs.get(key)!r}, and here it is "
+                f"{ours.get(key)!r}{more}: choose another --output-dir, or remove that folder."
+            )
+        return former
+
+    def __enter__(self):
+        self.write()
+        return self
+
+    def write(self) -> None:
+        self.content["seconds"] = time.time() - self.started
+        write_json(self.content, os.path.join(self.directory, FILE))
+
+    def describe(self, trainer) -> None:
+        """What is known once the trainer is built."""
+        device = trainer.device
+        self.content.update(
+            device=torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu ({platform.machine()})",
+            trainable_parameters=sum(count_trainable(trainer._models[name]) for name in trainer.get_model_names()),
+            extra_trainable_parameters=getattr(trainer, "extra_trainable_parameters", 0),
+            images_sha256=sha256_of_images(trainer.dm.dataset.train_x, trainer.cfg.DATASET.ROOT),
+        )
+        self.write()
+
+    def finish(self, trainer, epoch: int) -> None:
+        """The results of the evaluation that came last, unrounded, in percent."""
+        evaluator = trainer.evaluator
+        results = getattr(evaluator, "results", None) or {}
+        self.content.update(
+            state="finished",
+            epoch=epoch,
+            accuracy=results.get("accuracy"),
+            macro_f1=results.get("macro_f1"),
+            classwise={
+                entry["name"]: {key: entry[key] for key in ("total", "correct", "accuracy")}
+                for entry in (getattr(evaluator, "classwise", None) or {}).values()
+            },
+        )
+        self.write()
+
+    def __exit__(self, kind, error, trace):
+        if error is not None:
+            self.content.update(state="failed", why=f"{kind.__name__}: {error}")
+            self.write()
+
+
+def count_trainable(module) -> int:
+    return count_num_param(params=[p for p in module.parameters() if p.requires_grad])
+
+
+def versions() -> dict[str, str]:
+    """Python and the libraries that can change a number."""
+    found = {"python": platform.python_version()}
+    for package in ("torch", "torchvision", "numpy", "pillow", "open_clip_torch"):
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found

@@ -1,0 +1,209 @@
+"""Train or test one method on one data set: arguments -> config -> seed and log -> train or test.
+
+It knows no method and no data set by name: the packages `trainers` and `datasets` find their modules, and a
+method brings its own config keys.
+
+    python train.py --root data --seed 1 --trainer CoOp \\
+        --dataset-config-file configs/datasets/embedded_species.yaml \\
+        --config-file configs/trainers/CoOp/embedded.yaml \\
+        --output-dir output/try DATASET.NUM_SHOTS 16 DATASET.SUBSAMPLE_CLASSES base
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+import torch
+import yaml
+
+import datasets as datasets  # importing registers the data sets
+import trainers
+from dassl.config import get_cfg_default, merge_file, merge_options
+from dassl.engine import TRAINER_REGISTRY, build_trainer
+from dassl.engine.record import RunRecord, read_record, sha256_of_file
+from dassl.utils import InputError, collect_env_info, set_random_seed, setup_logger
+
+ROOT = Path(__file__).resolve().parent
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """CoOp's command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--root", default="", help="folder that holds the data sets")
+    parser.add_argument("--output-dir", default="", help="folder this run writes to")
+    parser.add_argument("--resume", default="", help="folder of a run that broke off, to go on from its last checkpoint")
+    parser.add_argument("--seed", type=int, default=-1, help="seed; negative means not fixed")
+    parser.add_argument("--source-domains", nargs="+", help="source domains for domain adaptation or generalisation")
+    parser.add_argument("--target-domains", nargs="+", help="target domains for domain adaptation or generalisation")
+    parser.add_argument("--transforms", nargs="+", help="training transforms, in place of the config's")
+    parser.add_argument("--config-file", default="", help="the method's config")
+    parser.add_argument("--dataset-config-file", default="", help="the data set's config")
+    parser.add_argument("--trainer", default="", help="the method")
+    parser.add_argument("--backbone", default="", help="the CLIP: a name such as ViT-B/16, or a checkpoint file")
+    parser.add_argument("--head", default="", help="name of a head, for trainers that use one")
+    parser.add_argument("--eval-only", action="store_true", help="test a trained model, train nothing")
+    parser.add_argument("--model-dir", default="", help="folder of the trained run, for --eval-only")
+    parser.add_argument("--load-epoch", type=int, help="which of its epochs to load (default: the last one)")
+    parser.add_argument("--no-train", action="store_true", help="build everything, then stop")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, help="config keys and values: KEY VALUE ...")
+    return parser.parse_args(argv)
+
+
+def build_config(args: argparse.Namespace):
+    """Defaults, the method's own keys, then: data set's file, method's file, arguments, options."""
+    cfg = get_cfg_default()
+    name = args.trainer or wanted(args, "TRAINER.NAME")
+    if not name:
+        raise InputError(f"No method is named: pass --trainer, one of {', '.join(TRAINER_REGISTRY.registered_names())}.")
+    install_keys(cfg, name, args)
+
+    for path in (args.dataset_config_file, args.config_file):
+        if path:
+            merge_file(cfg, path)
+    given = {
+        "DATASET.ROOT": args.root,
+        "OUTPUT_DIR": args.output_dir,
+        "RESUME": args.resume,
+        "SEED": args.seed if args.seed >= 0 else None,
+        "DATASET.SOURCE_DOMAINS": args.source_domains,
+        "DATASET.TARGET_DOMAINS": args.target_domains,
+        "INPUT.TRANSFORMS": args.transforms,
+        "TRAINER.NAME": name,
+        "MODEL.BACKBONE.NAME": args.backbone,
+        "MODEL.HEAD.NAME": args.head,
+    }
+    merge_options(cfg, [part for key, value in given.items() if value for part in (key, value)])
+    merge_options(cfg, args.opts)
+    cfg.freeze()
+    return cfg
+
+
+def install_keys(cfg, name: str, args: argparse.Namespace) -> None:
+    """A method installs its own config keys, and those of the host it stands on.
+
+    A trainer file written for Dassl declares none; its defaults stand beside its configs, in `defaults.yaml`.
+    """
+    method = TRAINER_REGISTRY.get(name)
+    defaults = ROOT / "configs" / "trainers" / name / "defaults.yaml"
+    if hasattr(method, "extend_cfg"):
+        method.extend_cfg(cfg)
+    elif defaults.is_file():
+        merge_file(cfg, str(defaults), new_allowed=True)
+    if hasattr(method, "host_key"):
+        host = wanted(args, method.host_key)
+        install_keys(cfg, host or value_of(cfg, method.host_key), args)
+
+
+def wanted(args: argparse.Namespace, key: str):
+    """The value that the options, or else the method's file, give a key before the config is put together."""
+    options = dict(zip(args.opts[::2], args.opts[1::2], strict=False))
+    if key in options:
+        return options[key]
+    if os.path.isfile(args.config_file):
+        with open(args.config_file, encoding="utf-8") as file:
+            try:
+                return value_of(yaml.safe_load(file) or {}, key)
+            except yaml.YAMLError:
+                return None  # merge_file says what is wrong
+    return None
+
+
+def value_of(tree, key: str):
+    for part in key.split("."):
+        tree = tree.get(part) if isinstance(tree, dict) else None
+    return tree
+
+
+def weights_to_test(args: argparse.Namespace, cfg) -> dict | None:
+    """Which checkpoint an evaluation loads: folder, epoch (None: best on validation images) and its hash."""
+    if not (args.eval_only and args.model_dir):
+        return None
+    directory = Path(args.model_dir)
+    if not directory.is_dir():
+        raise InputError(f"--model-dir {directory} does not exist: train first, or correct the path.")
+    former = read_record(args.model_dir)
+    if former is not None:
+        if former["state"] != "finished" and args.load_epoch is None:
+            raise InputError(
+                f"The training run in {directory} has not finished (its state is {former['state']!r}): run it again, "
+                "or name one of its checkpoints with --load-epoch."
+            )
+        for field, here in (("method", cfg.TRAINER.NAME), ("backbone", cfg.MODEL.BACKBONE.NAME)):
+            if former[field] != here:
+                raise InputError(
+                    f"{directory} was trained with {field} {former[field]}, and this test asks for {here}: "
+                    f"choose the matching --model-dir or {field}."
+                )
+    epoch = args.load_epoch
+    if epoch is None and cfg.TEST.FINAL_MODEL == "last_step":
+        epoch = last_epoch(directory)
+    file = "model-best.pth.tar" if epoch is None else f"model.pth.tar-{epoch}"
+    found = sorted(directory.glob(f"*/{file}"))
+    return {"model_dir": str(directory), "epoch": epoch, "sha256": [sha256_of_file(str(path)) for path in found]}
+
+
+def last_epoch(directory: Path) -> int | None:
+    """The epoch of the checkpoint that was written last; None where there is none, as in a zero-shot run."""
+    for pointer in sorted(directory.glob("*/checkpoint")):
+        suffix = pointer.read_text().strip().rpartition("-")[2]
+        if suffix.isdigit():
+            return int(suffix)
+    return None
+
+
+def check_precision(cfg) -> None:
+    """fp16 on a CPU is refused for trainer files of other code bases too, which do not look themselves."""
+    if torch.cuda.is_available() and cfg.USE_CUDA:
+        return
+    for node, keys in cfg.TRAINER.items():
+        if isinstance(keys, dict) and keys.get("PREC") in ("fp16", "amp"):
+            raise InputError(
+                f"TRAINER.{node}.PREC is {keys['PREC']}, which needs a GPU, and this run is on the CPU: "
+                f"add TRAINER.{node}.PREC fp32."
+            )
+
+
+def run(args: argparse.Namespace) -> None:
+    cfg = build_config(args)
+    check_precision(cfg)
+    record = RunRecord(cfg, weights_to_test(args, cfg))
+    former = record.already_finished()
+    if former is not None:
+        print(f"Skipped: {cfg.OUTPUT_DIR} holds this finished run (accuracy {former['accuracy']}).")
+        return
+
+    with record:
+        setup_logger(cfg.OUTPUT_DIR)
+        if cfg.SEED >= 0:
+            print(f"Setting fixed seed: {cfg.SEED}")
+            set_random_seed(cfg.SEED)
+            torch.backends.cudnn.deterministic = True
+        print(f"** Config **\n{cfg}\n** System **\n{collect_env_info()}\n")
+        trainer = build_trainer(cfg)
+        record.describe(trainer)
+        if args.eval_only:
+            if trainer.get_model_names() and not args.model_dir:
+                raise InputError(f"--eval-only needs --model-dir: {cfg.TRAINER.NAME} has learned parameters to load.")
+            epoch = record.content["weights"]["epoch"] if args.model_dir else None
+            trainer.load_model(args.model_dir, epoch=epoch)
+            trainer.test()
+        elif not args.no_train:
+            trainer.train()
+            epoch = cfg.OPTIM.MAX_EPOCH if trainer.get_model_names() else 0
+        if args.eval_only or not args.no_train:
+            record.finish(trainer, epoch or 0)
+            print(f"Results: {os.path.join(cfg.OUTPUT_DIR, 'results.json')}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    try:
+        run(parse_arguments(argv))
+    except (InputError, trainers.InputError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

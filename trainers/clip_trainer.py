@@ -1,0 +1,230 @@
+"""What every method here shares: a frozen CLIP, its precision, one training step, saving what was learned.
+
+A method adds its learner, its loss and its config keys (see `coop.py`, which is little more than that).
+Only the public API of Dassl is used, so these files run on upstream Dassl too.
+"""
+
+import contextlib
+import difflib
+import os
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+import clip
+from clip import InputError
+from dassl.engine import TrainerX
+from dassl.metrics import compute_accuracy
+from dassl.optim import build_lr_scheduler, build_optimizer
+from dassl.utils import load_checkpoint, load_pretrained_weights
+
+PRECISIONS = ("auto", "fp32", "fp16", "bf16", "amp")
+
+
+def resolve_precision(wanted: str, device: torch.device) -> str:
+    """"auto" is fp16 on a GPU and fp32 on a CPU; what a device cannot do is refused."""
+    if wanted not in PRECISIONS:
+        raise InputError(f"PREC is {wanted!r}: choose one of {', '.join(PRECISIONS)}.")
+    if wanted == "auto":
+        return "fp16" if device.type == "cuda" else "fp32"
+    if wanted in ("fp16", "amp") and device.type == "cpu":
+        raise InputError(f"PREC {wanted} needs a GPU and this run is on the CPU: set PREC to auto, fp32 or bf16.")
+    return wanted
+
+
+def load_clip(backbone: str, precision: str, device: torch.device) -> clip.model.CLIP:
+    """A frozen CLIP in evaluation mode: `backbone` is a name of `clip.available_models()` or a checkpoint's path.
+
+    In fp16 and bf16 the encoder's weights are half precision; what a method learns stays fp32.
+    """
+    print(f"Loading CLIP (backbone: {backbone}, precision: {precision}, device: {device})")
+    path = backbone if os.path.isfile(backbone) else clip.clip._download(clip.clip._MODELS[backbone])
+    model = clip.build_model(clip.load_state_dict(path))  # fp16, as published
+    if precision in ("fp32", "amp"):
+        model.float()
+    elif precision == "bf16":
+        model.bfloat16()
+    return model.to(device).requires_grad_(False).eval()
+
+
+class PromptedCLIP(nn.Module):
+    """A frozen CLIP with a learner: the part of a method that plug-ins may rely on.
+
+    `image_features` and `text_features` give fp32 unit rows; `forward` their scaled cosines.
+    """
+
+    def __init__(self, clip_model: clip.model.CLIP, prompt_learner: nn.Module | None = None):
+        super().__init__()
+        self.clip = clip_model
+        self.prompt_learner = prompt_learner
+
+    def image_features(self, images: torch.Tensor, tokens: bool = False):
+        """(B, 3, H, W) -> (B, d); with `tokens` also the patch tokens, (B, N, d)."""
+        images = images.to(self.clip.dtype)
+        if not tokens:
+            return F.normalize(self.clip.encode_image(images).float(), dim=-1)
+        features, patches = self.clip.encode_image(images, tokens=True)
+        return F.normalize(features.float(), dim=-1), F.normalize(patches.float(), dim=-1)
+
+    def text_features(self) -> torch.Tensor:
+        """(n, d): from the learned prompts."""
+        prompts, end = self.prompt_learner()  # (n, L, D), (n,)
+        return F.normalize(self.clip.encode_prompts(prompts, end).float(), dim=-1)
+
+    def logit_scale(self) -> torch.Tensor:
+        return self.clip.logit_scale.exp().float()
+
+    def forward(self, images: torch.Tensor, text: torch.Tensor | None = None) -> torch.Tensor:
+        """(B, 3, H, W) -> logits (B, n); `text` saves computing the text features again."""
+        text = self.text_features() if text is None else text
+        return self.logit_scale() * self.image_features(images) @ text.t()
+
+
+class ClipTrainer(TrainerX):
+    """The base trainer: override `build_learner`, and `compute_loss` if it is not plain cross-entropy."""
+
+    config_node: str  # the method's keys are cfg.TRAINER.<config_node>
+    extra_trainable_parameters = 0  # a plug-in counts what it adds to its host
+    derived_tensors: frozenset[str] = frozenset()  # in other code bases' checkpoints; they follow from the class names
+    class_state = None  # what one evaluation computes once: see `encode_classes`
+
+    @property
+    def keys(self):
+        """The method's own config keys."""
+        return self.cfg.TRAINER[self.config_node]
+
+    def check_cfg(self, cfg):
+        backbone = cfg.MODEL.BACKBONE.NAME
+        if not os.path.isfile(backbone) and backbone not in clip.available_models():
+            near = difflib.get_close_matches(backbone, clip.available_models(), n=1, cutoff=0)
+            raise InputError(
+                f"Backbone {backbone!r} is neither a known CLIP nor a checkpoint file; the nearest name is {near[0]!r} "
+                f"(MODEL.BACKBONE.NAME, or --backbone; known: {', '.join(clip.available_models())})."
+            )
+        device = torch.device("cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
+        resolve_precision(cfg.TRAINER[self.config_node].PREC, device)
+
+    def build_model(self):
+        self.precision = resolve_precision(self.keys.PREC, self.device)
+        clip_model = load_clip(self.cfg.MODEL.BACKBONE.NAME, self.precision, self.device)
+        check_image_size(clip_model, self.cfg)
+        self.model = self.build_prompted_clip(clip_model).to(self.device)
+        self.scaler = torch.amp.GradScaler(self.device.type) if self.precision == "amp" else None
+        learner = self.model.prompt_learner
+        if learner is None:
+            return
+        if self.cfg.MODEL.INIT_WEIGHTS:
+            load_pretrained_weights(learner, self.cfg.MODEL.INIT_WEIGHTS)
+        self.optim = build_optimizer(learner, self.cfg.OPTIM)
+        self.sched = build_lr_scheduler(self.optim, self.cfg.OPTIM)
+        self.register_model("prompt_learner", learner, self.optim, self.sched)
+
+    def build_prompted_clip(self, clip_model: clip.model.CLIP) -> PromptedCLIP:
+        return PromptedCLIP(clip_model, self.build_learner(clip_model, self.dm.dataset.classnames))
+
+    def build_learner(self, clip_model: clip.model.CLIP, classnames: list[str]) -> nn.Module:
+        """The module with everything that is trained; calling it gives prompts (n, L, D) and their ends (n,)."""
+        raise NotImplementedError
+
+    # --- training -----------------------------------------------------------------------------------------
+
+    def parse_batch_train(self, batch):
+        return batch["img"].to(self.device), batch["label"].to(self.device)
+
+    def compute_loss(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
+        """The loss of one batch, and what the log shows beside it."""
+        logits = self.model(images)  # (B, n)
+        return F.cross_entropy(logits, labels), {"acc": compute_accuracy(logits, labels)[0].item()}
+
+    def forward_backward(self, batch):
+        images, labels = self.parse_batch_train(batch)
+        with self.autocast():
+            loss, shown = self.compute_loss(images, labels)
+        if self.scaler is None:
+            self.model_backward_and_update(loss)
+        else:
+            self.detect_anomaly(loss)
+            self.model_zero_grad()
+            self.scaler.scale(loss).backward()
+            self.scaler.step(self.optim)
+            self.scaler.update()
+        if self.batch_idx + 1 == self.num_batches:
+            self.update_lr()
+        return {"loss": loss.item(), **shown}
+
+    def autocast(self):
+        return torch.autocast(self.device.type) if self.precision == "amp" else contextlib.nullcontext()
+
+    # --- evaluation ---------------------------------------------------------------------------------------
+
+    def encode_classes(self):
+        """What prediction needs of the classes and does not depend on an image: text features (n, d)."""
+        return self.model.text_features()
+
+    def predict(self, images: torch.Tensor, class_state) -> torch.Tensor:
+        """Logits (B, n) of images (B, 3, H, W), given `encode_classes()`."""
+        return self.model(images, class_state)
+
+    @torch.no_grad()
+    def test(self, split=None):
+        """Dassl's test; the classes are encoded once, not once per batch."""
+        self.set_model_mode("eval")
+        with self.autocast():
+            self.class_state = self.encode_classes()
+        try:
+            return super().test(split)
+        finally:
+            self.class_state = None
+
+    def model_inference(self, images):
+        with self.autocast():
+            return self.predict(images, self.encode_classes() if self.class_state is None else self.class_state)
+
+    # --- checkpoints --------------------------------------------------------------------------------------
+
+    def load_model(self, directory, epoch=None):
+        """Load every registered learner, strictly; without `epoch` the best one on validation images."""
+        if not directory:
+            print("Nothing is loaded: no model directory was given")
+            return
+        file = "model-best.pth.tar" if epoch is None else f"model.pth.tar-{epoch}"
+        for name in self.get_model_names():
+            path = os.path.join(directory, name, file)
+            if not os.path.isfile(path):
+                raise InputError(f"{path} does not exist: {_what_is_there(directory, name)}")
+            checkpoint = load_checkpoint(path)
+            print(f"Loading {name} from {path} (epoch {checkpoint['epoch']})")
+            load_learner(self._models[name], checkpoint["state_dict"], path, self.derived_tensors)
+
+
+def _what_is_there(directory: str, name: str) -> str:
+    """What a user who asked for a checkpoint that is not there needs to know."""
+    if not os.path.isdir(directory):
+        return f"there is no folder {directory}; train first, or correct --model-dir."
+    if not os.path.isdir(os.path.join(directory, name)):
+        found = sorted(entry.name for entry in os.scandir(directory) if entry.is_dir() and entry.name != "tensorboard")
+        return f"{directory} holds {', '.join(found) or 'no model'}, so it is the run of another method, or broke off before it saved."
+    return f"there are {', '.join(sorted(os.listdir(os.path.join(directory, name))))}; choose one with --load-epoch."
+
+
+def load_learner(module: nn.Module, state: dict[str, torch.Tensor], path: str, derived: frozenset[str]) -> None:
+    """Strict loading: every tensor present and of the right shape; only `derived` names may be ignored."""
+    state = {name: value for name, value in state.items() if name not in derived}
+    try:
+        module.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        reasons = " ".join(line.strip() for line in str(error).splitlines()[1:])
+        raise InputError(
+            f"{path} does not fit this run ({reasons}): it was trained with another method, backbone, context length, "
+            "or, where a context belongs to each class, with another number of classes."
+        ) from error
+
+
+def check_image_size(clip_model: clip.model.CLIP, cfg) -> None:
+    size, resolution = tuple(cfg.INPUT.SIZE), clip_model.visual.input_resolution
+    if size != (resolution, resolution):
+        raise InputError(
+            f"INPUT.SIZE is {size} and backbone {cfg.MODEL.BACKBONE.NAME} takes ({resolution}, {resolution}): "
+            f"set INPUT.SIZE to ({resolution}, {resolution})."
+        )
