@@ -26,20 +26,28 @@ case $DATASET in
     embedded_*) CFG=${CFG:-embedded} ;;
     *) CFG=${CFG:-vit_b16} ;;
 esac
-DEVICE=${DEVICE:-}
-case $DEVICE in
+SETTINGS=(DATASET.NUM_SHOTS "$SHOTS")
+case ${DEVICE:-} in
     "") ;;
-    cpu) set -- USE_CUDA False "$@" ;;
+    cpu) SETTINGS+=(USE_CUDA False) ;;
     *) export CUDA_VISIBLE_DEVICES=${DEVICE#cuda:} ;;
 esac
 
 RUN=$DATASET/shots_$SHOTS/$METHOD/$CFG/seed$SEED
 TRAINED=$OUTPUT/base2new/train_base/$RUN
 case $PHASE in
-    train) set -- --output-dir "$TRAINED" DATASET.SUBSAMPLE_CLASSES base "$@" ;;
-    test) set -- --output-dir "$OUTPUT/base2new/test_new/$RUN" --eval-only --model-dir "$TRAINED" \
-        DATASET.SUBSAMPLE_CLASSES new "$@" ;;
-    *) echo "error: the phase is train or test, not $PHASE" >&2 && exit 2 ;;
+    train)
+        FLAGS=(--output-dir "$TRAINED")
+        SETTINGS+=(DATASET.SUBSAMPLE_CLASSES base)
+        ;;
+    test)
+        FLAGS=(--output-dir "$OUTPUT/base2new/test_new/$RUN" --model-dir "$TRAINED" --eval-only)
+        SETTINGS+=(DATASET.SUBSAMPLE_CLASSES new)
+        ;;
+    *)
+        echo "error: the phase is train or test, not $PHASE" >&2
+        exit 2
+        ;;
 esac
 
 exec "${PYTHON:-python}" "$ROOT/train.py" \
@@ -48,5 +56,4 @@ exec "${PYTHON:-python}" "$ROOT/train.py" \
     --trainer "$METHOD" \
     --dataset-config-file "$ROOT/configs/datasets/$DATASET.yaml" \
     --config-file "$ROOT/configs/trainers/$METHOD/$CFG.yaml" \
-    "$@" \
-    DATASET.NUM_SHOTS "$SHOTS"
+    "${FLAGS[@]}" "$@" "${SETTINGS[@]}"

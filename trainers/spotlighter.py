@@ -272,6 +272,9 @@ def fit_scalars(head: SpotlighterHead, shots: Shots, t: torch.Tensor, z: torch.T
     The scale `delta` goes first and faster: cross-entropy acts first as a temperature fit, and everything
     else would shrink to serve as one.
     """
+    if half_of_each_class(shots.y, torch.Generator()).all():
+        print("Spotlighter keeps its initial scalars: with one shot a class there is none to hold out")
+        return
     scalars = head.scalars
     others = [p for name, p in scalars.named_parameters() if name != "delta"]
     initial = [p.detach().clone() for p in others]

@@ -1,0 +1,31 @@
+# make quickstart   an environment, the embedded data sets, three methods from base to new, one table
+# make test         an environment, then the tests
+SHELL := /bin/bash
+# The active virtual or conda environment is used as it is; otherwise .venv is made from requirements.txt.
+ACTIVE := $(or $(VIRTUAL_ENV),$(CONDA_PREFIX))
+VENV := $(or $(ACTIVE),.venv)
+export PATH := $(abspath $(VENV))/bin:$(PATH)
+export PYTHON := python
+PYTEST_ARGS ?=
+
+.PHONY: quickstart test test-slow lint environment
+
+quickstart: environment
+	bash scripts/quickstart.sh
+
+test: environment lint
+	python -m pytest $(PYTEST_ARGS)
+
+test-slow: environment
+	python -m pytest -m "slow or not slow" $(PYTEST_ARGS)
+
+lint: environment
+	ruff check .
+
+# The stamp is as old as the last installation from this requirements.txt.
+environment: $(VENV)/.spotlighter-requirements
+
+$(VENV)/.spotlighter-requirements: requirements.txt
+	test -x $(VENV)/bin/python || python3 -m venv $(VENV)
+	python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	cp requirements.txt $@

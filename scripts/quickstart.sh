@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# The main job on one embedded set: three methods, trained on base classes, tested on base and new, one table.
+# These are the scripts a user of Caltech101 calls; only the name of the data set differs.
+set -euo pipefail
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$ROOT"
+DATASET=${DATASET:-embedded_species}
+SEED=${SEED:-1}
+export DATA=${DATA:-$ROOT/data} OUTPUT=${OUTPUT:-$ROOT/output} PYTHON=${PYTHON:-python}
+
+"$PYTHON" -m datasets.embedded --root "$DATA"
+for METHOD in zsclip coop spotlighter; do
+    bash "scripts/$METHOD/base2new_train.sh" "$DATASET" "$SEED"
+    bash "scripts/$METHOD/base2new_test.sh" "$DATASET" "$SEED"
+done
+"$PYTHON" parse_test_res.py "$OUTPUT/base2new" --table base2new

@@ -1,0 +1,81 @@
+"""The arrows of the house: who may import whom, and that train.py names no method and no data set."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from dassl.data.datasets import DATASET_REGISTRY
+from dassl.engine import TRAINER_REGISTRY
+
+ROOT = Path(__file__).resolve().parent.parent
+OURS = {"clip", "dassl", "datasets", "trainers", "train", "parse_test_res"}
+BASE = {"dassl.utils", "dassl.config", "dassl.metrics", "dassl.optim"}
+MAY_IMPORT = {
+    "dassl.utils": set(),
+    "dassl.config": set(),
+    "dassl.metrics": set(),
+    "dassl.optim": set(),
+    "dassl.data": {"dassl.utils"},
+    "dassl.evaluation": {"dassl.utils"},
+    "dassl.engine": BASE | {"dassl.data", "dassl.evaluation"},
+    "datasets": BASE | {"dassl.data"},
+    "clip": set(),
+    "trainers": BASE | {"dassl.data", "dassl.evaluation", "dassl.engine", "clip"},
+    "train": BASE | {"dassl.data", "dassl.evaluation", "dassl.engine", "datasets", "trainers"},
+    "parse_test_res": set(),
+}
+SHARED_BY_METHODS = {"clip_trainer", "prompts"}
+
+
+def part_of(module: str) -> str:
+    """dassl.engine.trainer -> dassl.engine; clip.model -> clip"""
+    pieces = module.split(".")
+    return ".".join(pieces[: 2 if pieces[0] == "dassl" else 1])
+
+
+def imported(path: Path) -> set[str]:
+    """Absolute names of all modules a file imports."""
+    package = list(path.relative_to(ROOT).with_suffix("").parts)[:-1]
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            stem = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*stem, node.module] if node.module else stem)
+            names |= {module} | ({f"{module}.{alias.name}" for alias in node.names} if module in ("dassl", "") or node.module is None else set())
+    return {name for name in names if name.split(".")[0] in OURS}
+
+
+def sources() -> list[Path]:
+    files = [path for package in ("clip", "dassl", "datasets", "trainers") for path in (ROOT / package).rglob("*.py")]
+    return [*files, ROOT / "train.py", ROOT / "parse_test_res.py"]
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_arrows(path):
+    own = part_of(".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"))
+    if own == "dassl":
+        return  # the package's own __init__ and errors
+    allowed = MAY_IMPORT[own] | {own, "dassl.errors"}
+    wrong = {name for name in imported(path) if part_of(name) not in allowed and name != "dassl"}
+    assert not wrong, f"{path} may not import {wrong}"
+
+
+def test_a_method_imports_no_other_method():
+    methods = {path.stem for path in (ROOT / "trainers").glob("*.py")} - SHARED_BY_METHODS - {"__init__"}
+    for name in methods:
+        others = {f"trainers.{other}" for other in methods - {name}}
+        assert not imported(ROOT / "trainers" / f"{name}.py") & others
+
+
+def test_train_knows_nobody_by_name():
+    code = ast.parse((ROOT / "train.py").read_text())
+    code.body = [node for node in code.body if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))]
+    text = ast.unparse(code).lower()
+    import datasets  # noqa: F401  registers
+    import trainers  # noqa: F401
+
+    for name in [*TRAINER_REGISTRY.registered_names(), *DATASET_REGISTRY.registered_names()]:
+        assert name.lower() not in text, f"train.py names {name}"

@@ -1,0 +1,264 @@
+"""Whole runs through train.py's command line, on the small benchmark with the shipped tiny CLIP."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from conftest import CLASSES, REPOSITORY, arguments, results
+
+import train
+
+METHODS = ["ZeroshotCLIP", "CoOp", "Spotlighter"]
+FIELDS = {
+    "method", "dataset", "backbone", "seed", "shots", "subsample", "split", "epoch", "state", "accuracy", "macro_f1", "classwise",
+    "trainable_parameters", "extra_trainable_parameters", "seconds", "config", "versions", "device", "images_sha256",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trained(data_root, tmp_path_factory):
+    """One finished training run of each method, on the base classes."""
+    root = tmp_path_factory.mktemp("runs")
+    for method in METHODS:
+        assert train.main(arguments(data_root, root / method, method)) == 0
+    return root
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_record(trained, method):
+    record = results(trained / method)
+    assert record.keys() >= FIELDS
+    assert record["state"] == "finished" and record["method"] == method and record["dataset"] == "Caltech101"
+    assert (record["seed"], record["shots"], record["subsample"], record["split"]) == (1, 4, "base", "test")
+    assert record["epoch"] == (0 if method == "ZeroshotCLIP" else 3)
+    assert list(record["classwise"]) == CLASSES[:3]
+    correct = sum(entry["correct"] for entry in record["classwise"].values())
+    assert record["accuracy"] == pytest.approx(100 * correct / 12)  # 4 test images of 3 classes, unrounded
+    assert len(record["images_sha256"]) == 64
+    assert record["images_sha256"] == results(trained / "CoOp")["images_sha256"]  # same seed, same images
+    assert record["config"]["TRAINER"]["NAME"] == method
+    log = (trained / method / "log.txt").read_text()
+    assert f"* accuracy: {record['accuracy']:.1f}%" in log and "Finish training" in log
+
+
+def test_trainable_parameters(trained):
+    counts = {method: results(trained / method) for method in METHODS}
+    assert counts["ZeroshotCLIP"]["trainable_parameters"] == 0
+    assert counts["CoOp"]["trainable_parameters"] == 4 * 128
+    assert counts["Spotlighter"]["trainable_parameters"] == 4 * 128 + 21
+    assert [counts[m]["extra_trainable_parameters"] for m in METHODS] == [0, 0, 21]
+    assert "21 trainable scalars" in (trained / "Spotlighter" / "log.txt").read_text()
+
+
+def test_what_is_saved(trained):
+    """Learned tensors and the bank, nothing of CLIP."""
+    coop = torch.load(trained / "CoOp" / "prompt_learner" / "model.pth.tar-3", weights_only=True)
+    assert list(coop["state_dict"]) == ["ctx"]
+    head = torch.load(trained / "Spotlighter" / "spotlighter" / "model.pth.tar-3", weights_only=True)["state_dict"]
+    assert head["prototypes"].shape == (3, 5, 128)
+    assert sum(value.numel() for name, value in head.items() if name.startswith("scalars.")) == 21
+    assert not list((trained / "ZeroshotCLIP").rglob("*.tar*"))
+
+
+def test_spotlighter_trains_its_host_as_the_host_trains_itself(trained):
+    """No gradient of the head reaches the context, and no random number is taken from the host."""
+    ctx = [
+        torch.load(trained / method / "prompt_learner" / "model.pth.tar-3", weights_only=True)["state_dict"]["ctx"]
+        for method in ("CoOp", "Spotlighter")
+    ]
+    assert torch.equal(*ctx)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("subsample", ["base", "new"])
+def test_evaluation_in_another_process(trained, data_root, tmp_path, method, subsample):
+    """Base: exactly the training process's accuracy. New: other classes, served by the same checkpoint."""
+    before = snapshot(trained / method)
+    line = arguments(data_root, tmp_path, method, subsample=subsample, model_dir=trained / method, eval_only=True)
+    done = subprocess.run([sys.executable, "train.py", *line], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    record = results(tmp_path)
+    if subsample == "base":
+        assert record["accuracy"] == results(trained / method)["accuracy"]
+        assert record["classwise"] == results(trained / method)["classwise"]
+    else:
+        assert list(record["classwise"]) == CLASSES[3:]
+    assert record["epoch"] == (0 if method == "ZeroshotCLIP" else 3)
+    assert snapshot(trained / method) == before  # evaluation never writes into the training folder
+
+
+def snapshot(folder):
+    return {str(path): (path.stat().st_mtime_ns, path.stat().st_size) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_text_features_once_per_evaluation(data_root, tmp_path, monkeypatch):
+    from trainers.clip_trainer import PromptedCLIP
+
+    calls = []
+    original = PromptedCLIP.text_features
+    monkeypatch.setattr(PromptedCLIP, "text_features", lambda self: calls.append(torch.is_grad_enabled()) or original(self))
+    line = arguments(data_root, tmp_path, "CoOp", options=["DATALOADER.TEST.BATCH_SIZE", 2, "OPTIM.MAX_EPOCH", 1])
+    assert train.main(line) == 0
+    assert calls.count(False) == 1  # six batches of the test, one encoding
+    assert calls.count(True) == 3  # 12 images in batches of 4
+
+
+# --- runs that finished, broke off, or go on -----------------------------------------------------------------
+
+
+def test_a_finished_run_is_skipped(trained, data_root, capsys):
+    before = snapshot(trained / "CoOp")
+    assert train.main(arguments(data_root, trained / "CoOp", "CoOp")) == 0
+    assert "Skipped" in capsys.readouterr().out
+    assert snapshot(trained / "CoOp") == before
+
+
+def test_a_finished_run_of_another_config_is_refused(trained, data_root, capsys):
+    before = snapshot(trained / "CoOp")
+    assert train.main(arguments(data_root, trained / "CoOp", "CoOp", options=["OPTIM.LR", 0.01])) == 2
+    assert "OPTIM.LR is 0.002" in one_sentence(capsys)
+    assert snapshot(trained / "CoOp") == before
+
+
+def test_a_killed_run_is_not_taken_for_finished(trained, data_root, tmp_path, capsys):
+    """Killed in the middle of training: the record says running; the next start runs it again, from the start."""
+    line = arguments(data_root, tmp_path, "CoOp", options=["TRAIN.CHECKPOINT_FREQ", 1])
+    process = subprocess.Popen(
+        [sys.executable, "train.py", *line, "OPTIM.MAX_EPOCH", "100000"], cwd=REPOSITORY, stdout=subprocess.DEVNULL
+    )
+    deadline = time.time() + 120
+    while not (tmp_path / "prompt_learner" / "model.pth.tar-2").exists():
+        assert process.poll() is None and time.time() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert results(tmp_path)["state"] == "running"
+    evaluate = arguments(data_root, tmp_path / "eval", "CoOp", model_dir=tmp_path, eval_only=True)
+    assert train.main(evaluate) == 2
+    assert "has not finished" in one_sentence(capsys)
+    assert train.main(line) == 0
+    assert results(tmp_path)["state"] == "finished"
+    assert results(tmp_path)["accuracy"] == results(trained / "CoOp")["accuracy"]
+
+
+@pytest.mark.parametrize("method", ["CoOp", "Spotlighter"])
+def test_resume(trained, data_root, tmp_path, method, monkeypatch):
+    """A run broken off after its second epoch goes on to the very tensors of one that was not."""
+    from dassl.engine import TrainerX
+
+    def stop(self):
+        if self.epoch == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainerX, "before_epoch", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train.main(arguments(data_root, tmp_path, method, options=["TRAIN.CHECKPOINT_FREQ", 1]))
+    assert results(tmp_path)["state"] == "failed"
+    line = arguments(data_root, tmp_path, method, resume=tmp_path, options=["TRAIN.CHECKPOINT_FREQ", 1])
+    assert train.main(line) == 0
+    for path in sorted(trained.glob(f"{method}/*/model.pth.tar-3")):
+        whole = torch.load(path, weights_only=True)["state_dict"]
+        resumed = torch.load(tmp_path / path.relative_to(trained / method), weights_only=True)["state_dict"]
+        for name, value in whole.items():
+            assert torch.equal(value, resumed[name]) if torch.is_tensor(value) else value == resumed[name]
+    assert results(tmp_path)["accuracy"] == results(trained / method)["accuracy"]
+
+
+# --- bad input: one sentence, exit code not 0, before any long work -------------------------------------------
+
+
+def one_sentence(capsys) -> str:
+    err = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
+    errors = [line for line in err if line.startswith("error: ")]
+    assert len(errors) == 1 and not any("Traceback" in line for line in err)
+    return errors[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (dict(trainer="CoOpp", config_file="configs/trainers/CoOp/embedded.yaml"), "CoOp"),
+        (dict(options=["DATASET.NAME", "Caltec101"]), "Caltech101"),
+        (dict(options=["OPTIM.MAX_EPOCHS", 3]), "OPTIM.MAX_EPOCH"),
+        (dict(options=["OPTIM.LR"]), "OPTIM.LR"),
+        (dict(options=["OPTIM.MAX_EPOCH", "many"]), "OPTIM.MAX_EPOCH"),
+        (dict(backbone="ViT-B/61"), "'ViT-B/16'"),
+        (dict(options=["INPUT.SIZE", "(224, 224)"]), "(64, 64)"),
+        (dict(options=["TRAINER.COOP.PREC", "fp16"]), "fp32"),
+        (dict(options=["TRAINER.COOP.PREC", "fp8"]), "auto, fp32, fp16, bf16, amp"),
+        (dict(subsample="bass"), "all, base, new"),
+        (dict(config_file="configs/trainers/CoOp/nowhere.yaml"), "nowhere.yaml"),
+        (dict(eval_only=True), "--model-dir"),
+        (dict(eval_only=True, model_dir="nowhere"), "nowhere"),
+        (dict(trainer="Spotlighter", options=["TRAINER.SPOTLIGHTER.HOST", "CoOq"]), "CoOp"),
+        (dict(trainer="Spotlighter", options=["TRAINER.SPOTLIGHTER.HOST", "Spotlighter"]), "itself"),
+    ],
+    ids=lambda value: " ".join(map(str, value.values())) if isinstance(value, dict) else "",
+)
+def test_bad_input(data_root, tmp_path, capsys, change, says, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.chdir(REPOSITORY)
+    assert train.main(arguments(data_root, tmp_path / "out", **change)) == 2
+    assert says in one_sentence(capsys)
+
+
+def test_wrong_root(tmp_path, capsys):
+    assert train.main(arguments(tmp_path / "nowhere", tmp_path / "out")) == 2
+    assert "nowhere does not exist" in one_sentence(capsys)
+    assert results(tmp_path / "out")["state"] == "failed"
+
+
+def test_output_folder_that_is_a_file(data_root, tmp_path, capsys):
+    (tmp_path / "out").write_text("precious")
+    assert train.main(arguments(data_root, tmp_path / "out")) == 2
+    assert str(tmp_path / "out") in one_sentence(capsys)
+    assert (tmp_path / "out").read_text() == "precious"
+
+
+def test_checkpoint_of_another_method(trained, data_root, tmp_path, capsys):
+    line = arguments(data_root, tmp_path, "Spotlighter", model_dir=trained / "CoOp", eval_only=True)
+    assert train.main(line) == 2
+    assert "method CoOp" in one_sentence(capsys)
+    os.rename(trained / "CoOp" / "results.json", trained / "CoOp" / "aside")  # as other code bases' runs have none
+    try:
+        assert train.main(line) == 2
+        assert "holds prompt_learner" in one_sentence(capsys)
+    finally:
+        os.rename(trained / "CoOp" / "aside", trained / "CoOp" / "results.json")
+
+
+def test_checkpoint_of_another_context_length(trained, data_root, tmp_path, capsys):
+    options = ["TRAINER.COOP.CTX_INIT", "", "TRAINER.COOP.N_CTX", 7]
+    assert train.main(arguments(data_root, tmp_path, "CoOp", model_dir=trained / "CoOp", eval_only=True, options=options)) == 2
+    assert "does not fit this run" in one_sentence(capsys)
+
+
+def test_checkpoint_of_another_class_count(data_root, tmp_path, capsys):
+    options = ["TRAINER.COOP.CSC", True, "OPTIM.MAX_EPOCH", 1]
+    assert train.main(arguments(data_root, tmp_path / "base", "CoOp", options=options)) == 0
+    line = arguments(data_root, tmp_path / "new", "CoOp", subsample="new", model_dir=tmp_path / "base", eval_only=True, options=options)
+    assert train.main(line) == 2
+    assert "another number of classes" in one_sentence(capsys)
+
+
+def test_truncated_checkpoint(trained, data_root, tmp_path, capsys):
+    (tmp_path / "run" / "prompt_learner").mkdir(parents=True)
+    whole = (trained / "CoOp" / "prompt_learner" / "model.pth.tar-3").read_bytes()
+    (tmp_path / "run" / "prompt_learner" / "model.pth.tar-3").write_bytes(whole[: len(whole) // 2])
+    line = arguments(data_root, tmp_path / "out", "CoOp", model_dir=tmp_path / "run", load_epoch=3, eval_only=True)
+    assert train.main(line) == 2
+    assert "model.pth.tar-3" in one_sentence(capsys)
+
+
+@pytest.mark.parametrize("content", [None, b"half a file"])
+def test_missing_and_truncated_weights(data_root, tmp_path, capsys, content):
+    path = tmp_path / "weights.pt"
+    if content:
+        path.write_bytes(content)
+    assert train.main(arguments(data_root, tmp_path / "out", "CoOp", backbone=path)) == 2
+    assert "weights.pt" in one_sentence(capsys)

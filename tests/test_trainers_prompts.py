@@ -1,0 +1,68 @@
+"""Prompt building (../trainers/prompts.py) against prompts put together by hand."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import clip
+from clip.simple_tokenizer import SimpleTokenizer
+from trainers.prompts import ContextPrompts, initial_context, zero_shot_text_features
+
+NAMES = ["cat", "Boeing 747-400", "german_shorthaired_pointer"]
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    model = clip.model.CLIP(
+        embed_dim=32, image_resolution=16, vision_layers=1, vision_width=64, vision_patch_size=8,
+        context_length=77, vocab_size=49408, transformer_width=64, transformer_heads=1, transformer_layers=2,
+    )  # fmt: skip
+    return model.float().eval().requires_grad_(False)
+
+
+def by_hand(model, context, name, position):
+    """Token embeddings of one prompt: start, pieces in order, full stop, end."""
+    embed = lambda ids: model.token_embedding(torch.tensor(ids, dtype=torch.long)).view(-1, context.shape[-1])  # noqa: E731
+    encode = SimpleTokenizer().encode
+    words, half = embed(encode(name.replace("_", " "))), len(context) // 2
+    pieces = {
+        "end": [context, words],
+        "middle": [context[:half], words, context[half:]],
+        "front": [words, context],
+    }[position]
+    return torch.cat([embed([49406]), *pieces, embed(encode(".")), embed([49407])])
+
+
+@pytest.mark.parametrize("position", ["end", "middle", "front"])
+@pytest.mark.parametrize("length", [1, 4, 5])
+@pytest.mark.parametrize("own_context", [False, True])
+def test_context_prompts(model, position, length, own_context):
+    prompts = ContextPrompts(model, NAMES, length, position)
+    context = torch.randn(len(NAMES), length, 64) if own_context else torch.randn(length, 64)
+    embeddings = prompts(context)
+    longest = 0
+    for index, name in enumerate(NAMES):
+        expected = by_hand(model, context[index] if own_context else context, name, position)
+        torch.testing.assert_close(embeddings[index, : len(expected)], expected, rtol=0, atol=0)
+        assert prompts.end[index] == len(expected) - 1
+        longest = max(longest, len(expected))
+    assert embeddings.shape[1] == longest  # not 77
+
+
+def test_initial_context_is_the_hand_written_prompt(model):
+    """From "a photo of a", the first logits are those of "a photo of a {}."."""
+    prompts = ContextPrompts(model, NAMES, 4)
+    context = initial_context(model, "a photo of a")
+    assert context.shape == (4, 64)
+    features = F.normalize(model.encode_prompts(prompts(context), prompts.end), dim=-1)
+    torch.testing.assert_close(features, zero_shot_text_features(model, NAMES, "a photo of a {}."), atol=1e-6, rtol=0)
+
+
+def test_nothing_of_the_prompts_is_saved(model):
+    assert not ContextPrompts(model, NAMES, 4).state_dict()
+
+
+def test_unknown_position(model):
+    with pytest.raises(clip.InputError, match="'last'.*end, middle, front"):
+        ContextPrompts(model, NAMES, 4, "last")
