@@ -10,6 +10,7 @@ method brings its own config keys.
 """
 
 import argparse
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -79,17 +80,38 @@ def build_config(args: argparse.Namespace):
     return cfg
 
 
+@contextlib.contextmanager
+def explain_undeclared_keys(name: str):
+    """A trainer file written for Dassl declares no keys: say where their defaults belong."""
+    try:
+        yield
+    except (InputError, AttributeError) as error:
+        if not name or name not in TRAINER_REGISTRY.registered_names() or declares_keys(name):
+            raise
+        raise InputError(
+            f"{error} (The trainer {name} declares no config keys itself: put their defaults into "
+            f"configs/trainers/{name}/defaults.yaml.)"
+        ) from error
+
+
+def declares_keys(name: str) -> bool:
+    return hasattr(TRAINER_REGISTRY.get(name), "extend_cfg") or defaults_of(name).is_file()
+
+
+def defaults_of(name: str) -> Path:
+    return ROOT / "configs" / "trainers" / name / "defaults.yaml"
+
+
 def install_keys(cfg, name: str, args: argparse.Namespace) -> None:
     """A method installs its own config keys, and those of the host it stands on.
 
     A trainer file written for Dassl declares none; its defaults stand beside its configs, in `defaults.yaml`.
     """
     method = TRAINER_REGISTRY.get(name)
-    defaults = ROOT / "configs" / "trainers" / name / "defaults.yaml"
     if hasattr(method, "extend_cfg"):
         method.extend_cfg(cfg)
-    elif defaults.is_file():
-        merge_file(cfg, str(defaults), new_allowed=True)
+    elif defaults_of(name).is_file():
+        merge_file(cfg, str(defaults_of(name)), new_allowed=True)
     if hasattr(method, "host_key"):
         host = wanted(args, method.host_key)
         install_keys(cfg, host or value_of(cfg, method.host_key), args)
@@ -165,7 +187,8 @@ def check_precision(cfg) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    cfg = build_config(args)
+    with explain_undeclared_keys(args.trainer):
+        cfg = build_config(args)
     check_precision(cfg)
     record = RunRecord(cfg, weights_to_test(args, cfg))
     former = record.already_finished()
@@ -180,7 +203,8 @@ def run(args: argparse.Namespace) -> None:
             set_random_seed(cfg.SEED)
             torch.backends.cudnn.deterministic = True
         print(f"** Config **\n{cfg}\n** System **\n{collect_env_info()}\n")
-        trainer = build_trainer(cfg)
+        with explain_undeclared_keys(cfg.TRAINER.NAME):
+            trainer = build_trainer(cfg)
         record.describe(trainer)
         if args.eval_only:
             if trainer.get_model_names() and not args.model_dir:
