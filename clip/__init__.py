@@ -1,0 +1,12 @@
+"""CLIP in OpenAI's names and API, from scratch, with one extension point: `Edit`."""
+
+from . import clip as clip
+from . import model as model
+from .checkpoint import load_state_dict as load_state_dict
+from .checkpoint import save_npz as save_npz
+from .clip import available_models as available_models
+from .clip import load as load
+from .clip import tokenize as tokenize
+from .errors import InputError as InputError
+from .model import Edit as Edit
+from .model import build_model as build_model

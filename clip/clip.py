@@ -1,0 +1,121 @@
+"""OpenAI's public functions: `available_models`, `load`, `tokenize`; and the table of published weights."""
+
+import difflib
+import os
+from pathlib import Path
+
+import torch
+from torchvision import transforms
+
+from .checkpoint import load_state_dict, replace_file
+from .download import download, sha256_of
+from .errors import InputError
+from .model import CLIP, build_model
+from .simple_tokenizer import END, START
+from .simple_tokenizer import SimpleTokenizer as _Tokenizer
+
+__all__ = ["available_models", "build_model", "load", "tokenize"]
+
+MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+SHIPPED = "shipped:"  # weights that are part of this package
+
+
+class _Models(dict):
+    """Names to addresses; an unknown name is answered with the nearest one."""
+
+    def __missing__(self, name):
+        near = difflib.get_close_matches(str(name), self, n=1, cutoff=0)[0]
+        raise InputError(f"CLIP {name!r} is unknown; the nearest name is {near!r} (known: {', '.join(self)}).")
+
+
+# The last but one part of an address is the file's SHA-256.
+_PUBLIC = "https://openaipublic.azureedge.net/clip/models"
+_MODELS = _Models(
+    {
+        "RN50": f"{_PUBLIC}/afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762/RN50.pt",
+        "RN101": f"{_PUBLIC}/8fa8567bab74a42d41c5915025a8e4538c3bdbe8804a470a72f30b0d94fab599/RN101.pt",
+        "RN50x4": f"{_PUBLIC}/7e526bd135e493cef0776de27d5f42653e6b4c8bf9e0f653bb11773263205fdd/RN50x4.pt",
+        "RN50x16": f"{_PUBLIC}/52378b407f34354e150460fe41077663dd5b39c54cd0bfd2b27167a4a06ec9aa/RN50x16.pt",
+        "RN50x64": f"{_PUBLIC}/be1cfb55d75a9666199fb2206c106743da0f6468c9d327f3e0d0a543a9919d9c/RN50x64.pt",
+        "ViT-B/32": f"{_PUBLIC}/40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af/ViT-B-32.pt",
+        "ViT-B/16": f"{_PUBLIC}/5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f/ViT-B-16.pt",
+        "ViT-L/14": f"{_PUBLIC}/b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836/ViT-L-14.pt",
+        "ViT-L/14@336px": f"{_PUBLIC}/3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02/ViT-L-14-336px.pt",
+        "ViT-Embedded/8": f"{SHIPPED}vit_embedded_8.npz",
+    }
+)
+_tokenizer = None  # made when it is first needed: reading the vocabulary takes a moment
+
+
+def available_models() -> list[str]:
+    """The names that `load` takes."""
+    return list(_MODELS)
+
+
+def _download(url: str, root: str | None = None) -> str:
+    """The local file of an address of `_MODELS`; it is fetched once and checked by its SHA-256.
+
+    For weights shipped in this package the file is a plain state dict made from them, which `torch.load` reads.
+    """
+    root = os.path.expanduser(root or os.environ.get("CLIP_CACHE", "~/.cache/clip"))
+    if url.startswith(SHIPPED):
+        return _unpack_shipped(url.removeprefix(SHIPPED), root)
+    sha256, name = url.split("/")[-2:]
+    return download(url, os.path.join(root, name), sha256)
+
+
+def _unpack_shipped(name: str, root: str) -> str:
+    source = Path(__file__).parent / "weights" / name
+    if not source.is_file():
+        raise InputError(f"{source} is missing, though it belongs to this package: restore it, or make it with `python -m pretraining.pretrain`.")
+    target = Path(root) / f"{source.stem}-{sha256_of(str(source))[:16]}.pt"
+    if not target.is_file():
+        state = load_state_dict(source)
+        replace_file(target, lambda file: torch.save(state, file))
+    return str(target)
+
+
+def load(
+    name: str, device: str | torch.device | None = None, jit: bool = False, download_root: str | None = None
+) -> tuple[CLIP, transforms.Compose]:
+    """A CLIP and its image transform, by a name of `available_models()` or the path of a checkpoint.
+
+    On a CPU the model is fp32, elsewhere fp16. `jit` is accepted for compatibility; the model is never scripted.
+    """
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    path = name if os.path.isfile(name) else _download(_MODELS[name], download_root)
+    model = build_model(load_state_dict(path)).to(device)
+    if device.type == "cpu":
+        model.float()
+    return model, _transform(model.visual.input_resolution)
+
+
+def _transform(size: int) -> transforms.Compose:
+    """The test transform: the short side to `size`, the centre, CLIP's normalisation."""
+    return transforms.Compose(
+        [
+            transforms.Resize(size, transforms.InterpolationMode.BICUBIC),
+            transforms.CenterCrop(size),
+            lambda image: image.convert("RGB"),
+            transforms.ToTensor(),
+            transforms.Normalize(MEAN, STD),
+        ]
+    )
+
+
+def tokenize(texts: str | list[str], context_length: int = 77, truncate: bool = False) -> torch.Tensor:
+    """Token ids (n, context_length) int64: start, text, end, zeros. A text that is too long is an error, or cut."""
+    global _tokenizer
+    _tokenizer = _tokenizer or _Tokenizer()
+    start, end = _tokenizer.encoder[START], _tokenizer.encoder[END]
+    texts = [texts] if isinstance(texts, str) else texts
+    tokens = torch.zeros(len(texts), context_length, dtype=torch.long)
+    for row, text in enumerate(texts):
+        ids = [start, *_tokenizer.encode(text), end]
+        if len(ids) > context_length:
+            if not truncate:
+                shown = text if len(text) < 60 else text[:57] + "..."
+                raise InputError(f"The text {shown!r} takes {len(ids)} tokens and there is room for {context_length}: shorten it, or pass truncate=True.")
+            ids = [*ids[: context_length - 1], end]
+        tokens[row, : len(ids)] = torch.tensor(ids)
+    return tokens

@@ -1,0 +1,400 @@
+"""CLIP: Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", ICML 2021.
+
+Written anew, in the names and shapes of OpenAI's published state dicts, so that their weights load as they are.
+There is one loop over transformer blocks, and one way to reach into it: an `Edit`.
+
+    B images or prompts      L tokens      D width      d joint width      N patches      n classes
+"""
+
+import math
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+from .errors import InputError
+
+
+class Edit:
+    """What a method does to a token sequence between blocks; x is (B, L, D), the class token first in an image.
+
+    Override what is needed, and return the sequence, of any length. An edit may also be an nn.Module.
+    """
+
+    def embed(self, x: torch.Tensor) -> torch.Tensor:
+        """Once, before the first block; in the image encoder after the positions, before `ln_pre`."""
+        return x
+
+    def before_block(self, x: torch.Tensor, i: int) -> torch.Tensor:
+        return x
+
+    def needs_class_attention(self, i: int) -> bool:
+        """Whether `after_block` wants block i's attention; it costs one row, not the whole matrix."""
+        return False
+
+    def after_block(self, x: torch.Tensor, i: int, class_attention: torch.Tensor | None) -> torch.Tensor:
+        """`class_attention` (B, L): how much the first token attends to each, averaged over heads; None unless needed."""
+        return x
+
+
+Edits = Sequence[Edit]
+
+# --- transformer -------------------------------------------------------------------------------------------------
+
+
+class LayerNorm(nn.LayerNorm):
+    """Layer norm computed in fp32, whatever the precision of its input."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.dtype == self.weight.dtype:
+            return super().forward(x)  # PyTorch accumulates in fp32 by itself
+        weight, bias = self.weight.float(), self.bias.float()
+        return F.layer_norm(x.float(), self.normalized_shape, weight, bias, self.eps).to(x.dtype)
+
+
+class QuickGELU(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * torch.sigmoid(1.702 * x)
+
+
+class Attention(nn.MultiheadAttention):
+    """Self-attention with the parameters (and their first values) of PyTorch's module, through its fused kernel."""
+
+    def forward(self, x: torch.Tensor, causal: bool = False, first_row: bool = False):
+        """x (B, L, D) -> (B, L, D), and the first token's attention (B, L) if asked for, else None."""
+        B, L, D = x.shape
+        q, k, v = F.linear(x, self.in_proj_weight, self.in_proj_bias).view(B, L, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        row = None
+        if first_row:
+            scores = (q[:, :, :1] @ k.transpose(-1, -2)).float() * q.shape[-1] ** -0.5  # (B, heads, 1, L)
+            row = scores.softmax(dim=-1).mean(dim=1)[:, 0]  # (B, L)
+        out = F.scaled_dot_product_attention(q, k, v, is_causal=causal)  # (B, heads, L, D / heads)
+        return self.out_proj(out.transpose(1, 2).reshape(B, L, D)), row
+
+
+class ResidualAttentionBlock(nn.Module):
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.attn = Attention(width, heads)
+        self.ln_1 = LayerNorm(width)
+        layers = [("c_fc", nn.Linear(width, 4 * width)), ("gelu", QuickGELU()), ("c_proj", nn.Linear(4 * width, width))]
+        self.mlp = nn.Sequential(OrderedDict(layers))
+        self.ln_2 = LayerNorm(width)
+
+    def forward(self, x: torch.Tensor, causal: bool = False, first_row: bool = False):
+        attended, row = self.attn(self.ln_1(x), causal, first_row)
+        x = x + attended
+        return x + self.mlp(self.ln_2(x)), row
+
+
+class Transformer(nn.Module):
+    def __init__(self, width: int, layers: int, heads: int, causal: bool = False):
+        super().__init__()
+        self.width, self.layers, self.causal = width, layers, causal
+        self.resblocks = nn.Sequential(*(ResidualAttentionBlock(width, heads) for _ in range(layers)))
+
+    def run(self, x: torch.Tensor, edits: Edits = ()) -> torch.Tensor:
+        """The one loop over the blocks: x (B, L, D) -> (B, L', D), L' after what the edits did."""
+        for i, block in enumerate(self.resblocks):
+            for edit in edits:
+                x = edit.before_block(x, i)
+            wanted = [edit.needs_class_attention(i) for edit in edits]
+            x, row = block(x, self.causal, any(wanted))
+            for edit, wants in zip(edits, wanted, strict=True):
+                if wants and row.shape[1] != x.shape[1]:
+                    raise InputError(f"An edit wants the attention of block {i} after another has changed its tokens: list it first.")
+                x = edit.after_block(x, i, row if wants else None)
+        return x
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(L, B, D) -> (L, B, D): the order in which other code bases call it."""
+        return self.run(x.transpose(0, 1)).transpose(0, 1)
+
+
+class VisionTransformer(nn.Module):
+    """ViT image encoder. The random parameters are drawn in OpenAI's order, for seed-exact comparison."""
+
+    def __init__(self, input_resolution: int, patch_size: int, width: int, layers: int, heads: int, output_dim: int):
+        super().__init__()
+        self.input_resolution, self.output_dim = input_resolution, output_dim
+        self.conv1 = nn.Conv2d(3, width, kernel_size=patch_size, stride=patch_size, bias=False)
+        scale = width**-0.5
+        self.class_embedding = nn.Parameter(scale * torch.randn(width))
+        self.positional_embedding = nn.Parameter(scale * torch.randn((input_resolution // patch_size) ** 2 + 1, width))
+        self.ln_pre = LayerNorm(width)
+        self.transformer = Transformer(width, layers, heads)
+        self.ln_post = LayerNorm(width)
+        self.proj = nn.Parameter(scale * torch.randn(width, output_dim))
+
+    def forward(self, image: torch.Tensor, edits: Edits = (), tokens: bool = False):
+        """image (B, 3, H, W) -> (B, d); with `tokens` also the patch tokens that the edits left, (B, N, d)."""
+        size = self.input_resolution
+        if image.shape[-2:] != (size, size):
+            raise InputError(f"The images are {image.shape[-2]} x {image.shape[-1]} and this backbone takes {size} x {size}: resize them.")
+        x = self.conv1(image).flatten(2).transpose(1, 2)  # (B, D, H/p, W/p) -> (B, N, D)
+        x = torch.cat([self.class_embedding.to(x.dtype).expand(len(x), 1, -1), x], dim=1)  # (B, 1 + N, D)
+        x = x + self.positional_embedding.to(x.dtype)
+        for edit in edits:
+            x = edit.embed(x)
+        x = self.transformer.run(self.ln_pre(x), edits)
+        if not tokens:
+            return self.ln_post(x[:, 0]) @ self.proj  # (B, d)
+        x = self.ln_post(x) @ self.proj  # (B, L, d)
+        return x[:, 0], x[:, 1:]
+
+
+# --- residual network ----------------------------------------------------------------------------------------------
+
+
+class Bottleneck(nn.Module):
+    """1x1, 3x3, 1x1; a stride is an average pooling before the last, so that nothing is aliased."""
+
+    expansion = 4
+
+    def __init__(self, inplanes: int, planes: int, stride: int = 1):
+        super().__init__()
+        out = planes * self.expansion
+        self.conv1 = nn.Conv2d(inplanes, planes, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(planes)
+        self.relu1 = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(planes, planes, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(planes)
+        self.relu2 = nn.ReLU(inplace=True)
+        self.avgpool = nn.AvgPool2d(stride) if stride > 1 else nn.Identity()
+        self.conv3 = nn.Conv2d(planes, out, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(out)
+        self.relu3 = nn.ReLU(inplace=True)
+        self.downsample = None
+        if stride > 1 or inplanes != out:
+            conv = nn.Conv2d(inplanes, out, 1, bias=False)
+            self.downsample = nn.Sequential(OrderedDict([("-1", nn.AvgPool2d(stride)), ("0", conv), ("1", nn.BatchNorm2d(out))]))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out = self.relu1(self.bn1(self.conv1(x)))
+        out = self.avgpool(self.relu2(self.bn2(self.conv2(out))))
+        out = self.bn3(self.conv3(out))
+        return self.relu3(out + (x if self.downsample is None else self.downsample(x)))
+
+
+class AttentionPool2d(nn.Module):
+    """Attention of the mean feature over all places, as the last layer of the residual network."""
+
+    def __init__(self, spacial_dim: int, embed_dim: int, num_heads: int, output_dim: int):
+        super().__init__()
+        self.positional_embedding = nn.Parameter(torch.randn(spacial_dim**2 + 1, embed_dim) / embed_dim**0.5)
+        self.k_proj = nn.Linear(embed_dim, embed_dim)
+        self.q_proj = nn.Linear(embed_dim, embed_dim)
+        self.v_proj = nn.Linear(embed_dim, embed_dim)
+        self.c_proj = nn.Linear(embed_dim, output_dim)
+        self.num_heads = num_heads
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, D, h, w) -> (B, d)"""
+        x = x.flatten(2).transpose(1, 2)  # (B, hw, D)
+        x = torch.cat([x.mean(dim=1, keepdim=True), x], dim=1)  # (B, 1 + hw, D)
+        x = x + self.positional_embedding.to(x.dtype)
+        heads = lambda y: y.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (B, heads, L, D / heads)  # noqa: E731
+        out = F.scaled_dot_product_attention(heads(self.q_proj(x[:, :1])), heads(self.k_proj(x)), heads(self.v_proj(x)))
+        return self.c_proj(out.transpose(1, 2).flatten(1))
+
+
+class ModifiedResNet(nn.Module):
+    """ResNet with three convolutions in its stem, anti-aliased strides and an attention pool."""
+
+    def __init__(self, layers: Sequence[int], output_dim: int, heads: int, input_resolution: int = 224, width: int = 64):
+        super().__init__()
+        self.output_dim, self.input_resolution = output_dim, input_resolution
+        self.conv1 = nn.Conv2d(3, width // 2, 3, stride=2, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width // 2)
+        self.relu1 = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(width // 2, width // 2, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width // 2)
+        self.relu2 = nn.ReLU(inplace=True)
+        self.conv3 = nn.Conv2d(width // 2, width, 3, padding=1, bias=False)
+        self.bn3 = nn.BatchNorm2d(width)
+        self.relu3 = nn.ReLU(inplace=True)
+        self.avgpool = nn.AvgPool2d(2)
+        inplanes = width
+        for stage, blocks in enumerate(layers):
+            planes, stride = width * 2**stage, 1 if stage == 0 else 2
+            first = Bottleneck(inplanes, planes, stride)
+            inplanes = planes * Bottleneck.expansion
+            setattr(self, f"layer{stage + 1}", nn.Sequential(first, *(Bottleneck(inplanes, planes) for _ in range(1, blocks))))
+        self.attnpool = AttentionPool2d(input_resolution // 32, width * 32, heads, output_dim)
+
+    def forward(self, image: torch.Tensor, edits: Edits = (), tokens: bool = False) -> torch.Tensor:
+        """image (B, 3, H, W) -> (B, d)"""
+        if edits or tokens:
+            raise InputError("A residual network has no visual tokens to edit or return: choose a ViT backbone, such as ViT-B/16.")
+        x = image.to(self.conv1.weight.dtype)
+        for conv, norm, relu in ((self.conv1, self.bn1, self.relu1), (self.conv2, self.bn2, self.relu2), (self.conv3, self.bn3, self.relu3)):
+            x = relu(norm(conv(x)))
+        x = self.layer4(self.layer3(self.layer2(self.layer1(self.avgpool(x)))))  # (B, 32 width, H/32, W/32)
+        return self.attnpool(x)
+
+
+# --- both towers -----------------------------------------------------------------------------------------------------
+
+
+class CLIP(nn.Module):
+    """Image and text encoder with a joint space of `embed_dim` dimensions."""
+
+    def __init__(
+        self,
+        embed_dim: int,
+        image_resolution: int,
+        vision_layers: int | Sequence[int],
+        vision_width: int,
+        vision_patch_size: int | None,
+        context_length: int,
+        vocab_size: int,
+        transformer_width: int,
+        transformer_heads: int,
+        transformer_layers: int,
+    ):
+        super().__init__()
+        self.context_length, self.vocab_size = context_length, vocab_size
+        if isinstance(vision_layers, int):
+            self.visual = VisionTransformer(
+                input_resolution=image_resolution,
+                patch_size=vision_patch_size,
+                width=vision_width,
+                layers=vision_layers,
+                heads=vision_width // 64,
+                output_dim=embed_dim,
+            )
+        else:
+            self.visual = ModifiedResNet(
+                layers=vision_layers,
+                output_dim=embed_dim,
+                heads=vision_width * 32 // 64,
+                input_resolution=image_resolution,
+                width=vision_width,
+            )
+        self.transformer = Transformer(transformer_width, transformer_layers, transformer_heads, causal=True)
+        self.token_embedding = nn.Embedding(vocab_size, transformer_width)
+        self.positional_embedding = nn.Parameter(torch.empty(context_length, transformer_width))
+        self.ln_final = LayerNorm(transformer_width)
+        self.text_projection = nn.Parameter(torch.empty(transformer_width, embed_dim))
+        self.logit_scale = nn.Parameter(torch.ones([]) * math.log(1 / 0.07))
+        self.initialize_parameters()
+
+    def initialize_parameters(self) -> None:
+        """First values as CLIP was trained from, drawn in OpenAI's order."""
+        nn.init.normal_(self.token_embedding.weight, std=0.02)
+        nn.init.normal_(self.positional_embedding, std=0.01)
+        if isinstance(self.visual, ModifiedResNet):
+            pool = self.visual.attnpool
+            for projection in (pool.q_proj, pool.k_proj, pool.v_proj, pool.c_proj):
+                nn.init.normal_(projection.weight, std=pool.c_proj.in_features**-0.5)
+            for stage in (self.visual.layer1, self.visual.layer2, self.visual.layer3, self.visual.layer4):
+                for name, parameter in stage.named_parameters():
+                    if name.endswith("bn3.weight"):
+                        nn.init.zeros_(parameter)
+        width, layers = self.transformer.width, self.transformer.layers
+        for block in self.transformer.resblocks:
+            nn.init.normal_(block.attn.in_proj_weight, std=width**-0.5)
+            nn.init.normal_(block.attn.out_proj.weight, std=width**-0.5 * (2 * layers) ** -0.5)
+            nn.init.normal_(block.mlp.c_fc.weight, std=(2 * width) ** -0.5)
+            nn.init.normal_(block.mlp.c_proj.weight, std=width**-0.5 * (2 * layers) ** -0.5)
+        nn.init.normal_(self.text_projection, std=width**-0.5)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision the encoders compute in."""
+        return self.visual.conv1.weight.dtype
+
+    def encode_image(self, image: torch.Tensor, edits: Edits = (), tokens: bool = False):
+        """(B, 3, H, W) -> (B, d); with `tokens` also (B, N, d)."""
+        return self.visual(image.to(self.dtype), edits, tokens)
+
+    def encode_text(self, text: torch.Tensor, edits: Edits = ()) -> torch.Tensor:
+        """Token ids (n, context_length) -> (n, d); a text ends at its largest id."""
+        return self.encode_prompts(self.token_embedding(text), text.argmax(dim=-1), edits)
+
+    def encode_prompts(self, prompts: torch.Tensor, end: torch.Tensor, edits: Edits = ()) -> torch.Tensor:
+        """Embedded tokens (n, L, D), without positions, that end at `end` (n,) -> (n, d).
+
+        Runs no further than the longest prompt: under a causal mask what follows cannot change the result.
+        """
+        length = int(end.max()) + 1
+        x = prompts[:, :length].to(self.dtype) + self.positional_embedding[:length].to(self.dtype)  # (n, L, D)
+        for edit in edits:
+            x = edit.embed(x)
+        x = self.transformer.run(x, edits)
+        x = x[torch.arange(len(x), device=x.device), end]  # (n, D)
+        return self.ln_final(x).to(self.dtype) @ self.text_projection.to(self.dtype)
+
+    def forward(self, image: torch.Tensor, text: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits of images over texts, (B, n), and of texts over images, (n, B)."""
+        images = F.normalize(self.encode_image(image), dim=-1)
+        texts = F.normalize(self.encode_text(text), dim=-1)
+        logits = self.logit_scale.exp() * images @ texts.t()
+        return logits, logits.t()
+
+
+# --- from a state dict -------------------------------------------------------------------------------------------------
+
+
+def convert_weights(model: nn.Module) -> None:
+    """Half precision for what multiplies: convolutions, linear layers, attention and projections.
+
+    Layer norms, batch norms, embeddings and the logit scale stay in fp32.
+    """
+    for module in model.modules():
+        if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Linear, nn.MultiheadAttention)):
+            for parameter in module.parameters(recurse=False):
+                parameter.data = parameter.data.half()
+        for name in ("text_projection", "proj"):
+            parameter = getattr(module, name, None)
+            if isinstance(parameter, nn.Parameter):
+                parameter.data = parameter.data.half()
+
+
+def architecture(state: dict[str, torch.Tensor]) -> dict:
+    """CLIP's constructor arguments, from the shapes of a state dict."""
+
+    def count(prefix: str) -> int:
+        return len({name[len(prefix) :].split(".")[0] for name in state if name.startswith(prefix)})
+
+    if "text_projection" not in state or "visual.conv1.weight" not in state:
+        raise InputError("This state dict is not a CLIP's: it has no text_projection or no visual.conv1.weight (OpenAI's names).")
+    if "visual.proj" in state:
+        width, _, patch, _ = state["visual.conv1.weight"].shape
+        vision_layers = count("visual.transformer.resblocks.")
+        resolution = patch * round((state["visual.positional_embedding"].shape[0] - 1) ** 0.5)
+    else:
+        width, patch = state["visual.layer1.0.conv1.weight"].shape[0], None
+        vision_layers = tuple(count(f"visual.layer{stage}.") for stage in (1, 2, 3, 4))
+        resolution = 32 * round((state["visual.attnpool.positional_embedding"].shape[0] - 1) ** 0.5)
+    text_width = state["ln_final.weight"].shape[0]
+    return {
+        "embed_dim": state["text_projection"].shape[1],
+        "image_resolution": resolution,
+        "vision_layers": vision_layers,
+        "vision_width": width,
+        "vision_patch_size": patch,
+        "context_length": state["positional_embedding"].shape[0],
+        "vocab_size": state["token_embedding.weight"].shape[0],
+        "transformer_width": text_width,
+        "transformer_heads": text_width // 64,
+        "transformer_layers": count("transformer.resblocks."),
+    }
+
+
+def build_model(state_dict: dict[str, torch.Tensor], design_details: dict | None = None) -> CLIP:
+    """A CLIP in evaluation mode and fp16 (see `convert_weights`), with all sizes inferred from the state dict.
+
+    `design_details` is what callers of the MaPLe family pass; deep prompts are edits here, so it changes nothing.
+    """
+    model = CLIP(**architecture(state_dict))
+    convert_weights(model)
+    sizes = {"input_resolution", "context_length", "vocab_size"}  # numbers that OpenAI's archives hold beside the weights
+    try:
+        model.load_state_dict({name: value for name, value in state_dict.items() if name not in sizes})
+    except RuntimeError as error:
+        reasons = " ".join(line.strip() for line in str(error).splitlines()[1:])
+        raise InputError(f"This state dict is not a whole CLIP: {reasons}") from error
+    return model.eval()
