@@ -1,0 +1,113 @@
+"""The config tree: defaults in `defaults.py`, then files, then KEY VALUE pairs. Unknown keys are refused."""
+
+import os
+from ast import literal_eval
+
+import yaml
+from yacs.config import CfgNode
+
+from ..errors import InputError
+from .defaults import get_defaults
+
+__all__ = ["clean_cfg", "get_cfg_default", "merge_file", "merge_options"]
+
+
+def get_cfg_default() -> CfgNode:
+    """A fresh copy of the defaults."""
+    return get_defaults()
+
+
+def clean_cfg(cfg: CfgNode, trainer: str) -> None:
+    """Take out the nodes of all trainers but one, for a log that is easy to read."""
+    for key in list(cfg.TRAINER):
+        if key not in ("NAME", trainer.upper()):
+            cfg.TRAINER.pop(key)
+
+
+def merge_file(cfg: CfgNode, path: str, new_allowed: bool = False) -> None:
+    """Merge a YAML file into `cfg`; with `new_allowed` it may also bring keys that are not there yet."""
+    if not os.path.isfile(path):
+        folder = os.path.dirname(path) or "."
+        there = sorted(name for name in os.listdir(folder) if name.endswith((".yaml", ".yml"))) if os.path.isdir(folder) else []
+        raise InputError(f"The config file {path} does not exist; in {folder} there are: {', '.join(there) or 'none'}.")
+    with open(path, encoding="utf-8") as file:
+        try:
+            tree = yaml.safe_load(file) or {}
+        except yaml.YAMLError as error:
+            raise InputError(f"The config file {path} is no valid YAML ({' '.join(str(error).split())}): correct it.") from error
+    if not isinstance(tree, dict):
+        raise InputError(f"The config file {path} holds a {type(tree).__name__}: it must hold keys with values.")
+    merge_tree(cfg, tree, "", f" (in {path})", new_allowed)
+
+
+def merge_options(cfg: CfgNode, options: list) -> None:
+    """Merge `[KEY, VALUE, KEY, VALUE, ...]`; keys are full names such as OPTIM.LR, string values are evaluated."""
+    if len(options) % 2:
+        raise InputError(f"Options come in pairs KEY VALUE, and {options[-1]} has no value.")
+    for key, value in zip(options[::2], options[1::2], strict=True):
+        parts = str(key).split(".")
+        node = cfg
+        for part in parts[:-1]:
+            if not isinstance(node.get(part), CfgNode):
+                raise unknown_key(cfg, key, "")
+            node = node[part]
+        if parts[-1] not in node or isinstance(node[parts[-1]], CfgNode):
+            raise unknown_key(cfg, key, "")
+        node[parts[-1]] = coerced(value, node[parts[-1]], key, "")
+
+
+def merge_tree(cfg: CfgNode, tree: dict, prefix: str, where: str, new_allowed: bool, root: CfgNode | None = None) -> None:
+    root = cfg if root is None else root
+    for key, value in tree.items():
+        full = f"{prefix}{key}"
+        known = key in cfg
+        if not known and not new_allowed:
+            raise unknown_key(root, full, where)
+        if isinstance(value, dict):
+            if not known:
+                cfg[key] = CfgNode()
+            if not isinstance(cfg[key], CfgNode):
+                raise InputError(f"The config key {full} takes one value and no tree{where}.")
+            merge_tree(cfg[key], value, full + ".", where, new_allowed, root)
+        elif known and isinstance(cfg[key], CfgNode):
+            raise InputError(f"The config key {full} is a tree of keys and takes no value of its own{where}.")
+        else:
+            cfg[key] = coerced(value, cfg[key], full, where) if known else evaluated(value)
+
+
+def evaluated(value):
+    """YAML reads 1e-5 and (224, 224) as strings; they are numbers and tuples."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return literal_eval(value)
+    except (ValueError, SyntaxError):
+        return value
+
+
+def coerced(value, former, key: str, where: str):
+    """`value` in the type of the key's former value; what does not fit is refused."""
+    found = value if isinstance(former, str) and isinstance(value, str) else evaluated(value)
+    if former is None or type(found) is type(former):
+        return found
+    if isinstance(former, tuple) and isinstance(found, list):
+        return tuple(found)
+    if isinstance(former, list) and isinstance(found, tuple):
+        return list(found)
+    if isinstance(former, float) and type(found) is int:
+        return float(found)
+    raise InputError(f"The config key {key} takes a {type(former).__name__}, such as {former!r}, and got {value!r}{where}.")
+
+
+def all_keys(cfg: CfgNode, prefix: str = "") -> list[str]:
+    keys = []
+    for key, value in cfg.items():
+        keys += all_keys(value, f"{prefix}{key}.") if isinstance(value, CfgNode) else [prefix + key]
+    return keys
+
+
+def unknown_key(cfg: CfgNode, key: str, where: str) -> InputError:
+    import difflib
+
+    near = difflib.get_close_matches(str(key), all_keys(cfg), n=1, cutoff=0)[0]
+    return InputError(f"The config key {key} is unknown{where}; the nearest is {near}.")

@@ -1,0 +1,431 @@
+"""Trainers: what a method inherits. `TrainerX` learns from labelled images; a method overrides
+`build_model` and `forward_backward`, and whatever else it needs.
+"""
+
+import datetime
+import os
+import time
+from collections import OrderedDict
+
+import torch
+import torch.nn as nn
+from tqdm import tqdm
+
+from dassl.data import DataManager
+from dassl.evaluation import build_evaluator
+from dassl.modeling import build_backbone, build_head
+from dassl.optim import build_lr_scheduler, build_optimizer
+from dassl.utils import (
+    AverageMeter,
+    InputError,
+    MetricMeter,
+    check_availability,
+    count_num_param,
+    load_checkpoint,
+    load_pretrained_weights,
+    mkdir_if_missing,
+    resume_from_checkpoint,
+    save_checkpoint,
+    tolist_if_not,
+)
+from dassl.utils.torchtools import random_states
+
+
+def __getattr__(name: str):
+    if name == "SummaryWriter":  # TensorBoard takes seconds to import, and is not always needed
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+class SimpleNet(nn.Module):
+    """A backbone, perhaps a head, and a linear classifier, all named in the config."""
+
+    def __init__(self, cfg, model_cfg, num_classes: int, **kwargs):
+        super().__init__()
+        self.backbone = build_backbone(
+            model_cfg.BACKBONE.NAME, verbose=cfg.VERBOSE, pretrained=model_cfg.BACKBONE.PRETRAINED, **kwargs
+        )
+        width, self.head = self.backbone.out_features, None
+        if model_cfg.HEAD.NAME and model_cfg.HEAD.HIDDEN_LAYERS:
+            self.head = build_head(
+                model_cfg.HEAD.NAME,
+                verbose=cfg.VERBOSE,
+                in_features=width,
+                hidden_layers=model_cfg.HEAD.HIDDEN_LAYERS,
+                activation=model_cfg.HEAD.ACTIVATION,
+                bn=model_cfg.HEAD.BN,
+                dropout=model_cfg.HEAD.DROPOUT,
+                **kwargs,
+            )
+            width = self.head.out_features
+        self.classifier = nn.Linear(width, num_classes) if num_classes > 0 else None
+        self._fdim = width
+
+    @property
+    def fdim(self) -> int:
+        """Width of the features."""
+        return self._fdim
+
+    def forward(self, x, return_feature: bool = False):
+        features = self.backbone(x)
+        if self.head is not None:
+            features = self.head(features)
+        if self.classifier is None:
+            return features
+        logits = self.classifier(features)
+        return (logits, features) if return_feature else logits
+
+
+class TrainerBase:
+    """Registered models with their optimisers and schedules; saving, loading, and the order of a training run."""
+
+    def __init__(self):
+        self._models: OrderedDict = OrderedDict()
+        self._optims: OrderedDict = OrderedDict()
+        self._scheds: OrderedDict = OrderedDict()
+        self._writer = None
+
+    # --- registered models ----------------------------------------------------------------------------------
+
+    def register_model(self, name: str = "model", model=None, optim=None, sched=None) -> None:
+        """Make a model part of saving, loading and mode changes, under a name that is its folder's too."""
+        if "_models" not in self.__dict__:
+            raise AttributeError("register_model was called before super().__init__()")
+        if name in self._models:
+            raise KeyError(f"a model named {name} is registered already")
+        self._models[name], self._optims[name], self._scheds[name] = model, optim, sched
+
+    def get_model_names(self, names=None) -> list[str]:
+        """All registered names, or those given, checked."""
+        registered = list(self._models)
+        if names is None:
+            return registered
+        names = tolist_if_not(names)
+        for name in names:
+            check_availability(name, registered, "registered model")
+        return names
+
+    def set_model_mode(self, mode: str = "train", names=None) -> None:
+        """"train", or "eval" (as is any other word)."""
+        for name in self.get_model_names(names):
+            self._models[name].train(mode == "train")
+
+    def update_lr(self, names=None) -> None:
+        """One step of the schedules; call it at the end of an epoch."""
+        for name in self.get_model_names(names):
+            if self._scheds[name] is not None:
+                self._scheds[name].step()
+
+    def get_current_lr(self, names=None) -> float:
+        name = self.get_model_names(names)[0]
+        return self._optims[name].param_groups[0]["lr"]
+
+    # --- checkpoints ------------------------------------------------------------------------------------------
+
+    def save_model(self, epoch: int, directory: str, is_best: bool = False, val_result=None, model_name: str = "") -> None:
+        """Write every registered model, with what a run needs to go on after `epoch` (counted from 0)."""
+        for name in self.get_model_names():
+            optim, sched = self._optims[name], self._scheds[name]
+            state = {
+                "state_dict": self._models[name].state_dict(),
+                "epoch": epoch + 1,
+                "optimizer": optim.state_dict() if optim is not None else None,
+                "scheduler": sched.state_dict() if sched is not None else None,
+                "val_result": val_result,
+                "random_states": random_states(),
+            }
+            save_checkpoint(state, os.path.join(directory, name), is_best=is_best, model_name=model_name)
+
+    def resume_model_if_exist(self, directory: str) -> int:
+        """Load the latest checkpoints of a run that broke off; the epoch to go on with is returned, 0 without any."""
+        names = self.get_model_names()
+        if not all(os.path.exists(os.path.join(directory, name, "checkpoint")) for name in names):
+            print(f"No checkpoint found in {directory}, train from scratch")
+            return 0
+        print(f"Found checkpoint at {directory} (will resume training)")
+        start_epoch = 0
+        for name in names:
+            path = os.path.join(directory, name)
+            start_epoch = resume_from_checkpoint(path, self._models[name], self._optims[name], self._scheds[name])
+            best = os.path.join(path, "model-best.pth.tar")
+            if os.path.isfile(best):
+                result = load_checkpoint(best).get("val_result")
+                self.best_result = result if result is not None else self.best_result
+        return start_epoch
+
+    def load_model(self, directory: str, epoch: int | None = None) -> None:
+        """Load the registered models of an epoch, or the best ones on validation images."""
+        if not directory:
+            print("Note that load_model() is skipped as no pretrained model is given")
+            return
+        file = "model-best.pth.tar" if epoch is None else f"model.pth.tar-{epoch}"
+        for name in self.get_model_names():
+            path = os.path.join(directory, name, file)
+            checkpoint = load_checkpoint(path)
+            result = checkpoint.get("val_result")
+            shown = "" if result is None else f", val_result = {result:.1f}"
+            print(f"Load {path} to {name} (epoch={checkpoint['epoch']}{shown})")
+            self._models[name].load_state_dict(checkpoint["state_dict"])
+
+    # --- TensorBoard ------------------------------------------------------------------------------------------
+
+    def init_writer(self, log_dir: str) -> None:
+        if self._writer is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            print(f"Initialize tensorboard (log_dir={log_dir})")
+            self._writer = SummaryWriter(log_dir=log_dir)
+
+    def close_writer(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def write_scalar(self, tag: str, scalar_value, global_step: int | None = None) -> None:
+        """A number for TensorBoard; nothing happens where no writer is open."""
+        if self._writer is not None:
+            self._writer.add_scalar(tag, scalar_value, global_step)
+
+    # --- the run ------------------------------------------------------------------------------------------------
+
+    def train(self, start_epoch: int, max_epoch: int) -> None:
+        self.start_epoch, self.max_epoch = start_epoch, max_epoch
+        self.before_train()
+        if not self.get_model_names():
+            print("No model is registered, so there is nothing to train")
+        else:
+            for self.epoch in range(self.start_epoch, self.max_epoch):
+                self.before_epoch()
+                self.run_epoch()
+                self.after_epoch()
+        self.after_train()
+
+    def before_train(self):
+        pass
+
+    def after_train(self):
+        pass
+
+    def before_epoch(self):
+        pass
+
+    def after_epoch(self):
+        pass
+
+    def run_epoch(self):
+        raise NotImplementedError
+
+    def test(self):
+        raise NotImplementedError
+
+    def parse_batch_train(self, batch):
+        raise NotImplementedError
+
+    def parse_batch_test(self, batch):
+        raise NotImplementedError
+
+    def forward_backward(self, batch):
+        raise NotImplementedError
+
+    def model_inference(self, input):
+        raise NotImplementedError
+
+    # --- one step -------------------------------------------------------------------------------------------------
+
+    def detect_anomaly(self, loss: torch.Tensor) -> None:
+        if not torch.isfinite(loss).all():
+            place = f"epoch {getattr(self, 'epoch', 0) + 1}, batch {getattr(self, 'batch_idx', 0) + 1}"
+            raise FloatingPointError(f"The loss is infinite or NaN in {place}: lower OPTIM.LR, or compute in fp32.")
+
+    def model_zero_grad(self, names=None) -> None:
+        for name in self.get_model_names(names):
+            if self._optims[name] is not None:
+                self._optims[name].zero_grad()
+
+    def model_backward(self, loss: torch.Tensor) -> None:
+        self.detect_anomaly(loss)
+        loss.backward()
+
+    def model_update(self, names=None) -> None:
+        for name in self.get_model_names(names):
+            if self._optims[name] is not None:
+                self._optims[name].step()
+
+    def model_backward_and_update(self, loss: torch.Tensor, names=None) -> None:
+        self.model_zero_grad(names)
+        self.model_backward(loss)
+        self.model_update(names)
+
+
+class SimpleTrainer(TrainerBase):
+    """A run over a data set: loaders, a model, an evaluator; tests after training."""
+
+    def __init__(self, cfg):
+        super().__init__()
+        self.check_cfg(cfg)
+        self.device = torch.device("cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
+        self.start_epoch = self.epoch = 0
+        self.max_epoch = cfg.OPTIM.MAX_EPOCH
+        self.output_dir = cfg.OUTPUT_DIR
+        self.cfg = cfg
+        self.build_data_loader()
+        self.build_model()
+        self.evaluator = build_evaluator(cfg, lab2cname=self.lab2cname)
+        self.best_result = -float("inf")
+
+    def check_cfg(self, cfg):
+        """Refuse a config that the method cannot use; called before anything is built."""
+
+    def build_data_loader(self):
+        """`dm`, and the loaders taken from it."""
+        dm = DataManager(self.cfg)
+        self.train_loader_x, self.train_loader_u = dm.train_loader_x, dm.train_loader_u
+        self.val_loader, self.test_loader = dm.val_loader, dm.test_loader
+        self.num_classes, self.num_source_domains, self.lab2cname = dm.num_classes, dm.num_source_domains, dm.lab2cname
+        self.dm = dm
+
+    def build_model(self):
+        """A plain classifier; a method builds its own."""
+        cfg = self.cfg
+        self.model = SimpleNet(cfg, cfg.MODEL, self.num_classes)
+        if cfg.MODEL.INIT_WEIGHTS:
+            load_pretrained_weights(self.model, cfg.MODEL.INIT_WEIGHTS)
+        self.model.to(self.device)
+        print(f"# params: {count_num_param(self.model):,}")
+        self.optim = build_optimizer(self.model, cfg.OPTIM)
+        self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
+        self.register_model("model", self.model, self.optim, self.sched)
+
+    def train(self):
+        super().train(self.start_epoch, self.max_epoch)
+
+    def before_train(self):
+        """Go on with RESUME's run, if there is one; a run never resumes by itself."""
+        if self.cfg.RESUME:
+            if not os.path.isdir(self.cfg.RESUME):
+                raise InputError(f"The folder to resume from, {self.cfg.RESUME}, does not exist: correct --resume, or leave it out.")
+            self.start_epoch = self.resume_model_if_exist(self.cfg.RESUME)
+        writer_dir = os.path.join(self.output_dir, "tensorboard")
+        mkdir_if_missing(writer_dir)
+        self.init_writer(writer_dir)
+        self.time_start = time.time()
+
+    def after_train(self):
+        print("Finish training")
+        if not self.cfg.TEST.NO_TEST:
+            if self.cfg.TEST.FINAL_MODEL == "best_val" and self.get_model_names():
+                print("Deploy the model with the best val performance")
+                self.load_model(self.output_dir)
+            else:
+                print("Deploy the last-epoch model")
+            self.test()
+        print(f"Elapsed: {datetime.timedelta(seconds=round(time.time() - self.time_start))}")
+        self.close_writer()
+
+    def after_epoch(self):
+        """Validation and the best model first, then the periodic or last checkpoint."""
+        last = self.epoch + 1 == self.max_epoch
+        frequency = self.cfg.TRAIN.CHECKPOINT_FREQ
+        if not self.cfg.TEST.NO_TEST and self.cfg.TEST.FINAL_MODEL == "best_val":
+            result = self.test(split="val")
+            if result > self.best_result:
+                self.best_result = result
+                self.save_model(self.epoch, self.output_dir, val_result=result, model_name="model-best.pth.tar")
+        if last or (frequency > 0 and (self.epoch + 1) % frequency == 0):
+            self.save_model(self.epoch, self.output_dir)
+
+    @torch.no_grad()
+    def test(self, split: str | None = None) -> float:
+        """Classify a split; the first of the evaluator's results is returned."""
+        self.set_model_mode("eval")
+        self.evaluator.reset()
+        split = split or self.cfg.TEST.SPLIT
+        if split == "val" and self.val_loader is not None:
+            loader = self.val_loader
+        else:
+            split, loader = "test", self.test_loader
+        if loader is None:
+            raise InputError(f"The data set {self.cfg.DATASET.NAME} has no {split} images: set TEST.NO_TEST True, or TEST.SPLIT.")
+        print(f"Evaluate on the *{split}* set")
+        for batch in tqdm(loader, disable=None):
+            images, labels = self.parse_batch_test(batch)
+            self.evaluator.process(self.model_inference(images), labels)
+        results = self.evaluator.evaluate()
+        for name, value in results.items():
+            self.write_scalar(f"{split}/{name}", value, self.epoch)
+        return next(iter(results.values()))
+
+    def model_inference(self, input):
+        return self.model(input)
+
+    def parse_batch_test(self, batch):
+        return batch["img"].to(self.device), batch["label"].to(self.device)
+
+    # --- an epoch ---------------------------------------------------------------------------------------------------
+
+    def _run_batches(self, batches, count: int) -> None:
+        """`forward_backward` on each batch, and the progress line."""
+        self.set_model_mode("train")
+        losses, batch_time, data_time = MetricMeter(), AverageMeter(), AverageMeter()
+        self.num_batches = count
+        end = time.time()
+        for self.batch_idx, batch in enumerate(batches):
+            data_time.update(time.time() - end)
+            losses.update(self._step(batch))
+            batch_time.update(time.time() - end)
+            if (self.batch_idx + 1) % self.cfg.TRAIN.PRINT_FREQ == 0 or count < self.cfg.TRAIN.PRINT_FREQ:
+                left = count - self.batch_idx - 1 + (self.max_epoch - self.epoch - 1) * count
+                print(
+                    f"epoch [{self.epoch + 1}/{self.max_epoch}] "
+                    f"batch [{self.batch_idx + 1}/{count}] "
+                    f"time {batch_time.val:.3f} ({batch_time.avg:.3f}) "
+                    f"data {data_time.val:.3f} ({data_time.avg:.3f}) "
+                    f"{losses} "
+                    f"lr {self.get_current_lr():.4e} "
+                    f"eta {datetime.timedelta(seconds=int(batch_time.avg * left))}"
+                )
+            step = self.epoch * count + self.batch_idx
+            for name, meter in losses.meters.items():
+                self.write_scalar(f"train/{name}", meter.avg, step)
+            self.write_scalar("train/lr", self.get_current_lr(), step)
+            end = time.time()
+
+
+    def _step(self, batch) -> dict:
+        return self.forward_backward(batch)
+
+
+class TrainerX(SimpleTrainer):
+    """Learns from labelled images."""
+
+    def run_epoch(self):
+        self._run_batches(self.train_loader_x, len(self.train_loader_x))
+
+    def parse_batch_train(self, batch):
+        return batch["img"].to(self.device), batch["label"].to(self.device), batch["domain"].to(self.device)
+
+
+class TrainerXU(SimpleTrainer):
+    """Learns from labelled and unlabelled images; `forward_backward(batch_x, batch_u)`."""
+
+    def run_epoch(self):
+        lengths = {"train_x": len(self.train_loader_x), "train_u": len(self.train_loader_u)}
+        lengths["smaller_one"] = min(lengths.values())
+        check_availability(self.cfg.TRAIN.COUNT_ITER, list(lengths), "TRAIN.COUNT_ITER")
+        count = lengths[self.cfg.TRAIN.COUNT_ITER]
+        labelled, unlabelled = cycle(self.train_loader_x), cycle(self.train_loader_u)
+        self._run_batches(((next(labelled), next(unlabelled)) for _ in range(count)), count)
+
+    def _step(self, batch) -> dict:
+        return self.forward_backward(*batch)
+
+    def parse_batch_train(self, batch_x, batch_u):
+        images, labels = batch_x["img"].to(self.device), batch_x["label"].to(self.device)
+        return images, labels, batch_u["img"].to(self.device)
+
+
+def cycle(loader):
+    """Batches without end; every round is shuffled anew."""
+    while True:
+        yield from loader

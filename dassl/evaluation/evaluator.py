@@ -1,0 +1,102 @@
+"""Accuracy, macro-averaged F1, per-class accuracy and confusion matrix, printed in Dassl's lines."""
+
+import os
+from collections import OrderedDict
+
+import numpy as np
+import torch
+from sklearn.metrics import confusion_matrix, f1_score
+
+from dassl.utils import InputError, mkdir_if_missing, replace_file
+
+from .build import EVALUATOR_REGISTRY
+
+
+class EvaluatorBase:
+    """Collects batches in `process`, and turns them into results in `evaluate`."""
+
+    def __init__(self, cfg):
+        self.cfg = cfg
+
+    def reset(self):
+        raise NotImplementedError
+
+    def process(self, mo, gt):
+        raise NotImplementedError
+
+    def evaluate(self):
+        raise NotImplementedError
+
+
+@EVALUATOR_REGISTRY.register()
+class Classification(EvaluatorBase):
+    """After `evaluate`, `results` has the numbers, unrounded, in percent, and `classwise` those of every label."""
+
+    def __init__(self, cfg, lab2cname: dict[int, str] | None = None, **kwargs):
+        super().__init__(cfg)
+        self._lab2cname = lab2cname
+        self.results: OrderedDict = OrderedDict()
+        self.classwise: dict[int, dict] = {}
+        self.reset()
+
+    def reset(self) -> None:
+        self._y_true: list[torch.Tensor] = []
+        self._y_pred: list[torch.Tensor] = []
+
+    def process(self, mo: torch.Tensor, gt: torch.Tensor) -> None:
+        """Model output (B, C) and labels (B,) of one batch."""
+        self._y_pred.append(mo.argmax(dim=1).cpu())
+        self._y_true.append(gt.cpu())
+
+    def evaluate(self) -> OrderedDict:
+        if not self._y_true:
+            raise InputError("There is nothing to evaluate: no image was classified.")
+        true, pred = torch.cat(self._y_true).numpy(), torch.cat(self._y_pred).numpy()
+        total, correct = len(true), int((true == pred).sum())
+        accuracy = 100.0 * correct / total
+        macro_f1 = 100.0 * float(f1_score(true, pred, average="macro", labels=np.unique(true)))
+        results = OrderedDict(accuracy=accuracy, error_rate=100.0 - accuracy, macro_f1=macro_f1)
+        print(
+            "=> result\n"
+            f"* total: {total:,}\n"
+            f"* correct: {correct:,}\n"
+            f"* accuracy: {accuracy:.1f}%\n"
+            f"* error: {100.0 - accuracy:.1f}%\n"
+            f"* macro_f1: {macro_f1:.1f}%"
+        )
+        self.classwise = self._by_class(true, pred)
+        if self.cfg.TEST.PER_CLASS_RESULT:
+            results["perclass_accuracy"] = self._print_by_class()
+        if self.cfg.TEST.COMPUTE_CMAT:
+            self._save_confusion_matrix(true, pred)
+        self.results = results
+        return results
+
+    def _by_class(self, true: np.ndarray, pred: np.ndarray) -> dict[int, dict]:
+        totals = np.bincount(true)
+        corrects = np.bincount(true[true == pred], minlength=len(totals))
+        return {
+            int(label): {
+                "name": (self._lab2cname or {}).get(int(label), str(label)),
+                "total": int(totals[label]),
+                "correct": int(corrects[label]),
+                "accuracy": 100.0 * int(corrects[label]) / int(totals[label]),
+            }
+            for label in np.flatnonzero(totals)
+        }
+
+    def _print_by_class(self) -> float:
+        print("=> per-class result")
+        for label, entry in self.classwise.items():
+            print(f"* class: {label} ({entry['name']})\ttotal: {entry['total']:,}\tcorrect: {entry['correct']:,}\tacc: {entry['accuracy']:.1f}%")
+        mean = float(np.mean([entry["accuracy"] for entry in self.classwise.values()]))
+        print(f"* average: {mean:.1f}%")
+        return mean
+
+    def _save_confusion_matrix(self, true: np.ndarray, pred: np.ndarray) -> None:
+        """Rows are true classes, and each sums to one."""
+        matrix = confusion_matrix(true, pred, normalize="true")
+        mkdir_if_missing(self.cfg.OUTPUT_DIR)
+        path = os.path.join(self.cfg.OUTPUT_DIR, "cmat.pt")
+        replace_file(path, lambda file: torch.save(torch.from_numpy(matrix), file))
+        print(f"Confusion matrix is saved to {path}")
