@@ -114,7 +114,9 @@ def install_keys(cfg, name: str, args: argparse.Namespace) -> None:
         merge_file(cfg, str(defaults_of(name)), new_allowed=True)
     if hasattr(method, "host_key"):
         host = wanted(args, method.host_key)
-        install_keys(cfg, host or value_of(cfg, method.host_key), args)
+        host = host or value_of(cfg, method.host_key)
+        if host != name:
+            install_keys(cfg, host, args)
 
 
 def wanted(args: argparse.Namespace, key: str):

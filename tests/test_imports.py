@@ -73,7 +73,10 @@ def test_a_method_imports_no_other_method():
 
 def test_train_knows_nobody_by_name():
     code = ast.parse((ROOT / "train.py").read_text())
-    code.body = [node for node in code.body if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))]
+    for node in ast.walk(code):  # documentation may name an example
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+            body[0].value.value = ""
     text = ast.unparse(code).lower()
     import datasets  # noqa: F401  registers
     import trainers  # noqa: F401

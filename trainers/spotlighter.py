@@ -353,7 +353,7 @@ class SpotlighterOverHost:
 
     def fit_head(self):
         self.set_model_mode("eval")
-        with torch.no_grad():
+        with torch.no_grad(), torch.random.fork_rng():  # a loader takes a random number, which is the host's
             shots, t = self.encode_shots(), self.model.text_features()
         self.head.load_state_dict(SpotlighterHead(self.head.logit_scale).state_dict())  # start from the initial values
         if self.cfg.TRAINER.SPOTLIGHTER.FIT:
