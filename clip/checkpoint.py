@@ -41,7 +41,7 @@ def read_any(path: str) -> dict:
             return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
     if is_torchscript(path):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # OpenAI's files are TorchScript all the same
+            warnings.simplefilter("ignore")  # scripts are deprecated, and OpenAI's files are scripts all the same
             return dict(torch.jit.load(path, map_location="cpu").state_dict())
     state = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(state, dict):

@@ -1,0 +1,128 @@
+"""Downloads (../clip/download.py) from a server on this machine that misbehaves as asked."""
+
+import hashlib
+import socket
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+import clip
+from clip.clip import _MODELS, _download, available_models
+
+CONTENT = bytes(range(256)) * 2000  # 512 kB
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch):
+    monkeypatch.setenv("CLIP_RETRY_SECONDS", "0")
+
+
+@pytest.fixture
+def server():
+    """Serves CONTENT; `breaks` answers end half-way, `ranges` says whether it can begin in the middle."""
+
+    class Handler(BaseHTTPRequestHandler):
+        breaks, ranges, content, status, requests = 0, True, CONTENT, 200, []
+
+        def do_GET(self):
+            kind, wanted = type(self), self.headers.get("Range")
+            kind.requests.append(wanted)
+            if kind.status != 200:
+                self.send_error(kind.status)
+                return
+            start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and kind.ranges else 0
+            body = kind.content[start:]
+            self.send_response(206 if start else 200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if kind.breaks:
+                kind.breaks -= 1
+                body = body[: len(body) // 2]
+            self.wfile.write(body)
+
+        def log_message(self, *args):
+            pass
+
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=httpd.serve_forever, daemon=True).start()
+    Handler.url = f"http://127.0.0.1:{httpd.server_port}/{SHA256}/weights.pt"
+    Handler.requests = []
+    yield Handler
+    httpd.shutdown()
+    httpd.server_close()
+
+
+def test_fetched_once(server, tmp_path):
+    path = _download(server.url, str(tmp_path))
+    assert open(path, "rb").read() == CONTENT
+    assert _download(server.url, str(tmp_path)) == path
+    assert len(server.requests) == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["weights.pt"]
+
+
+def test_goes_on_where_it_broke_off(server, tmp_path):
+    server.breaks = 2
+    assert open(_download(server.url, str(tmp_path)), "rb").read() == CONTENT
+    assert server.requests == [None, "bytes=256000-", "bytes=384000-"]
+
+
+def test_goes_on_in_a_later_call(server, tmp_path):
+    (tmp_path / "weights.pt.part").write_bytes(CONTENT[:1000])
+    assert open(_download(server.url, str(tmp_path)), "rb").read() == CONTENT
+    assert server.requests == ["bytes=1000-"]
+
+
+def test_a_part_that_is_whole_already(server, tmp_path):
+    (tmp_path / "weights.pt.part").write_bytes(CONTENT)
+    server.status = 416
+    assert open(_download(server.url, str(tmp_path)), "rb").read() == CONTENT
+
+
+def test_a_server_that_cannot_begin_in_the_middle(server, tmp_path):
+    server.ranges, server.breaks = False, 1
+    assert open(_download(server.url, str(tmp_path)), "rb").read() == CONTENT
+
+
+def test_wrong_bytes_are_thrown_away(server, tmp_path):
+    server.content = CONTENT[:-1] + b"x"
+    with pytest.raises(clip.InputError, match="wrong SHA-256"):
+        _download(server.url, str(tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_damaged_file_is_fetched_again(server, tmp_path):
+    (tmp_path / "weights.pt").write_bytes(b"damaged")
+    assert open(_download(server.url, str(tmp_path)), "rb").read() == CONTENT
+
+
+def test_a_server_that_always_breaks_off(server, tmp_path):
+    server.breaks = 1000
+    with pytest.raises(clip.InputError, match=r"could not be fetched.*what has come is kept"):
+        _download(server.url, str(tmp_path))
+    assert (tmp_path / "weights.pt.part").stat().st_size > 256000 and not (tmp_path / "weights.pt").exists()
+    assert len(server.requests) == 5
+
+
+def test_not_found_is_not_asked_again(server, tmp_path):
+    server.status = 404
+    with pytest.raises(clip.InputError, match="404"):
+        _download(server.url, str(tmp_path))
+    assert len(server.requests) == 1
+
+
+def test_refused_connection(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(clip.InputError, match=r"by hand as .*weights\.pt"):
+        _download(f"http://127.0.0.1:{port}/{SHA256}/weights.pt", str(tmp_path))
+
+
+def test_names():
+    assert {"RN50", "ViT-B/32", "ViT-B/16", "ViT-L/14", "ViT-Embedded/8"} <= set(available_models())
+    with pytest.raises(clip.InputError, match="nearest name is 'ViT-B/16'"):
+        _MODELS["ViT-B/15"]
+    for name, url in _MODELS.items():
+        assert name == "ViT-Embedded/8" or len(url.split("/")[-2]) == 64
