@@ -49,9 +49,10 @@ def replace_file(path: str, write: Callable) -> None:
             write(file)
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
         os.unlink(temporary)
-        raise InputError(f"{path} could not be written ({error.strerror or error}); what was there before is untouched.") from error
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise InputError(f"{path} could not be written ({reason}): is the disk full? What was there before is untouched.") from error
     except BaseException:
         os.unlink(temporary)
         raise
