@@ -20,7 +20,7 @@ test-slow: environment
 	python -m pytest -m "slow or not slow" $(PYTEST_ARGS)
 
 lint: environment
-	ruff check .
+	ruff check . && ruff format --check .
 
 # The stamp is as old as the last installation from this requirements.txt.
 environment: $(VENV)/.spotlighter-requirements

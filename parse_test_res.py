@@ -46,7 +46,9 @@ def read_run(run: Path, keyword: str = "accuracy", test_log: bool = False) -> fl
     value = parse_log(log.read_text(errors="replace"), keyword, TEST_SIGNALS if test_log else TRAIN_SIGNALS)
     if value is None:
         signal = (TEST_SIGNALS if test_log else TRAIN_SIGNALS)[0]
-        raise ResultError(f"{log} has no {keyword!r} after a line {signal!r}: the run broke off, or is of the other kind (--test-log).")
+        raise ResultError(
+            f"{log} has no {keyword!r} after a line {signal!r}: the run broke off, or is of the other kind (--test-log)."
+        )
     return value
 
 
@@ -115,7 +117,9 @@ def collect_base2new(directory: Path, keyword: str) -> tuple[dict, list[str]]:
     for (shots, dataset, method), halves in found.items():
         for seed in sorted(halves["base"].keys() ^ halves["new"].keys()):
             half, other = ("new", "base") if seed in halves["base"] else ("base", "new")
-            problems.append(f"{method} on {dataset} ({shots}): {seed} has a {other} result and no {half} result; it is left out.")
+            problems.append(
+                f"{method} on {dataset} ({shots}): {seed} has a {other} result and no {half} result; it is left out."
+            )
             halves[other].pop(seed)
     return {key: halves for key, halves in found.items() if halves["base"]}, problems
 
@@ -125,7 +129,9 @@ def table_base2new(directory: Path, keyword: str = "accuracy") -> tuple[str, lis
     found, problems = collect_base2new(directory, keyword)
     rows = defaultdict(list)  # (shots, dataset) -> rows
     for (shots, dataset, method), halves in sorted(found.items()):
-        rows[shots, dataset].append((method, fmean(halves["base"].values()), fmean(halves["new"].values()), sorted(halves["base"])))
+        rows[shots, dataset].append(
+            (method, fmean(halves["base"].values()), fmean(halves["new"].values()), sorted(halves["base"]))
+        )
     lines = []
     for shots in sorted({shots for shots, _ in rows}):
         blocks = {dataset: block for (s, dataset), block in rows.items() if s == shots}
@@ -139,7 +145,9 @@ def table_base2new(directory: Path, keyword: str = "accuracy") -> tuple[str, lis
                     of_method = [row for block in named.values() for row in block if row[0] == method]
                     seeds = sorted({seed for row in of_method for seed in row[3]})
                     averages.append((method, fmean(r[1] for r in of_method), fmean(r[2] for r in of_method), seeds))
-                lines += block_lines(f"average of {len(named)} sets, {shots.replace('shots_', '')} shots{kind}", averages)
+                lines += block_lines(
+                    f"average of {len(named)} sets, {shots.replace('shots_', '')} shots{kind}", averages
+                )
     return "\n".join(lines), problems
 
 
@@ -164,7 +172,9 @@ def block_lines(title: str, block: list[tuple]) -> list[str]:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("directory", type=Path, help="folder of the runs")
-    parser.add_argument("--ci95", action="store_true", help="95%% confidence interval in place of the standard deviation")
+    parser.add_argument(
+        "--ci95", action="store_true", help="95%% confidence interval in place of the standard deviation"
+    )
     parser.add_argument("--test-log", action="store_true", help="the runs are evaluations (--eval-only)")
     parser.add_argument("--multi-exp", action="store_true", help="the folder holds several experiments")
     parser.add_argument("--keyword", default="accuracy", help="which result to read")

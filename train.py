@@ -33,7 +33,9 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--root", default="", help="folder that holds the data sets")
     parser.add_argument("--output-dir", default="", help="folder this run writes to")
-    parser.add_argument("--resume", default="", help="folder of a run that broke off, to go on from its last checkpoint")
+    parser.add_argument(
+        "--resume", default="", help="folder of a run that broke off, to go on from its last checkpoint"
+    )
     parser.add_argument("--seed", type=int, default=-1, help="seed; negative means not fixed")
     parser.add_argument("--source-domains", nargs="+", help="source domains for domain adaptation or generalisation")
     parser.add_argument("--target-domains", nargs="+", help="target domains for domain adaptation or generalisation")
@@ -56,7 +58,9 @@ def build_config(args: argparse.Namespace):
     cfg = get_cfg_default()
     name = args.trainer or wanted(args, "TRAINER.NAME")
     if not name:
-        raise InputError(f"No method is named: pass --trainer, one of {', '.join(TRAINER_REGISTRY.registered_names())}.")
+        raise InputError(
+            f"No method is named: pass --trainer, one of {', '.join(TRAINER_REGISTRY.registered_names())}."
+        )
     install_keys(cfg, name, args)
 
     for path in (args.dataset_config_file, args.config_file):

@@ -15,7 +15,9 @@ def load_state_dict(path: str | os.PathLike) -> dict[str, torch.Tensor]:
     """A state dict on the CPU, whatever the file's format; `module.` prefixes and a wrapping dict are taken off."""
     path = os.fspath(path)
     if not os.path.isfile(path):
-        raise InputError(f"The weights file {path} does not exist: correct the path, or name one of clip.available_models().")
+        raise InputError(
+            f"The weights file {path} does not exist: correct the path, or name one of clip.available_models()."
+        )
     try:
         state = read_any(path)
     except InputError:

@@ -67,7 +67,9 @@ def _download(url: str, root: str | None = None) -> str:
 def _unpack_shipped(name: str, root: str) -> str:
     source = Path(__file__).parent / "weights" / name
     if not source.is_file():
-        raise InputError(f"{source} is missing, though it belongs to this package: restore it, or make it with `python -m pretraining.pretrain`.")
+        raise InputError(
+            f"{source} is missing, though it belongs to this package: restore it, or make it with `python -m pretraining.pretrain`."
+        )
     target = Path(root) / f"{source.stem}-{sha256_of(str(source))[:16]}.pt"
     if not target.is_file():
         state = load_state_dict(source)
@@ -115,7 +117,9 @@ def tokenize(texts: str | list[str], context_length: int = 77, truncate: bool = 
         if len(ids) > context_length:
             if not truncate:
                 shown = text if len(text) < 60 else text[:57] + "..."
-                raise InputError(f"The text {shown!r} takes {len(ids)} tokens and there is room for {context_length}: shorten it, or pass truncate=True.")
+                raise InputError(
+                    f"The text {shown!r} takes {len(ids)} tokens and there is room for {context_length}: shorten it, or pass truncate=True."
+                )
             ids = [*ids[: context_length - 1], end]
         tokens[row, : len(ids)] = torch.tensor(ids)
     return tokens

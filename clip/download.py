@@ -50,7 +50,9 @@ def download(url: str, path: str, sha256: str) -> str:
                 ) from error
     if sha256_of(part) != sha256:
         os.unlink(part)
-        raise InputError(f"{url} gave a file with a wrong SHA-256, so it was thrown away: try again, or put the right file there by hand as {path}.")
+        raise InputError(
+            f"{url} gave a file with a wrong SHA-256, so it was thrown away: try again, or put the right file there by hand as {path}."
+        )
     os.replace(part, path)
     return path
 

@@ -65,7 +65,9 @@ class Attention(nn.MultiheadAttention):
     def forward(self, x: torch.Tensor, causal: bool = False, first_row: bool = False):
         """x (B, L, D) -> (B, L, D), and the first token's attention (B, L) if asked for, else None."""
         B, L, D = x.shape
-        q, k, v = F.linear(x, self.in_proj_weight, self.in_proj_bias).view(B, L, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        q, k, v = (
+            F.linear(x, self.in_proj_weight, self.in_proj_bias).view(B, L, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        )
         row = None
         if first_row:
             scores = (q[:, :, :1] @ k.transpose(-1, -2)).float() * q.shape[-1] ** -0.5  # (B, heads, 1, L)
@@ -104,7 +106,9 @@ class Transformer(nn.Module):
             x, row = block(x, self.causal, any(wanted))
             for edit, wants in zip(edits, wanted, strict=True):
                 if wants and row.shape[1] != x.shape[1]:
-                    raise InputError(f"An edit wants the attention of block {i} after another has changed its tokens: list it first.")
+                    raise InputError(
+                        f"An edit wants the attention of block {i} after another has changed its tokens: list it first."
+                    )
                 x = edit.after_block(x, i, row if wants else None)
         return x
 
@@ -132,7 +136,9 @@ class VisionTransformer(nn.Module):
         """image (B, 3, H, W) -> (B, d); with `tokens` also the patch tokens that the edits left, (B, N, d)."""
         size = self.input_resolution
         if image.shape[-2:] != (size, size):
-            raise InputError(f"The images are {image.shape[-2]} x {image.shape[-1]} and this backbone takes {size} x {size}: resize them.")
+            raise InputError(
+                f"The images are {image.shape[-2]} x {image.shape[-1]} and this backbone takes {size} x {size}: resize them."
+            )
         x = self.conv1(image).flatten(2).transpose(1, 2)  # (B, D, H/p, W/p) -> (B, N, D)
         x = torch.cat([self.class_embedding.to(x.dtype).expand(len(x), 1, -1), x], dim=1)  # (B, 1 + N, D)
         x = x + self.positional_embedding.to(x.dtype)
@@ -169,7 +175,9 @@ class Bottleneck(nn.Module):
         self.downsample = None
         if stride > 1 or inplanes != out:
             conv = nn.Conv2d(inplanes, out, 1, bias=False)
-            self.downsample = nn.Sequential(OrderedDict([("-1", nn.AvgPool2d(stride)), ("0", conv), ("1", nn.BatchNorm2d(out))]))
+            self.downsample = nn.Sequential(
+                OrderedDict([("-1", nn.AvgPool2d(stride)), ("0", conv), ("1", nn.BatchNorm2d(out))])
+            )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         out = self.relu1(self.bn1(self.conv1(x)))
@@ -203,7 +211,9 @@ class AttentionPool2d(nn.Module):
 class ModifiedResNet(nn.Module):
     """ResNet with three convolutions in its stem, anti-aliased strides and an attention pool."""
 
-    def __init__(self, layers: Sequence[int], output_dim: int, heads: int, input_resolution: int = 224, width: int = 64):
+    def __init__(
+        self, layers: Sequence[int], output_dim: int, heads: int, input_resolution: int = 224, width: int = 64
+    ):
         super().__init__()
         self.output_dim, self.input_resolution = output_dim, input_resolution
         self.conv1 = nn.Conv2d(3, width // 2, 3, stride=2, padding=1, bias=False)
@@ -221,15 +231,25 @@ class ModifiedResNet(nn.Module):
             planes, stride = width * 2**stage, 1 if stage == 0 else 2
             first = Bottleneck(inplanes, planes, stride)
             inplanes = planes * Bottleneck.expansion
-            setattr(self, f"layer{stage + 1}", nn.Sequential(first, *(Bottleneck(inplanes, planes) for _ in range(1, blocks))))
+            setattr(
+                self,
+                f"layer{stage + 1}",
+                nn.Sequential(first, *(Bottleneck(inplanes, planes) for _ in range(1, blocks))),
+            )
         self.attnpool = AttentionPool2d(input_resolution // 32, width * 32, heads, output_dim)
 
     def forward(self, image: torch.Tensor, edits: Edits = (), tokens: bool = False) -> torch.Tensor:
         """image (B, 3, H, W) -> (B, d)"""
         if edits or tokens:
-            raise InputError("A residual network has no visual tokens to edit or return: choose a ViT backbone, such as ViT-B/16.")
+            raise InputError(
+                "A residual network has no visual tokens to edit or return: choose a ViT backbone, such as ViT-B/16."
+            )
         x = image.to(self.conv1.weight.dtype)
-        for conv, norm, relu in ((self.conv1, self.bn1, self.relu1), (self.conv2, self.bn2, self.relu2), (self.conv3, self.bn3, self.relu3)):
+        for conv, norm, relu in (
+            (self.conv1, self.bn1, self.relu1),
+            (self.conv2, self.bn2, self.relu2),
+            (self.conv3, self.bn3, self.relu3),
+        ):
             x = relu(norm(conv(x)))
         x = self.layer4(self.layer3(self.layer2(self.layer1(self.avgpool(x)))))  # (B, 32 width, H/32, W/32)
         return self.attnpool(x)
@@ -360,7 +380,9 @@ def architecture(state: dict[str, torch.Tensor]) -> dict:
         return len({name[len(prefix) :].split(".")[0] for name in state if name.startswith(prefix)})
 
     if "text_projection" not in state or "visual.conv1.weight" not in state:
-        raise InputError("This state dict is not a CLIP's: it has no text_projection or no visual.conv1.weight (OpenAI's names).")
+        raise InputError(
+            "This state dict is not a CLIP's: it has no text_projection or no visual.conv1.weight (OpenAI's names)."
+        )
     if "visual.proj" in state:
         width, _, patch, _ = state["visual.conv1.weight"].shape
         vision_layers = count("visual.transformer.resblocks.")
@@ -391,7 +413,11 @@ def build_model(state_dict: dict[str, torch.Tensor], design_details: dict | None
     """
     model = CLIP(**architecture(state_dict))
     convert_weights(model)
-    sizes = {"input_resolution", "context_length", "vocab_size"}  # numbers that OpenAI's archives hold beside the weights
+    sizes = {
+        "input_resolution",
+        "context_length",
+        "vocab_size",
+    }  # numbers that OpenAI's archives hold beside the weights
     try:
         model.load_state_dict({name: value for name, value in state_dict.items() if name not in sizes})
     except RuntimeError as error:

@@ -18,7 +18,8 @@ from .errors import InputError
 START, END = "<|startoftext|>", "<|endoftext|>"
 VOCABULARY = 49152  # learned merges and their bytes; start and end come on top of them
 WORDS = regex.compile(
-    rf"{regex.escape(START)}|{regex.escape(END)}|'s|'t|'re|'ve|'m|'ll|'d|\p{{L}}+|\p{{N}}|[^\s\p{{L}}\p{{N}}]+", regex.IGNORECASE
+    rf"{regex.escape(START)}|{regex.escape(END)}|'s|'t|'re|'ve|'m|'ll|'d|\p{{L}}+|\p{{N}}|[^\s\p{{L}}\p{{N}}]+",
+    regex.IGNORECASE,
 )
 
 
@@ -30,7 +31,9 @@ def default_bpe() -> str:
             path = Path(folder) / "bpe_simple_vocab_16e6.txt.gz"
             if path.is_file():
                 return str(path)
-    raise InputError("CLIP's vocabulary is taken from open_clip_torch, which is not installed: pip install open_clip_torch.")
+    raise InputError(
+        "CLIP's vocabulary is taken from open_clip_torch, which is not installed: pip install open_clip_torch."
+    )
 
 
 @cache

@@ -107,10 +107,16 @@ def dct_filters(width: int) -> torch.Tensor:
     """(D, 3, PATCH, PATCH): low-frequency cosines, half of them on brightness, the rest on two colour axes."""
     place = torch.arange(PATCH).float() + 0.5
     waves = torch.stack([torch.cos(math.pi * place * k / PATCH) * (0.5 if k else 0.5**1.5) for k in range(PATCH)])
-    order = sorted(((i * i + j * j, i, j) for i in range(PATCH) for j in range(PATCH)))
-    axes = [((0.577, 0.577, 0.577), width // 2), ((0.707, 0.0, -0.707), width // 4), ((0.408, -0.816, 0.408), width // 4)]
+    order = sorted((i * i + j * j, i, j) for i in range(PATCH) for j in range(PATCH))
+    axes = [
+        ((0.577, 0.577, 0.577), width // 2),
+        ((0.707, 0.0, -0.707), width // 4),
+        ((0.408, -0.816, 0.408), width // 4),
+    ]
     filters = [
-        torch.tensor(axis)[:, None, None] * waves[i][:, None] * waves[j][None] for axis, count in axes for _, i, j in order[:count]
+        torch.tensor(axis)[:, None, None] * waves[i][:, None] * waves[j][None]
+        for axis, count in axes
+        for _, i, j in order[:count]
     ]
     return 0.6 * torch.stack(filters)[torch.randperm(width)]
 
@@ -154,7 +160,9 @@ def cosine(progress: float) -> float:
     return 0.5 + 0.5 * math.cos(math.pi * progress)
 
 
-def contrastive_loss(images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, captions: list[str]) -> torch.Tensor:
+def contrastive_loss(
+    images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, captions: list[str]
+) -> torch.Tensor:
     """CLIP's loss; pairs with the same caption are no negatives of each other."""
     logits = scale * F.normalize(images.float(), dim=1) @ F.normalize(texts.float(), dim=1).t()  # (B, B)
     _, number = np.unique(captions, return_inverse=True)
@@ -187,7 +195,10 @@ class Helpers(nn.Module):
         loss = 0
         for name, head in self.attribute.items():
             rows = holds[name]
-            loss = loss + F.cross_entropy(head(features[rows]).float(), labels[name][rows]) * (2 if name == "shape" else 1) / 7
+            loss = (
+                loss
+                + F.cross_entropy(head(features[rows]).float(), labels[name][rows]) * (2 if name == "shape" else 1) / 7
+            )
         return loss
 
     def patch_loss(self, tokens: torch.Tensor, kept: torch.Tensor, labels: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -201,8 +212,12 @@ class Helpers(nn.Module):
         weight = torch.ones(len(SHAPE_NAMES) + 1)
         weight[-1] = 0.1  # most patches show no object
         shape_loss = F.cross_entropy(self.patch["shape"](tokens).float().flatten(0, 1), shape.flatten(), weight=weight)
-        texture_loss = F.cross_entropy(self.patch["texture"](tokens[textured]).float(), labels["texture"][:, None].expand_as(kept)[textured])
-        scene_loss = F.cross_entropy(self.patch["scene"](tokens[~textured]).float(), labels["scene"][:, None].expand_as(kept)[~textured])
+        texture_loss = F.cross_entropy(
+            self.patch["texture"](tokens[textured]).float(), labels["texture"][:, None].expand_as(kept)[textured]
+        )
+        scene_loss = F.cross_entropy(
+            self.patch["scene"](tokens[~textured]).float(), labels["scene"][:, None].expand_as(kept)[~textured]
+        )
         return (shape_loss + 0.5 * texture_loss + 0.3 * scene_loss) / 2
 
 
@@ -235,13 +250,23 @@ def train_both(args, words: CompactVocabulary) -> CLIP:
         weight
         for tower in (model.visual.transformer, model.transformer)
         for block in tower.resblocks
-        for weight in (block.attn.in_proj_weight, block.attn.out_proj.weight, block.mlp.c_fc.weight, block.mlp.c_proj.weight)
+        for weight in (
+            block.attn.in_proj_weight,
+            block.attn.out_proj.weight,
+            block.mlp.c_fc.weight,
+            block.mlp.c_proj.weight,
+        )
     ]
     of_muon = {id(p) for p in matrices}
     rest = [p for p in master.parameters() if id(p) not in of_muon]
     decayed = [p for p in rest if p.ndim == 2 and p.shape[0] != COMPACT]
     plain = [p for p in rest if not (p.ndim == 2 and p.shape[0] != COMPACT)]
-    adam = torch.optim.AdamW([{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}], args.lr, betas=(0.9, 0.98), fused=True)
+    adam = torch.optim.AdamW(
+        [{"params": decayed, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}],
+        args.lr,
+        betas=(0.9, 0.98),
+        fused=True,
+    )
     muon = Muon(matrices)
     judge = Judge(words)
     started, shown = time.time(), 0.0
@@ -275,7 +300,10 @@ def train_both(args, words: CompactVocabulary) -> CLIP:
         model.logit_scale.data.clamp_(0, math.log(100))
         shown = contrast.item() if step == 0 else 0.95 * shown + 0.05 * contrast.item()
         if (step + 1) % 100 == 0 or step + 1 == args.steps:
-            print(f"{time.time() - started:4.0f} s  step {step + 1}  images {(step + 1) * args.batch}  loss {shown:.3f}  scale {model.logit_scale.exp():.1f}  {judge(fast)}", flush=True)
+            print(
+                f"{time.time() - started:4.0f} s  step {step + 1}  images {(step + 1) * args.batch}  loss {shown:.3f}  scale {model.logit_scale.exp():.1f}  {judge(fast)}",
+                flush=True,
+            )
     return model
 
 
@@ -318,7 +346,10 @@ def train_text(args, words: CompactVocabulary, first: CLIP) -> CLIP:
     scenes = sample_scenes(rng, args.text_images)
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
         features = torch.cat(
-            [model.encode_image(normalise(draw(rng, scenes[np.arange(i, i + 512)]))).float() for i in range(0, args.text_images, 512)]
+            [
+                model.encode_image(normalise(draw(rng, scenes[np.arange(i, i + 512)]))).float()
+                for i in range(0, args.text_images, 512)
+            ]
         )  # (n, d)
     model.logit_scale.data.fill_(math.log(40))
     learned = [p for p in model.parameters() if p.requires_grad]
@@ -342,7 +373,10 @@ def train_text(args, words: CompactVocabulary, first: CLIP) -> CLIP:
             adam.step()
             model.logit_scale.data.clamp_(math.log(40), math.log(100))
             step += 1
-        print(f"{time.time() - started:4.0f} s  text epoch {epoch + 1}  loss {loss.item():.3f}  scale {model.logit_scale.exp():.1f}  {judge(model)}", flush=True)
+        print(
+            f"{time.time() - started:4.0f} s  text epoch {epoch + 1}  loss {loss.item():.3f}  scale {model.logit_scale.exp():.1f}  {judge(model)}",
+            flush=True,
+        )
     return model
 
 

@@ -44,7 +44,9 @@ def write_torchscript(state, path):
 WRITERS = {
     "openai.pt": write_torchscript,
     "plain.pt": lambda state, path: torch.save(state, path),
-    "wrapped.pth": lambda state, path: torch.save({"state_dict": {f"module.{n}": v for n, v in state.items()}, "epoch": 3}, path),
+    "wrapped.pth": lambda state, path: torch.save(
+        {"state_dict": {f"module.{n}": v for n, v in state.items()}, "epoch": 3}, path
+    ),
     "weights.safetensors": lambda state, path: save_file(state, path),
     "weights.npz": save_npz,
 }

@@ -34,17 +34,28 @@ def test_full_size_features_are_those_of_open_clip(name):
             (model.encode_image(images), reference.encode_image(images)),
             (model.encode_text(tokens), reference.encode_text(tokens)),
         ):
-            torch.testing.assert_close(mine / mine.norm(dim=1, keepdim=True), theirs / theirs.norm(dim=1, keepdim=True), atol=1e-5, rtol=0)
+            torch.testing.assert_close(
+                mine / mine.norm(dim=1, keepdim=True), theirs / theirs.norm(dim=1, keepdim=True), atol=1e-5, rtol=0
+            )
         torch.testing.assert_close(model(images, tokens)[0], model(images, tokens)[1].t())
 
 
 def test_sizes_come_from_the_shapes(small):
-    assert (small.visual.input_resolution, small.visual.output_dim, small.context_length, small.vocab_size) == (32, 32, 77, 49408)
+    assert (small.visual.input_resolution, small.visual.output_dim, small.context_length, small.vocab_size) == (
+        32,
+        32,
+        77,
+        49408,
+    )
     assert len(small.visual.transformer.resblocks) == len(small.transformer.resblocks) == 2
 
 
 def test_build_model_leaves_its_argument_alone():
-    state = random_state(SMALL) | {"input_resolution": torch.tensor(32), "context_length": torch.tensor(77), "vocab_size": torch.tensor(49408)}
+    state = random_state(SMALL) | {
+        "input_resolution": torch.tensor(32),
+        "context_length": torch.tensor(77),
+        "vocab_size": torch.tensor(49408),
+    }
     before = {name: value.clone() for name, value in state.items()}
     model = clip.build_model(state, {"trainer": "MaPLe", "vision_depth": 0})
     assert state.keys() == before.keys() and all(torch.equal(state[name], before[name]) for name in state)
@@ -181,7 +192,10 @@ def test_class_attention_is_the_softmax_row(small):
         width, heads = block.attn.embed_dim, block.attn.num_heads
         weight, bias = block.attn.in_proj_weight, block.attn.in_proj_bias
         for b in range(2):
-            q, k = inputs["x"][b, 0] @ weight[:width].t() + bias[:width], inputs["x"][b] @ weight[width : 2 * width].t() + bias[width : 2 * width]
+            q, k = (
+                inputs["x"][b, 0] @ weight[:width].t() + bias[:width],
+                inputs["x"][b] @ weight[width : 2 * width].t() + bias[width : 2 * width],
+            )
             rows = []
             for h in range(heads):
                 part = slice(h * width // heads, (h + 1) * width // heads)

@@ -44,7 +44,11 @@ def test_datum(items):
 
 def test_names_come_in_the_order_of_labels(items):
     dataset = DatasetBase(train_x=items, test=items)
-    assert dataset.classnames == ["a", "b", "c"] and dataset.lab2cname == {0: "a", 1: "b", 2: "c"} and dataset.num_classes == 3
+    assert (
+        dataset.classnames == ["a", "b", "c"]
+        and dataset.lab2cname == {0: "a", 1: "b", 2: "c"}
+        and dataset.num_classes == 3
+    )
     assert DatasetBase(train_x=items[:1]).num_classes == 3  # largest label + 1
     with pytest.raises(InputError, match="no training images"):
         DatasetBase(train_x=[])
@@ -95,14 +99,19 @@ def test_training_resizes_only_without_a_crop(crop):
 
 
 def test_test_transforms():
-    cfg = config("INPUT.TRANSFORMS", ("random_flip", "normalize"), "INPUT.INTERPOLATION", "bicubic", "INPUT.SIZE", (8, 6))
+    cfg = config(
+        "INPUT.TRANSFORMS", ("random_flip", "normalize"), "INPUT.INTERPOLATION", "bicubic", "INPUT.SIZE", (8, 6)
+    )
     transform = build_transform(cfg, is_train=False)
     assert names(transform) == ["Resize", "CenterCrop", "ToTensor", "Normalize"]
     assert transform.transforms[0].size == 8 and transform.transforms[0].interpolation == INTERPOLATION_MODES["bicubic"]
     assert transform(Image.new("RGB", (20, 10))).shape == (3, 8, 6)
 
 
-@pytest.mark.parametrize("name", ["random_translation", "cutout", "gaussian_noise", "instance_norm", "random_crop", "svhn_policy", "gaussian_blur"])
+@pytest.mark.parametrize(
+    "name",
+    ["random_translation", "cutout", "gaussian_noise", "instance_norm", "random_crop", "svhn_policy", "gaussian_blur"],
+)
 def test_every_transform_gives_a_picture(name):
     cfg = config("INPUT.TRANSFORMS", (name,), "INPUT.GB_K", 3)
     picture = Image.effect_noise((20, 10), 90).convert("RGB").resize((8, 8))
@@ -112,7 +121,9 @@ def test_every_transform_gives_a_picture(name):
 
 
 def test_random_flip_and_normalize_do_something():
-    cfg = config("INPUT.TRANSFORMS", ("normalize",), "INPUT.PIXEL_MEAN", [1.0, 0.0, 0.0], "INPUT.PIXEL_STD", [0.5, 1.0, 1.0])
+    cfg = config(
+        "INPUT.TRANSFORMS", ("normalize",), "INPUT.PIXEL_MEAN", [1.0, 0.0, 0.0], "INPUT.PIXEL_STD", [0.5, 1.0, 1.0]
+    )
     out = build_transform(cfg)(Image.new("RGB", (8, 8), (255, 255, 0)))
     assert out[:, 0, 0].tolist() == [0.0, 1.0, 0.0]
 
@@ -134,10 +145,15 @@ def test_items_of_a_batch(items):
     assert item["img"].shape == (3, 8, 8) and "img0" not in item
 
 
-@pytest.mark.parametrize(("count", "batch", "is_train", "expected"), [(10, 4, True, [4, 4]), (10, 4, False, [4, 4, 2]), (3, 4, True, [3]), (4, 4, True, [4])])
+@pytest.mark.parametrize(
+    ("count", "batch", "is_train", "expected"),
+    [(10, 4, True, [4, 4]), (10, 4, False, [4, 4, 2]), (3, 4, True, [3]), (4, 4, True, [4])],
+)
 def test_the_last_batch(items, count, batch, is_train, expected):
     """Dropped in training, if there is a full one; a training loader is never empty."""
-    loader = build_data_loader(config(), "SequentialSampler", items[:count], batch, tfm=build_transform(config()), is_train=is_train)
+    loader = build_data_loader(
+        config(), "SequentialSampler", items[:count], batch, tfm=build_transform(config()), is_train=is_train
+    )
     assert [len(b["label"]) for b in loader] == expected
 
 
@@ -174,7 +190,16 @@ def test_samplers(items):
 
 
 def test_data_manager(data_root, capsys):
-    cfg = config("DATASET.NAME", "Caltech101", "DATASET.ROOT", str(data_root), "DATASET.NUM_SHOTS", 2, "DATALOADER.TEST.BATCH_SIZE", 7)
+    cfg = config(
+        "DATASET.NAME",
+        "Caltech101",
+        "DATASET.ROOT",
+        str(data_root),
+        "DATASET.NUM_SHOTS",
+        2,
+        "DATALOADER.TEST.BATCH_SIZE",
+        7,
+    )
     manager = DataManager(cfg)
     assert manager.num_classes == 5 and manager.lab2cname[3] == "dark_grey"
     assert manager.train_loader_u is None

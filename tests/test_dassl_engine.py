@@ -156,7 +156,13 @@ def test_log_lines(data_root, tmp_path, capsys):
     )
     assert re.search(progress, out, re.M)
     assert len(re.findall(r"^epoch ", out, re.M)) == 2  # every second batch of three, in two epochs
-    for line in (r"Finish training", r"Evaluate on the \*test\* set", r"=> result", r"\* total: 20", r"Elapsed: \d+:\d\d:\d\d"):
+    for line in (
+        r"Finish training",
+        r"Evaluate on the \*test\* set",
+        r"=> result",
+        r"\* total: 20",
+        r"Elapsed: \d+:\d\d:\d\d",
+    ):
         assert re.search(rf"^{line}$", out, re.M), line
     run(config(data_root, tmp_path, "OPTIM.MAX_EPOCH", 1, "TRAIN.PRINT_FREQ", 10))
     assert len(re.findall(r"^epoch ", capsys.readouterr().out, re.M)) == 3  # fewer batches than PRINT_FREQ: all of them
@@ -248,6 +254,8 @@ SURFACE = {
 }
 
 
-@pytest.mark.parametrize(("module", "name"), [(module, name) for module, names in SURFACE.items() for name in names.split()])
+@pytest.mark.parametrize(
+    ("module", "name"), [(module, name) for module, names in SURFACE.items() for name in names.split()]
+)
 def test_import_surface(module, name):
     assert getattr(importlib.import_module(module), name) is not None

@@ -56,7 +56,9 @@ def test_lines(tmp_path, capsys):
 def test_confusion_matrix(tmp_path):
     evaluate(tmp_path, slice(0, 7), COMPUTE_CMAT=True)
     matrix = torch.load(tmp_path / "cmat.pt", weights_only=True)
-    torch.testing.assert_close(matrix, torch.tensor([[2 / 3, 1 / 3, 0], [0, 0.5, 0.5], [0.5, 0.5, 0]], dtype=torch.float64))
+    torch.testing.assert_close(
+        matrix, torch.tensor([[2 / 3, 1 / 3, 0], [0, 0.5, 0.5], [0.5, 0.5, 0]], dtype=torch.float64)
+    )
 
 
 def test_reset_and_nothing_to_evaluate(tmp_path):

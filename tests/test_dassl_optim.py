@@ -72,7 +72,14 @@ def test_a_resumed_schedule_goes_on(settings, stop, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("adam", "Adam"), ("amsgrad", "Adam"), ("sgd", "SGD"), ("rmsprop", "RMSprop"), ("radam", "RAdam"), ("adamw", "AdamW")],
+    [
+        ("adam", "Adam"),
+        ("amsgrad", "Adam"),
+        ("sgd", "SGD"),
+        ("rmsprop", "RMSprop"),
+        ("radam", "RAdam"),
+        ("adamw", "AdamW"),
+    ],
 )
 def test_optimisers(name, kind):
     cfg = optim_cfg(["NAME", name, "LR", 0.1])
@@ -95,14 +102,18 @@ def test_staged_rates_go_by_exact_names():
     model = nn.Sequential()
     model.add_module("head", nn.Linear(1, 1))
     model.add_module("head2", nn.Linear(1, 2))
-    groups = build_optimizer(model, optim_cfg(["NAME", "sgd", "LR", 1.0, "STAGED_LR", True, "NEW_LAYERS", ("head",)])).param_groups
+    groups = build_optimizer(
+        model, optim_cfg(["NAME", "sgd", "LR", 1.0, "STAGED_LR", True, "NEW_LAYERS", ("head",)])
+    ).param_groups
     assert [group["lr"] for group in groups] == [0.1, 1.0]
     assert {id(p) for p in groups[1]["params"]} == {id(p) for p in model.head.parameters()}
     with pytest.raises(InputError, match="'tail'"):
         build_optimizer(model, optim_cfg(["STAGED_LR", True, "NEW_LAYERS", ("tail",)]))
 
 
-@pytest.mark.parametrize("setting", [["NAME", "sgdd"], ["LR_SCHEDULER", "cos"], ["WARMUP_EPOCH", 1, "WARMUP_TYPE", "lin"]])
+@pytest.mark.parametrize(
+    "setting", [["NAME", "sgdd"], ["LR_SCHEDULER", "cos"], ["WARMUP_EPOCH", 1, "WARMUP_TYPE", "lin"]]
+)
 def test_unknown_names(setting):
     with pytest.raises(InputError, match="choose one of"):
         rates(setting)

@@ -115,7 +115,14 @@ def test_images(tmp_path):
 
 
 def state_of(model, epoch=2, **more):
-    return {"state_dict": model.state_dict(), "epoch": epoch, "optimizer": None, "scheduler": None, "val_result": None, **more}
+    return {
+        "state_dict": model.state_dict(),
+        "epoch": epoch,
+        "optimizer": None,
+        "scheduler": None,
+        "val_result": None,
+        **more,
+    }
 
 
 def test_layout(tmp_path):

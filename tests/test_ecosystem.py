@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY, arguments, results
 
-TRAINER = '''
+TRAINER = """
 import os.path as osp
 
 import torch
@@ -118,7 +118,7 @@ class SharedWords(TrainerX):
                     del weights[derived]
             print("Loading {} of epoch {}".format(name, checkpoint["epoch"]))
             self._models[name].load_state_dict(weights, strict=False)
-'''
+"""
 DEFAULTS = "TRAINER:\n  SHARED_WORDS:\n    COUNT: 3\n    PREC: fp32\n"
 
 
@@ -161,7 +161,9 @@ def test_a_foreign_trainer_trains_and_tests(house, data_root, tmp_path):
 
 def test_its_keys_are_checked_like_any_other(house, data_root, tmp_path):
     config = house / "configs/trainers/SharedWords/embedded.yaml"
-    line = arguments(data_root, tmp_path / "out", "SharedWords", config_file=config, options=["TRAINER.SHARED_WORDS.COUNTS", 2])
+    line = arguments(
+        data_root, tmp_path / "out", "SharedWords", config_file=config, options=["TRAINER.SHARED_WORDS.COUNTS", 2]
+    )
     done = call(house, line)
     assert done.returncode == 2 and "TRAINER.SHARED_WORDS.COUNT" in done.stderr and "Traceback" not in done.stderr
 

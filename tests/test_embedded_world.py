@@ -53,7 +53,11 @@ def test_pictures_do_not_depend_on_the_order_of_drawing():
     first = digest(sets.draw_class("species", "val", facts.names[0])[0])
     sets.draw_class("clutter", "test", facts.names[3])
     assert digest(sets.draw_class("species", "val", facts.names[0])[0]) == first
-    parts = {digest(sets.draw_class("species", part, facts.names[0], w)[0]) for part in ("train", "val", "test") for w in (0, 1)}
+    parts = {
+        digest(sets.draw_class("species", part, facts.names[0], w)[0])
+        for part in ("train", "val", "test")
+        for w in (0, 1)
+    }
     assert len(parts) == 6
 
 
@@ -96,7 +100,20 @@ def test_an_object_is_where_its_box_says():
     image = np.zeros((1, 3, 64, 64), np.float32)
     white = np.ones((1, 3), np.float32)
     square = list(SHAPES).index("square")
-    world.paint(image, one(square), one(0), white, white, one(40.0), one(20.0), one(10.0), one(0.0), one(1.0), one(0.0), one(1.0))
+    world.paint(
+        image,
+        one(square),
+        one(0),
+        white,
+        white,
+        one(40.0),
+        one(20.0),
+        one(10.0),
+        one(0.0),
+        one(1.0),
+        one(0.0),
+        one(1.0),
+    )
     rows, columns = np.nonzero(image[0, 0] > 0.5)
     assert abs(columns.mean() + 0.5 - 40) < 0.6 and abs(rows.mean() + 0.5 - 20) < 0.6
     assert abs((columns.max() - columns.min() + 1) - 16.4) < 1.5  # the square's half side is 0.82 of its radius
@@ -169,7 +186,9 @@ def model():
     return clip.load("ViT-Embedded/8", device="cpu")[0]
 
 
-@pytest.mark.parametrize(("name", "at_least"), [("species", 60), ("scenes", 60), ("shapes", 50), ("textures", 45), ("compounds", 45)])
+@pytest.mark.parametrize(
+    ("name", "at_least"), [("species", 60), ("scenes", 60), ("shapes", 50), ("textures", 45), ("compounds", 45)]
+)
 @torch.no_grad()
 def test_zero_shot_is_far_above_chance(model, name, at_least):
     """On validation pictures of the base half; chance is 6 to 14%."""
@@ -177,7 +196,11 @@ def test_zero_shot_is_far_above_chance(model, name, at_least):
     names = facts.names[: math.ceil(len(facts.names) / 2)]
     template = "{} texture." if name == "textures" else "a photo of a {}."
     text = F.normalize(model.encode_text(clip.tokenize([template.format(n) for n in names])), dim=1)
-    right = [(F.normalize(model.encode_image(normalise(sets.draw_class(name, "val", n)[0])), dim=1) @ text.t()).argmax(1) == i for i, n in enumerate(names)]
+    right = [
+        (F.normalize(model.encode_image(normalise(sets.draw_class(name, "val", n)[0])), dim=1) @ text.t()).argmax(1)
+        == i
+        for i, n in enumerate(names)
+    ]
     assert 100 * torch.cat(right).float().mean() > at_least
 
 

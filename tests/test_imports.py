@@ -45,7 +45,11 @@ def imported(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             stem = package[: len(package) - node.level + 1] if node.level else []
             module = ".".join([*stem, node.module] if node.module else stem)
-            names |= {module} | ({f"{module}.{alias.name}" for alias in node.names} if module in ("dassl", "") or node.module is None else set())
+            names |= {module} | (
+                {f"{module}.{alias.name}" for alias in node.names}
+                if module in ("dassl", "") or node.module is None
+                else set()
+            )
     return {name for name in names if name.split(".")[0] in OURS}
 
 
@@ -75,7 +79,12 @@ def test_train_knows_nobody_by_name():
     code = ast.parse((ROOT / "train.py").read_text())
     for node in ast.walk(code):  # documentation may name an example
         body = getattr(node, "body", None)
-        if isinstance(body, list) and body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+        if (
+            isinstance(body, list)
+            and body
+            and isinstance(body[0], ast.Expr)
+            and isinstance(body[0].value, ast.Constant)
+        ):
             body[0].value.value = ""
     text = ast.unparse(code).lower()
     import datasets  # noqa: F401  registers

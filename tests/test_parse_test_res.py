@@ -27,7 +27,9 @@ def write_run(folder, accuracy=None, state="finished", log=None, **extra):
     if log is not None:
         (folder / "log.txt").write_text(log)
     else:
-        (folder / "results.json").write_text(json.dumps({"state": state, "accuracy": accuracy, "macro_f1": 50.0, **extra}))
+        (folder / "results.json").write_text(
+            json.dumps({"state": state, "accuracy": accuracy, "macro_f1": 50.0, **extra})
+        )
 
 
 @pytest.mark.parametrize("signal", ["Finish training", "Finished training"])

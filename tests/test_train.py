@@ -100,7 +100,9 @@ def test_text_features_once_per_evaluation(data_root, tmp_path, monkeypatch):
 
     calls = []
     original = PromptedCLIP.text_features
-    monkeypatch.setattr(PromptedCLIP, "text_features", lambda self: calls.append(torch.is_grad_enabled()) or original(self))
+    monkeypatch.setattr(
+        PromptedCLIP, "text_features", lambda self: calls.append(torch.is_grad_enabled()) or original(self)
+    )
     line = arguments(data_root, tmp_path, "CoOp", options=["DATALOADER.TEST.BATCH_SIZE", 2, "OPTIM.MAX_EPOCH", 1])
     assert train.main(line) == 0
     assert calls.count(False) == 1  # six batches of the test, one encoding
@@ -234,14 +236,25 @@ def test_checkpoint_of_another_method(trained, data_root, tmp_path, capsys):
 
 def test_checkpoint_of_another_context_length(trained, data_root, tmp_path, capsys):
     options = ["TRAINER.COOP.CTX_INIT", "", "TRAINER.COOP.N_CTX", 7]
-    assert train.main(arguments(data_root, tmp_path, "CoOp", model_dir=trained / "CoOp", eval_only=True, options=options)) == 2
+    assert (
+        train.main(arguments(data_root, tmp_path, "CoOp", model_dir=trained / "CoOp", eval_only=True, options=options))
+        == 2
+    )
     assert "does not fit this run" in one_sentence(capsys)
 
 
 def test_checkpoint_of_another_class_count(data_root, tmp_path, capsys):
     options = ["TRAINER.COOP.CSC", True, "OPTIM.MAX_EPOCH", 1]
     assert train.main(arguments(data_root, tmp_path / "base", "CoOp", options=options)) == 0
-    line = arguments(data_root, tmp_path / "new", "CoOp", subsample="new", model_dir=tmp_path / "base", eval_only=True, options=options)
+    line = arguments(
+        data_root,
+        tmp_path / "new",
+        "CoOp",
+        subsample="new",
+        model_dir=tmp_path / "base",
+        eval_only=True,
+        options=options,
+    )
     assert train.main(line) == 2
     assert "another number of classes" in one_sentence(capsys)
 

@@ -56,7 +56,9 @@ def one_image(head, f, v, T, P, bank):
     p = torch.softmax(SCALE * torch.stack([fh @ T[c] for c in range(len(T))]), 0)
     mixture = sum(p[c] * T[c] for c in range(len(T)))
     sample = torch.stack([vh[i] @ mixture for i in range(N)])
-    semantic = torch.stack([sum(p[c] * max(vh[i] @ P[c, k] for k in range(K)) for c in range(len(T))) for i in range(N)])
+    semantic = torch.stack(
+        [sum(p[c] * max(vh[i] @ P[c, k] for k in range(K)) for c in range(len(T))) for i in range(N)]
+    )
     std = lambda a: (a - a.mean()) / (a.std() + 1e-4)  # noqa: E731
     activation = q.theta[0] * std(sample) + q.theta[1] * std(semantic)
     order = sorted(range(N), key=lambda i: -activation[i].item())[:5]
@@ -65,11 +67,13 @@ def one_image(head, f, v, T, P, bank):
     for ranks in ((0, 1, 2), (3, 4)):
         w = torch.softmax(torch.stack([weight[r] for r in ranks]), 0)
         levels.append(unit(sum(w[j] * vh[order[r]] for j, r in enumerate(ranks))))
-    x = torch.cat([
-        q.omega[0] * (f - bank.image_mean),
-        q.omega[1] * (levels[0] - bank.level_means[0]),
-        q.omega[2] * (levels[1] - bank.level_means[1]),
-    ])
+    x = torch.cat(
+        [
+            q.omega[0] * (f - bank.image_mean),
+            q.omega[1] * (levels[0] - bank.level_means[0]),
+            q.omega[2] * (levels[1] - bank.level_means[1]),
+        ]
+    )
     u = f - q.g * bank.image_mean + q.alpha * (x @ bank.keys.t() @ bank.map)
     u = u + q.gamma[0] * levels[0] + q.gamma[1] * levels[1] + q.gamma[2] * unit(levels[0] + levels[1])
     return SCALE * math.exp(q.delta.item()) * unit(u) @ T.t()
@@ -200,7 +204,13 @@ def test_pull_keeps_the_scalars_near_their_start(world):
         head = SpotlighterHead(SCALE)
         start = [p.detach().clone() for p in head.parameters()]
         fit_scalars(head, shots, t, z, CfgNode({"LOSS": CfgNode({"PULL": pull})}), seed=1)
-        distance.append(sum(((p - p0) ** 2).sum() for (n, p), p0 in zip(head.scalars.named_parameters(), start, strict=True) if n != "delta"))
+        distance.append(
+            sum(
+                ((p - p0) ** 2).sum()
+                for (n, p), p0 in zip(head.scalars.named_parameters(), start, strict=True)
+                if n != "delta"
+            )
+        )
     assert distance[1] < distance[0]
 
 
@@ -228,7 +238,9 @@ def test_half_of_each_class(counts):
 
 
 def test_bank_fields_are_the_saved_buffers(head):
-    assert set(head.state_dict()) == {f"scalars.{n}" for n, _ in head.scalars.named_parameters()} | set(Bank._fields) | {"_extra_state"}
+    assert set(head.state_dict()) == {f"scalars.{n}" for n, _ in head.scalars.named_parameters()} | set(
+        Bank._fields
+    ) | {"_extra_state"}
 
 
 def test_unknown_head_is_refused():

@@ -23,7 +23,7 @@ PRECISIONS = ("auto", "fp32", "fp16", "bf16", "amp")
 
 
 def resolve_precision(wanted: str, device: torch.device) -> str:
-    """"auto" is fp16 on a GPU and fp32 on a CPU; what a device cannot do is refused."""
+    """ "auto" is fp16 on a GPU and fp32 on a CPU; what a device cannot do is refused."""
     if wanted not in PRECISIONS:
         raise InputError(f"PREC is {wanted!r}: choose one of {', '.join(PRECISIONS)}.")
     if wanted == "auto":

@@ -1,7 +1,7 @@
 """Prompt building, shared by every method: hand-written prompts, and learned contexts around class names.
 
-    n  classes        L  tokens of the longest prompt        D  width of the text encoder
-    m  context tokens                                        d  width of the joint embedding
+n  classes        L  tokens of the longest prompt        D  width of the text encoder
+m  context tokens                                        d  width of the joint embedding
 """
 
 from collections.abc import Sequence
@@ -46,7 +46,9 @@ class ContextPrompts(nn.Module):
     def __init__(self, clip_model, classnames: Sequence[str], length: int, position: str = "end"):
         super().__init__()
         if position not in POSITIONS:
-            raise clip.InputError(f"A class token position {position!r} is unknown: choose one of {', '.join(POSITIONS)}.")
+            raise clip.InputError(
+                f"A class token position {position!r} is unknown: choose one of {', '.join(POSITIONS)}."
+            )
         names = [readable(name) for name in classnames]
         tokens = clip.tokenize([" ".join(["X"] * length + [name]) + "." for name in names])  # (n, 77)
         tokens = tokens.to(clip_model.logit_scale.device)

@@ -45,7 +45,9 @@ class Scalars(nn.Module):
         self.b = nn.Parameter(torch.tensor(0.5))  # weight of the zero-shot anchor
         self.log_lambda = nn.Parameter(torch.tensor(10.0).log())  # ridge of the bank's map
         self.tau_w = nn.Parameter(torch.tensor(1.0))  # temperature of the weights within a level
-        self.tau_b = nn.Parameter(torch.tensor(0.1))  # temperature of carrying prototypes over (no gradient from base classes)
+        self.tau_b = nn.Parameter(
+            torch.tensor(0.1)
+        )  # temperature of carrying prototypes over (no gradient from base classes)
         self.delta = nn.Parameter(torch.tensor(-0.7))  # log factor on the logit scale
 
 
@@ -291,7 +293,9 @@ def fit_scalars(head: SpotlighterHead, shots: Shots, t: torch.Tensor, z: torch.T
         memory = half_of_each_class(shots.y, generator)
         bank = head.build_bank(shots[memory], t, z)
         held_out = shots[~memory]
-        loss = F.cross_entropy(head.logits(held_out.f, held_out.v, Classes(bank.text, bank.prototypes), bank), held_out.y)
+        loss = F.cross_entropy(
+            head.logits(held_out.f, held_out.v, Classes(bank.text, bank.prototypes), bank), held_out.y
+        )
         pull = sum(((p - p0) ** 2).sum() for p, p0 in zip(others, initial, strict=True))
         optimiser.zero_grad()
         (loss + keys.LOSS.PULL * pull).backward()
@@ -325,7 +329,9 @@ class SpotlighterOverHost:
     def build_model(self):
         super().build_model()
         keys = self.cfg.TRAINER.SPOTLIGHTER
-        missing = [name for name in ("image_features", "text_features", "logit_scale", "clip") if not hasattr(self.model, name)]
+        missing = [
+            name for name in ("image_features", "text_features", "logit_scale", "clip") if not hasattr(self.model, name)
+        ]
         if missing:
             raise InputError(
                 f"TRAINER.SPOTLIGHTER.HOST {keys.HOST} cannot carry Spotlighter: its model has no {', '.join(missing)}."
@@ -333,7 +339,9 @@ class SpotlighterOverHost:
         self.head = SpotlighterHead(self.model.logit_scale().item()).to(self.device)
         count = sum(p.numel() for p in self.head.parameters())
         assert count == self.extra_trainable_parameters, f"the head trains {count} scalars, not 21"
-        print(f"Spotlighter over {keys.HOST}: {count} trainable scalars beside the host's prompts (and a bank of buffers)")
+        print(
+            f"Spotlighter over {keys.HOST}: {count} trainable scalars beside the host's prompts (and a bank of buffers)"
+        )
         dataset = self.dm.dataset
         self.zero_shot = zero_shot_text_features(self.model.clip, dataset.classnames, template_of(dataset))  # (C, d)
         self.register_model("spotlighter", self.head)  # no optimiser: `fit_scalars` has its own

@@ -28,13 +28,19 @@ def merge_file(cfg: CfgNode, path: str, new_allowed: bool = False) -> None:
     """Merge a YAML file into `cfg`; with `new_allowed` it may also bring keys that are not there yet."""
     if not os.path.isfile(path):
         folder = os.path.dirname(path) or "."
-        there = sorted(name for name in os.listdir(folder) if name.endswith((".yaml", ".yml"))) if os.path.isdir(folder) else []
+        there = (
+            sorted(name for name in os.listdir(folder) if name.endswith((".yaml", ".yml")))
+            if os.path.isdir(folder)
+            else []
+        )
         raise InputError(f"The config file {path} does not exist; in {folder} there are: {', '.join(there) or 'none'}.")
     with open(path, encoding="utf-8") as file:
         try:
             tree = yaml.safe_load(file) or {}
         except yaml.YAMLError as error:
-            raise InputError(f"The config file {path} is no valid YAML ({' '.join(str(error).split())}): correct it.") from error
+            raise InputError(
+                f"The config file {path} is no valid YAML ({' '.join(str(error).split())}): correct it."
+            ) from error
     if not isinstance(tree, dict):
         raise InputError(f"The config file {path} holds a {type(tree).__name__}: it must hold keys with values.")
     merge_tree(cfg, tree, "", f" (in {path})", new_allowed)
@@ -56,7 +62,9 @@ def merge_options(cfg: CfgNode, options: list) -> None:
         node[parts[-1]] = coerced(value, node[parts[-1]], key, "")
 
 
-def merge_tree(cfg: CfgNode, tree: dict, prefix: str, where: str, new_allowed: bool, root: CfgNode | None = None) -> None:
+def merge_tree(
+    cfg: CfgNode, tree: dict, prefix: str, where: str, new_allowed: bool, root: CfgNode | None = None
+) -> None:
     root = cfg if root is None else root
     for key, value in tree.items():
         full = f"{prefix}{key}"
@@ -96,7 +104,9 @@ def coerced(value, former, key: str, where: str):
         return list(found)
     if isinstance(former, float) and type(found) is int:
         return float(found)
-    raise InputError(f"The config key {key} takes a {type(former).__name__}, such as {former!r}, and got {value!r}{where}.")
+    raise InputError(
+        f"The config key {key} takes a {type(former).__name__}, such as {former!r}, and got {value!r}{where}."
+    )
 
 
 def all_keys(cfg: CfgNode, prefix: str = "") -> list[str]:

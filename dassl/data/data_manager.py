@@ -25,7 +25,9 @@ def build_data_loader(
     """Batches of a list of items. The last, incomplete batch of a training epoch is dropped if there is a full one."""
     if not data_source:
         raise InputError("A loader was asked for over no images: check the data set's folder, split and class half.")
-    sampler = build_sampler(sampler_type, cfg=cfg, data_source=data_source, batch_size=batch_size, n_domain=n_domain, n_ins=n_ins)
+    sampler = build_sampler(
+        sampler_type, cfg=cfg, data_source=data_source, batch_size=batch_size, n_domain=n_domain, n_ins=n_ins
+    )
     return torch.utils.data.DataLoader(
         (dataset_wrapper or DatasetWrapper)(cfg, data_source, transform=tfm, is_train=is_train),
         batch_size=batch_size,
@@ -61,7 +63,9 @@ class DataManager:
 
         parts = cfg.DATALOADER
         self.train_loader_x = loader(dataset.train_x, parts.TRAIN_X, tfm_train, True)
-        self.train_loader_u = loader(dataset.train_u, parts.TRAIN_X if parts.TRAIN_U.SAME_AS_X else parts.TRAIN_U, tfm_train, True)
+        self.train_loader_u = loader(
+            dataset.train_u, parts.TRAIN_X if parts.TRAIN_U.SAME_AS_X else parts.TRAIN_U, tfm_train, True
+        )
         self.val_loader = loader(dataset.val, parts.TEST, tfm_test, False)
         self.test_loader = loader(dataset.test, parts.TEST, tfm_test, False)
         self._num_source_domains = len(cfg.DATASET.SOURCE_DOMAINS)
@@ -87,7 +91,11 @@ class DataManager:
             if domains:
                 rows.append((name, ", ".join(domains)))
         rows.append(("# classes", f"{self.num_classes:,}"))
-        rows += [(f"# {part}", f"{len(getattr(self.dataset, part)):,}") for part in ("train_x", "train_u", "val", "test") if getattr(self.dataset, part)]
+        rows += [
+            (f"# {part}", f"{len(getattr(self.dataset, part)):,}")
+            for part in ("train_x", "train_u", "val", "test")
+            if getattr(self.dataset, part)
+        ]
         print("\n".join(f"{name:<10} {value}" for name, value in [("-" * 9, "-" * 9), *rows, ("-" * 9, "-" * 9)]))
 
 
@@ -101,7 +109,9 @@ class DatasetWrapper(TorchDataset):
         self.k_tfm = cfg.DATALOADER.K_TRANSFORMS if is_train else 1
         self.return_img0 = cfg.DATALOADER.RETURN_IMG0
         if self.k_tfm > 1 and transform is None:
-            raise InputError(f"DATALOADER.K_TRANSFORMS is {self.k_tfm}, and there is no transform: remove INPUT.NO_TRANSFORM.")
+            raise InputError(
+                f"DATALOADER.K_TRANSFORMS is {self.k_tfm}, and there is no transform: remove INPUT.NO_TRANSFORM."
+            )
         plain = [T.Resize(cfg.INPUT.SIZE, INTERPOLATION_MODES[cfg.INPUT.INTERPOLATION]), T.ToTensor()]
         if "normalize" in cfg.INPUT.TRANSFORMS:
             plain.append(T.Normalize(mean=cfg.INPUT.PIXEL_MEAN, std=cfg.INPUT.PIXEL_STD))

@@ -71,10 +71,13 @@ class RandomClassSampler(GroupSampler):
 
     def __init__(self, data_source, batch_size: int, n_ins: int):
         if n_ins < 1 or batch_size < n_ins:
-            raise InputError(f"A batch of {batch_size} cannot hold {n_ins} images of a class: change BATCH_SIZE or N_INS.")
+            raise InputError(
+                f"A batch of {batch_size} cannot hold {n_ins} images of a class: change BATCH_SIZE or N_INS."
+            )
         groups = _indices_by(data_source, "label")
         filled = {  # a class with too few images gives some more than once
-            key: items if len(items) >= n_ins else items + random.choices(items, k=n_ins - len(items)) for key, items in groups.items()
+            key: items if len(items) >= n_ins else items + random.choices(items, k=n_ins - len(items))
+            for key, items in groups.items()
         }
         super().__init__(filled, batch_size, min(batch_size // n_ins, len(filled)) if batch_size % n_ins == 0 else 0)
 
@@ -82,7 +85,9 @@ class RandomClassSampler(GroupSampler):
 SAMPLERS = ["RandomSampler", "SequentialSampler", "RandomDomainSampler", "SeqDomainSampler", "RandomClassSampler"]
 
 
-def build_sampler(sampler_type: str, cfg=None, data_source=None, batch_size: int = 32, n_domain: int = 0, n_ins: int = 16):
+def build_sampler(
+    sampler_type: str, cfg=None, data_source=None, batch_size: int = 32, n_domain: int = 0, n_ins: int = 16
+):
     """A sampler by name."""
     check_availability(sampler_type, SAMPLERS, "sampler")
     if sampler_type == "RandomSampler":

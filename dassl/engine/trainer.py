@@ -108,7 +108,7 @@ class TrainerBase:
         return names
 
     def set_model_mode(self, mode: str = "train", names=None) -> None:
-        """"train", or "eval" (as is any other word)."""
+        """ "train", or "eval" (as is any other word)."""
         for name in self.get_model_names(names):
             self._models[name].train(mode == "train")
 
@@ -124,7 +124,9 @@ class TrainerBase:
 
     # --- checkpoints ------------------------------------------------------------------------------------------
 
-    def save_model(self, epoch: int, directory: str, is_best: bool = False, val_result=None, model_name: str = "") -> None:
+    def save_model(
+        self, epoch: int, directory: str, is_best: bool = False, val_result=None, model_name: str = ""
+    ) -> None:
         """Write every registered model, with what a run needs to go on after `epoch` (counted from 0)."""
         for name in self.get_model_names():
             optim, sched = self._optims[name], self._scheds[name]
@@ -195,7 +197,8 @@ class TrainerBase:
         if not self.get_model_names():
             print("No model is registered, so there is nothing to train")
         else:
-            for self.epoch in range(self.start_epoch, self.max_epoch):
+            for epoch in range(self.start_epoch, self.max_epoch):
+                self.epoch = epoch
                 self.before_epoch()
                 self.run_epoch()
                 self.after_epoch()
@@ -304,7 +307,9 @@ class SimpleTrainer(TrainerBase):
         """Go on with RESUME's run, if there is one; a run never resumes by itself."""
         if self.cfg.RESUME:
             if not os.path.isdir(self.cfg.RESUME):
-                raise InputError(f"The folder to resume from, {self.cfg.RESUME}, does not exist: correct --resume, or leave it out.")
+                raise InputError(
+                    f"The folder to resume from, {self.cfg.RESUME}, does not exist: correct --resume, or leave it out."
+                )
             self.start_epoch = self.resume_model_if_exist(self.cfg.RESUME)
         writer_dir = os.path.join(self.output_dir, "tensorboard")
         mkdir_if_missing(writer_dir)
@@ -346,7 +351,9 @@ class SimpleTrainer(TrainerBase):
         else:
             split, loader = "test", self.test_loader
         if loader is None:
-            raise InputError(f"The data set {self.cfg.DATASET.NAME} has no {split} images: set TEST.NO_TEST True, or TEST.SPLIT.")
+            raise InputError(
+                f"The data set {self.cfg.DATASET.NAME} has no {split} images: set TEST.NO_TEST True, or TEST.SPLIT."
+            )
         print(f"Evaluate on the *{split}* set")
         for batch in tqdm(loader, disable=None):
             images, labels = self.parse_batch_test(batch)
@@ -390,7 +397,6 @@ class SimpleTrainer(TrainerBase):
                 self.write_scalar(f"train/{name}", meter.avg, step)
             self.write_scalar("train/lr", self.get_current_lr(), step)
             end = time.time()
-
 
     def _step(self, batch) -> dict:
         return self.forward_backward(batch)

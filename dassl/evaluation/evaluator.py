@@ -88,7 +88,9 @@ class Classification(EvaluatorBase):
     def _print_by_class(self) -> float:
         print("=> per-class result")
         for label, entry in self.classwise.items():
-            print(f"* class: {label} ({entry['name']})\ttotal: {entry['total']:,}\tcorrect: {entry['correct']:,}\tacc: {entry['accuracy']:.1f}%")
+            print(
+                f"* class: {label} ({entry['name']})\ttotal: {entry['total']:,}\tcorrect: {entry['correct']:,}\tacc: {entry['accuracy']:.1f}%"
+            )
         mean = float(np.mean([entry["accuracy"] for entry in self.classwise.values()]))
         print(f"* average: {mean:.1f}%")
         return mean

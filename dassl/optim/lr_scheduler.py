@@ -50,7 +50,16 @@ def build_lr_scheduler(optimizer, optim_cfg) -> EpochScheduler:
     if optim_cfg.WARMUP_EPOCH > 0 and optim_cfg.WARMUP_TYPE not in AVAI_WARMUPS:
         raise InputError(f"OPTIM.WARMUP_TYPE is {optim_cfg.WARMUP_TYPE!r}: choose one of {', '.join(AVAI_WARMUPS)}.")
     stepsize = optim_cfg.STEPSIZE
-    names = ("LR_SCHEDULER", "GAMMA", "MAX_EPOCH", "WARMUP_EPOCH", "WARMUP_TYPE", "WARMUP_CONS_LR", "WARMUP_MIN_LR", "WARMUP_RECOUNT")
+    names = (
+        "LR_SCHEDULER",
+        "GAMMA",
+        "MAX_EPOCH",
+        "WARMUP_EPOCH",
+        "WARMUP_TYPE",
+        "WARMUP_CONS_LR",
+        "WARMUP_MIN_LR",
+        "WARMUP_RECOUNT",
+    )
     settings = {name: optim_cfg[name] for name in names}
     settings["STEPSIZE"] = [stepsize] if isinstance(stepsize, int) else list(stepsize)
     return EpochScheduler(optimizer, settings)

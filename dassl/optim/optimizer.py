@@ -48,7 +48,9 @@ def parameters_of(model, optim_cfg):
     children = dict(model.named_children())
     for name in new_layers:
         if name not in children:
-            raise InputError(f"OPTIM.NEW_LAYERS names {name!r}, which is no child of the model: choose among {', '.join(children)}.")
+            raise InputError(
+                f"OPTIM.NEW_LAYERS names {name!r}, which is no child of the model: choose among {', '.join(children)}."
+            )
     groups = {True: [], False: []}
     for name, child in children.items():
         groups[name in new_layers] += list(child.parameters())

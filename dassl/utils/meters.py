@@ -39,7 +39,9 @@ class MetricMeter:
         if input_dict is None:
             return
         if not isinstance(input_dict, dict):
-            raise TypeError(f"A trainer's forward_backward returned a {type(input_dict).__name__}: return a dict of numbers.")
+            raise TypeError(
+                f"A trainer's forward_backward returned a {type(input_dict).__name__}: return a dict of numbers."
+            )
         for name, value in input_dict.items():
             self.meters[name].update(value)
 

@@ -9,12 +9,12 @@ __all__ = ["Registry", "check_availability"]
 class Registry:
     """A table of named objects, filled by a decorator.
 
-        TRAINERS = Registry("TRAINER")
+    TRAINERS = Registry("TRAINER")
 
-        @TRAINERS.register()
-        class CoOp: ...
+    @TRAINERS.register()
+    class CoOp: ...
 
-        TRAINERS.get("CoOp")
+    TRAINERS.get("CoOp")
     """
 
     def __init__(self, name: str):
@@ -57,4 +57,6 @@ def check_availability(requested: str, available: list[str], kind: str = "value"
     if not available:
         raise InputError(f"No {kind} is registered, so {requested!r} is unknown.")
     near = get_most_similar_str_to_a_from_b(requested, available)
-    raise InputError(f"The {kind} {requested!r} is unknown; the nearest name is {near!r} (known: {', '.join(sorted(available))}).")
+    raise InputError(
+        f"The {kind} {requested!r} is unknown; the nearest name is {near!r} (known: {', '.join(sorted(available))})."
+    )

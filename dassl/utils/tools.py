@@ -20,7 +20,9 @@ def mkdir_if_missing(dirname: str) -> None:
     try:
         os.makedirs(dirname, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
-        raise InputError(f"The folder {dirname} cannot be made, because a file is in its way: choose another folder.") from error
+        raise InputError(
+            f"The folder {dirname} cannot be made, because a file is in its way: choose another folder."
+        ) from error
 
 
 def check_isfile(fpath: str) -> bool:
@@ -52,7 +54,9 @@ def replace_file(path: str, write: Callable) -> None:
     except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
         os.unlink(temporary)
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise InputError(f"{path} could not be written ({reason}): is the disk full? What was there before is untouched.") from error
+        raise InputError(
+            f"{path} could not be written ({reason}): is the disk full? What was there before is untouched."
+        ) from error
     except BaseException:
         os.unlink(temporary)
         raise
@@ -76,7 +80,9 @@ def read_image(path: str) -> Image.Image:
     except FileNotFoundError as error:
         raise InputError(f"The image {path} does not exist: restore it, or take it out of the list.") from error
     except Exception as error:  # decoders fail in many ways
-        raise InputError(f"The image {path} cannot be read ({error}): fetch it again, or take it out of the list.") from error
+        raise InputError(
+            f"The image {path} cannot be read ({error}): fetch it again, or take it out of the list."
+        ) from error
 
 
 def set_random_seed(seed: int) -> None:

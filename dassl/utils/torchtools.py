@@ -31,7 +31,9 @@ def save_checkpoint(
     """Write `state` as `model.pth.tar-<epoch>` (or `model_name`); with `is_best` as `model-best.pth.tar` too."""
     mkdir_if_missing(save_dir)
     if remove_module_from_keys:  # what nn.DataParallel puts in front of every name
-        state["state_dict"] = OrderedDict((key.removeprefix("module."), value) for key, value in state["state_dict"].items())
+        state["state_dict"] = OrderedDict(
+            (key.removeprefix("module."), value) for key, value in state["state_dict"].items()
+        )
     path = os.path.join(save_dir, model_name or f"model.pth.tar-{state['epoch']}")
     replace_file(path, lambda file: torch.save(state, file))
     print(f"Checkpoint saved to {path}")
@@ -51,9 +53,13 @@ def load_checkpoint(fpath: str) -> dict:
     try:
         return torch.load(fpath, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise InputError(f"The checkpoint {fpath} holds more than tensors and plain values, or is cut short: it is not loaded.") from error
+        raise InputError(
+            f"The checkpoint {fpath} holds more than tensors and plain values, or is cut short: it is not loaded."
+        ) from error
     except (RuntimeError, EOFError, ValueError, OSError) as error:
-        raise InputError(f"The checkpoint {fpath} cannot be read, it may be cut short: take an earlier one, or train again.") from error
+        raise InputError(
+            f"The checkpoint {fpath} cannot be read, it may be cut short: take an earlier one, or train again."
+        ) from error
 
 
 def resume_from_checkpoint(fdir: str, model: nn.Module, optimizer=None, scheduler=None) -> int:
@@ -69,7 +75,9 @@ def resume_from_checkpoint(fdir: str, model: nn.Module, optimizer=None, schedule
         model.load_state_dict(checkpoint["state_dict"])
     except RuntimeError as error:
         reasons = " ".join(line.strip() for line in str(error).splitlines()[1:])
-        raise InputError(f"{path} does not fit the run that is to go on ({reasons}): resume with the same method and config.") from error
+        raise InputError(
+            f"{path} does not fit the run that is to go on ({reasons}): resume with the same method and config."
+        ) from error
     for part, key in ((optimizer, "optimizer"), (scheduler, "scheduler")):
         if part is not None and checkpoint.get(key) is not None:
             part.load_state_dict(checkpoint[key])
@@ -115,7 +123,9 @@ def load_pretrained_weights(model: nn.Module, weight_path: str) -> None:
     given = {name.removeprefix("module."): value for name, value in given.items()}
     fitting = {name: value for name, value in given.items() if name in own and own[name].shape == value.shape}
     if not fitting:
-        raise InputError(f"Nothing in {weight_path} fits the model by name and shape: it is the checkpoint of another model.")
+        raise InputError(
+            f"Nothing in {weight_path} fits the model by name and shape: it is the checkpoint of another model."
+        )
     model.load_state_dict({**own, **fitting})
     print(f"Successfully loaded pretrained weights from {weight_path}")
     left_out = sorted(given.keys() - fitting.keys())

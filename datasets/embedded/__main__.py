@@ -16,7 +16,9 @@ from .sets import SETS, write_set
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--root", default="data", help="folder of the data sets")
-    parser.add_argument("--sets", nargs="+", choices=sorted(SETS), default=list(SETS), metavar="SET", help=f"some of {', '.join(SETS)}")
+    parser.add_argument(
+        "--sets", nargs="+", choices=sorted(SETS), default=list(SETS), metavar="SET", help=f"some of {', '.join(SETS)}"
+    )
     parser.add_argument("--world", type=int, default=0, help="another number draws other pictures of the same classes")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
     args = parser.parse_args()

@@ -13,7 +13,14 @@ OBJECT_TEMPLATES = (
 TEXTURE_TEMPLATES = (
     "a {} texture.", "{} texture.", "a photo of a {} texture.", "a {} pattern.", "{}.", "a {} surface.", "a photo of something {}.",
 )  # fmt: skip
-SCENE_TEMPLATES = ("a photo of a {}.", "a photo of the {}.", "{}.", "a {} scene.", "a view of the {}.", "a landscape with a {}.")
+SCENE_TEMPLATES = (
+    "a photo of a {}.",
+    "a photo of the {}.",
+    "{}.",
+    "a {} scene.",
+    "a view of the {}.",
+    "a landscape with a {}.",
+)
 
 
 def fill(template: str, words: str) -> str:
@@ -39,7 +46,9 @@ def caption(rng: np.random.Generator, scenes: Scenes, i: int) -> str:
     elif kind == "scene":
         text = fill(choose(rng, SCENE_TEMPLATES), word(rng, SCENE_NAMES[scenes.scene[i]]))
     else:
-        words = species_words(rng, scenes, i) if kind == "species" and rng.random() < 0.75 else object_words(rng, scenes, i)
+        words = (
+            species_words(rng, scenes, i) if kind == "species" and rng.random() < 0.75 else object_words(rng, scenes, i)
+        )
         if rng.random() < 0.35:
             place = word(rng, SCENE_NAMES[scenes.scene[i]])
             words += choose(rng, (f" in the {place}", fill(" on a {}", place), fill(" with a {}", place)))

@@ -122,7 +122,9 @@ def write_set(set_name: str, root: str, world: int = 0) -> str:
     if target.exists():
         former = read_world(target)
         if {key: former.get(key) for key in made_from} != made_from:
-            raise InputError(f"{target} holds another drawing ({former or 'unfinished or not ours'}): remove it, or choose another --root.")
+            raise InputError(
+                f"{target} holds another drawing ({former or 'unfinished or not ours'}): remove it, or choose another --root."
+            )
         return f"{target}: there already"
     work = target.with_name(f".{target.name}.{os.getpid()}")
     try:
@@ -164,5 +166,3 @@ def draw_into(folder: Path, set_name: str, world: int) -> tuple[int, str]:
     if boxes:  # centre x, centre y, radius in pixels: for controls that know where the object is
         (folder / "boxes.json").write_text(json.dumps(boxes))
     return sum(map(len, split.values())), digest.hexdigest()
-
-

@@ -84,7 +84,9 @@ COLOURS = {
     "brown": (0.45, 0.27, 0.1), "white": (0.96, 0.96, 0.96), "black": (0.06, 0.06, 0.06), "gray": (0.5, 0.5, 0.5),
 }  # fmt: skip
 COLOUR_NAMES = list(COLOURS)
-SATURATED = [COLOUR_NAMES.index(name) for name in ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink")]
+SATURATED = [
+    COLOUR_NAMES.index(name) for name in ("red", "orange", "yellow", "green", "cyan", "blue", "purple", "pink")
+]
 
 # --- textures: fields in [0, 1] on a torus; 0 shows the first colour, 1 the second -------------------------------
 

@@ -102,7 +102,9 @@ def periodic_noise(rng: np.random.Generator, size: int, wave, rolloff: bool = Fa
     """Noise on a torus, standard deviation 1: around `wave` waves a side, or falling off beyond them."""
     fy, fx = np.fft.fftfreq(size)[:, None] * size, np.fft.fftfreq(size)[None] * size
     frequency = np.hypot(fx, fy)
-    gain = 1 / (1 + (frequency / wave) ** 2.2) if rolloff else np.exp(-((frequency - wave) ** 2) / (2 * (wave / 4) ** 2))
+    gain = (
+        1 / (1 + (frequency / wave) ** 2.2) if rolloff else np.exp(-((frequency - wave) ** 2) / (2 * (wave / 4) ** 2))
+    )
     noise = np.real(np.fft.ifft2(np.fft.fft2(rng.standard_normal((size, size))) * gain))
     return np.round(noise / noise.std(), 6)
 
@@ -128,7 +130,9 @@ def draw_background(rng, sky, middle, ground, horizon, edge, pattern) -> np.ndar
     axis = (np.arange(A) + 0.5) / A
     x, y = np.meshgrid(axis, axis)
     horizon, edge = horizon + rng.uniform(-0.12, 0.12), edge + rng.uniform(-0.1, 0.1)
-    sky, middle, ground = (np.clip(np.array(c) + rng.uniform(-0.08, 0.08, 3), 0, 1)[:, None, None] for c in (sky, middle, ground))
+    sky, middle, ground = (
+        np.clip(np.array(c) + rng.uniform(-0.08, 0.08, 3), 0, 1)[:, None, None] for c in (sky, middle, ground)
+    )
     below, ground_share = 1 / (1 + np.exp(-14 * (y - horizon))), 1 / (1 + np.exp(-20 * (y - edge)))
     image = (sky * (1 - below) + middle * below) * (1 - ground_share) + ground * ground_share
     image = image + draw_pattern(rng, pattern, x, y, horizon, edge) + 0.03 * periodic_noise(rng, A, 8, rolloff=True)
@@ -209,7 +213,12 @@ def paint(image, shape, texture, first, second, x, y, radius, angle, grain, grai
 def cut_backgrounds(rng, scene: np.ndarray) -> np.ndarray:
     """(n, 3, S, S) in [0, 1]: a random cut of a random drawing of each scene, mirrored half of the time."""
     bank, n = scene_bank(), len(scene)
-    variant, top, left, mirror = rng.integers(0, VARIANTS, n), rng.integers(0, A - S + 1, n), rng.integers(0, A - S + 1, n), rng.random(n) < 0.5
+    variant, top, left, mirror = (
+        rng.integers(0, VARIANTS, n),
+        rng.integers(0, A - S + 1, n),
+        rng.integers(0, A - S + 1, n),
+        rng.random(n) < 0.5,
+    )
     image = np.empty((n, 3, S, S), np.float32)
     for i in range(n):
         cut = bank[scene[i], variant[i], :, top[i] : top[i] + S, left[i] : left[i] + S]
@@ -268,7 +277,11 @@ def paint_main(rng, image, scenes: Scenes, rows, full_frame) -> None:
     background = mean_colour(part)
     close = np.abs(first - background).max(axis=1) < 0.3  # the background makes way for the object's colour
     light = (background.sum(axis=1) > 1.5)[:, None, None, None]
-    part = np.where(close[:, None, None, None], np.where(light, part * np.float32(0.45), part * np.float32(0.5) + np.float32(0.5)), part)
+    part = np.where(
+        close[:, None, None, None],
+        np.where(light, part * np.float32(0.45), part * np.float32(0.5) + np.float32(0.5)),
+        part,
+    )
     paint(
         part, np.where(whole, list(SHAPES).index("square"), main.shape), main.texture, first, second,
         np.where(whole, S / 2, main.x), np.where(whole, S / 2, main.y), radius,

@@ -72,7 +72,11 @@ class Cutout:
         image = image.clone()
         for _ in range(self.n_holes):
             y, x = (int(torch.randint(side, ())) for side in image.shape[1:])
-            image[:, max(y - self.length // 2, 0) : y + self.length // 2, max(x - self.length // 2, 0) : x + self.length // 2] = 0
+            image[
+                :,
+                max(y - self.length // 2, 0) : y + self.length // 2,
+                max(x - self.length // 2, 0) : x + self.length // 2,
+            ] = 0
         return image
 
 
@@ -95,13 +99,19 @@ def build_transform(cfg, is_train: bool = True, choices=None):
     for choice in choices:
         check_availability(choice, AVAI_CHOICES, "transform")
     if cfg.INPUT.INTERPOLATION not in INTERPOLATION_MODES:
-        raise InputError(f"INPUT.INTERPOLATION is {cfg.INPUT.INTERPOLATION!r}: choose one of {', '.join(INTERPOLATION_MODES)}.")
+        raise InputError(
+            f"INPUT.INTERPOLATION is {cfg.INPUT.INTERPOLATION!r}: choose one of {', '.join(INTERPOLATION_MODES)}."
+        )
     return Compose(train_steps(cfg, choices) if is_train else test_steps(cfg, choices))
 
 
 def test_steps(cfg, choices) -> list:
     """The short side to the larger side of SIZE, then the centre."""
-    steps = [Resize(max(cfg.INPUT.SIZE), INTERPOLATION_MODES[cfg.INPUT.INTERPOLATION]), CenterCrop(cfg.INPUT.SIZE), ToTensor()]
+    steps = [
+        Resize(max(cfg.INPUT.SIZE), INTERPOLATION_MODES[cfg.INPUT.INTERPOLATION]),
+        CenterCrop(cfg.INPUT.SIZE),
+        ToTensor(),
+    ]
     return steps + [make(cfg) for name, make in FINAL if name in choices]
 
 
