@@ -218,21 +218,32 @@ def run(args: argparse.Namespace) -> None:
             epoch = record.content["weights"]["epoch"] if args.model_dir else None
             trainer.load_model(args.model_dir, epoch=epoch)
             trainer.test()
-        elif not args.no_train:
+        elif args.no_train:
+            record.stop("--no-train: everything was built, nothing was trained")
+            return
+        else:
             trainer.train()
             epoch = cfg.OPTIM.MAX_EPOCH if trainer.get_model_names() else 0
-        if args.eval_only or not args.no_train:
-            record.finish(trainer, epoch or 0)
-            print(f"Results: {os.path.join(cfg.OUTPUT_DIR, 'results.json')}")
+        record.finish(trainer, epoch or 0)
+        print(f"Results: {os.path.join(cfg.OUTPUT_DIR, 'results.json')}")
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Exit code 0; 2 for what the user can mend, in one sentence; 130 when interrupted. A fault of ours is a traceback."""
     try:
         run(parse_arguments(argv))
-    except (InputError, trainers.InputError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (InputError, trainers.InputError, FloatingPointError) as error:
+        print(f"error: {sentence(error)}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("error: interrupted; --resume FOLDER goes on from the last checkpoint.", file=sys.stderr)
+        return 130
     return 0
+
+
+def sentence(error: Exception) -> str:
+    """The error's own sentence; a loader's worker wraps it into a traceback, of which it is the last line."""
+    return str(error).strip().splitlines()[-1].removeprefix("dassl.errors.InputError: ")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@
 set -euo pipefail
 
 if [ $# -lt 4 ]; then
-    echo "usage: $(basename "$0") train|test METHOD DATASET SEED [KEY VALUE ...]" >&2
+    echo "usage: base2new_train.sh or base2new_test.sh DATASET SEED [KEY VALUE ...]" >&2
     exit 2
 fi
 PHASE=$1 METHOD=$2 DATASET=$3 SEED=$4

@@ -1,6 +1,8 @@
 """Whole runs through train.py's command line, on the small benchmark with the shipped tiny CLIP."""
 
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -158,8 +160,7 @@ def test_resume(trained, data_root, tmp_path, method, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(TrainerX, "before_epoch", stop)
-        with pytest.raises(KeyboardInterrupt):
-            train.main(arguments(data_root, tmp_path, method, options=["TRAIN.CHECKPOINT_FREQ", 1]))
+        assert train.main(arguments(data_root, tmp_path, method, options=["TRAIN.CHECKPOINT_FREQ", 1])) == 130
     assert results(tmp_path)["state"] == "failed"
     line = arguments(data_root, tmp_path, method, resume=tmp_path, options=["TRAIN.CHECKPOINT_FREQ", 1])
     assert train.main(line) == 0
@@ -220,6 +221,29 @@ def test_output_folder_that_is_a_file(data_root, tmp_path, capsys):
     assert train.main(arguments(data_root, tmp_path / "out")) == 2
     assert str(tmp_path / "out") in one_sentence(capsys)
     assert (tmp_path / "out").read_text() == "precious"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_corrupt_image(data_root, tmp_path, capsys, workers):
+    """Named in one sentence, also where a loader's worker meets it; nothing hangs."""
+    shutil.copytree(data_root, tmp_path / "data")
+    (tmp_path / "data/caltech-101/101_ObjectCategories/green/test_2.png").write_bytes(b"no picture")
+    line = arguments(tmp_path / "data", tmp_path / "out", "ZeroshotCLIP", options=["DATALOADER.NUM_WORKERS", workers])
+    assert train.main(line) == 2
+    assert re.fullmatch(r"error: The image \S+/green/test_2\.png cannot be read .*", one_sentence(capsys))
+
+
+def test_a_loss_that_is_no_number(data_root, tmp_path, capsys):
+    options = ["OPTIM.LR", 1e30, "OPTIM.WARMUP_EPOCH", -1]
+    assert train.main(arguments(data_root, tmp_path, options=options)) == 2
+    assert "infinite or NaN in epoch" in one_sentence(capsys)
+    assert results(tmp_path)["state"] == "failed"
+
+
+def test_no_train_builds_and_stops(data_root, tmp_path):
+    assert train.main(arguments(data_root, tmp_path, no_train=True)) == 0
+    assert results(tmp_path)["state"] == "failed" and "--no-train" in results(tmp_path)["why"]
+    assert not list(tmp_path.rglob("*.tar*"))
 
 
 def test_checkpoint_of_another_method(trained, data_root, tmp_path, capsys):

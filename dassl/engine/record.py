@@ -146,10 +146,14 @@ class RunRecord:
         )
         self.write()
 
+    def stop(self, why: str) -> None:
+        """The run ends without a result."""
+        self.content.update(state="failed", why=why)
+        self.write()
+
     def __exit__(self, kind, error, trace):
         if error is not None:
-            self.content.update(state="failed", why=f"{kind.__name__}: {error}")
-            self.write()
+            self.stop(f"{kind.__name__}: {error}")
 
 
 def count_trainable(module) -> int:
