@@ -78,7 +78,7 @@ def build_config(args: argparse.Namespace):
         "MODEL.BACKBONE.NAME": args.backbone,
         "MODEL.HEAD.NAME": args.head,
     }
-    merge_options(cfg, [part for key, value in given.items() if value for part in (key, value)])
+    merge_options(cfg, [part for key, value in given.items() if value not in ("", None) for part in (key, value)])
     merge_options(cfg, args.opts)
     cfg.freeze()
     return cfg

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+from torch import Tensor
 from yacs.config import CfgNode
 
 from clip import InputError
@@ -54,9 +55,9 @@ class Scalars(nn.Module):
 class Shots(NamedTuple):
     """Features of training images; all rows are unit vectors."""
 
-    f: torch.Tensor  # (B, d) class tokens
-    v: torch.Tensor  # (B, N, d) patch tokens
-    y: torch.Tensor  # (B,) labels
+    f: Tensor  # (B, d) class tokens
+    v: Tensor  # (B, N, d) patch tokens
+    y: Tensor  # (B,) labels
 
     def __getitem__(self, rows):  # a mask or indices over images
         return Shots(self.f[rows], self.v[rows], self.y[rows])
@@ -65,34 +66,34 @@ class Shots(NamedTuple):
 class Bank(NamedTuple):
     """All that the head keeps of the training images and the base classes."""
 
-    prototypes: torch.Tensor  # P (C, K, d), unit rows
-    text: torch.Tensor  # T (C, d), unit rows: anchored and centred text features of the classes seen
-    text_mean: torch.Tensor  # t̄ (d,)
-    image_mean: torch.Tensor  # m_f (d,)
-    token_mean: torch.Tensor  # m_v (d,)
-    level_means: torch.Tensor  # m_1, m_2 (2, d)
-    keys: torch.Tensor  # X (M, 3d), means of the clusters
-    counts: torch.Tensor  # N (M,), images in each cluster
-    map: torch.Tensor  # S (M, d), the ridge's solution
+    prototypes: Tensor  # P (C, K, d), unit rows
+    text: Tensor  # T (C, d), unit rows: anchored and centred text features of the classes seen
+    text_mean: Tensor  # t̄ (d,)
+    image_mean: Tensor  # m_f (d,)
+    token_mean: Tensor  # m_v (d,)
+    level_means: Tensor  # m_1, m_2 (2, d)
+    keys: Tensor  # X (M, 3d), means of the clusters
+    counts: Tensor  # N (M,), images in each cluster
+    map: Tensor  # S (M, d), the ridge's solution
 
 
 class Classes(NamedTuple):
     """What prediction needs of the classes asked for; computed once per evaluation."""
 
-    text: torch.Tensor  # T (C, d)
-    prototypes: torch.Tensor  # P (C, K, d)
+    text: Tensor  # T (C, d)
+    prototypes: Tensor  # P (C, K, d)
 
 
-def unit(x: torch.Tensor) -> torch.Tensor:
+def unit(x: Tensor) -> Tensor:
     return F.normalize(x, dim=-1)
 
 
-def standardise(a: torch.Tensor) -> torch.Tensor:
+def standardise(a: Tensor) -> Tensor:
     """Zero mean and unit deviation over the tokens of each image; (B, N)."""
     return (a - a.mean(dim=1, keepdim=True)) / (a.std(dim=1, keepdim=True) + 1e-4)
 
 
-def cluster(f: torch.Tensor, y: torch.Tensor, classes: int) -> torch.Tensor:
+def cluster(f: Tensor, y: Tensor, classes: int) -> Tensor:
     """K-means by cosine inside every class at once: the cluster (B,) of each image, class * K + k.
 
     Starts from the order of the images, so it is deterministic; a cluster may stay empty.
@@ -107,7 +108,7 @@ def cluster(f: torch.Tensor, y: torch.Tensor, classes: int) -> torch.Tensor:
     return y * PROTOTYPES + k
 
 
-def cluster_means(x: torch.Tensor, index: torch.Tensor, classes: int) -> tuple[torch.Tensor, torch.Tensor]:
+def cluster_means(x: Tensor, index: Tensor, classes: int) -> tuple[Tensor, Tensor]:
     """Mean (M, ...) of the rows of each cluster (zero where it is empty), and counts (M,)."""
     member = F.one_hot(index, classes * PROTOTYPES).to(x.dtype)  # (B, M); a product is deterministic on a GPU too
     counts = member.sum(dim=0)
@@ -130,15 +131,17 @@ class SpotlighterHead(nn.Module):
 
     # --- equations ----------------------------------------------------------------------------------------
 
-    def anchored(self, t: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+    def anchored(self, t: Tensor, z: Tensor) -> Tensor:
         """1. t' = unit(t + b z): the host's text features t (C, d), pulled to the zero-shot ones z (C, d)."""
         return unit(t + self.scalars.b * z)
 
-    def centred_text(self, anchored: torch.Tensor, text_mean: torch.Tensor) -> torch.Tensor:
+    def centred_text(self, anchored: Tensor, text_mean: Tensor) -> Tensor:
         """1. T = unit(t' - g t̄). The mean stays the base classes', also for classes never seen."""
         return unit(anchored - self.scalars.g * text_mean)
 
-    def levels(self, f, v, classes: Classes, image_mean, token_mean, semantic: bool = True) -> torch.Tensor:
+    def levels(
+        self, f: Tensor, v: Tensor, classes: Classes, image_mean: Tensor, token_mean: Tensor, semantic: bool = True
+    ) -> Tensor:
         """2.-4. Belief, activation, selection: the two level vectors (B, 2, d) of each image."""
         q = self.scalars
         top, chosen, v = self.select(f, v, classes, image_mean, token_mean, semantic)
@@ -152,7 +155,9 @@ class SpotlighterHead(nn.Module):
             dim=1,
         )
 
-    def select(self, f, v, classes: Classes, image_mean, token_mean, semantic: bool = True):
+    def select(
+        self, f: Tensor, v: Tensor, classes: Classes, image_mean: Tensor, token_mean: Tensor, semantic: bool = True
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """The R strongest tokens: activations (B, R) in descending order, indices (B, R), centred tokens (B, N, d)."""
         sample_wise, semantic_wise, v = self.activations(f, v, classes, image_mean, token_mean, semantic)
         activation = self.scalars.theta[0] * sample_wise
@@ -160,7 +165,9 @@ class SpotlighterHead(nn.Module):
             activation = activation + self.scalars.theta[1] * semantic_wise
         return *activation.topk(sum(LEVELS), dim=1), v
 
-    def activations(self, f, v, classes: Classes, image_mean, token_mean, semantic: bool = True):
+    def activations(
+        self, f: Tensor, v: Tensor, classes: Classes, image_mean: Tensor, token_mean: Tensor, semantic: bool = True
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
         """2.-3. Sample-wise and semantic-wise activation, both (B, N), standardised; and the centred tokens."""
         q = self.scalars
         f = unit(f - q.g * image_mean)  # (B, d)
@@ -173,12 +180,12 @@ class SpotlighterHead(nn.Module):
         semantic_wise = torch.einsum("bnc,bc->bn", nearest, belief)
         return standardise(sample_wise), standardise(semantic_wise), v
 
-    def interaction(self, f, levels, bank: Bank) -> torch.Tensor:
+    def interaction(self, f: Tensor, levels: Tensor, bank: Bank) -> Tensor:
         """5. x = [w0 (f - m_f), w1 (l1 - m1), w2 (l2 - m2)]: (B, 3d)."""
         parts = torch.cat([(f - bank.image_mean)[:, None], levels - bank.level_means], dim=1)  # (B, 3, d)
         return (self.scalars.omega[:, None] * parts).flatten(1)
 
-    def logits(self, f, v, classes: Classes, bank: Bank) -> torch.Tensor:
+    def logits(self, f: Tensor, v: Tensor, classes: Classes, bank: Bank) -> Tensor:
         """6. Logits (B, C) = s e^delta unit(f - g m_f + alpha x X' S + gamma levels) · T."""
         q = self.scalars
         levels = self.levels(f, v, classes, bank.image_mean, bank.token_mean)  # (B, 2, d)
@@ -189,7 +196,7 @@ class SpotlighterHead(nn.Module):
 
     # --- the bank -----------------------------------------------------------------------------------------
 
-    def build_bank(self, shots: Shots, t: torch.Tensor, z: torch.Tensor) -> Bank:
+    def build_bank(self, shots: Shots, t: Tensor, z: Tensor) -> Bank:
         """The bank of some shots; t and z (C, d) are the host's and the zero-shot text features of their classes."""
         f, v, y = shots
         count = len(t)
@@ -226,13 +233,13 @@ class SpotlighterHead(nn.Module):
         return Bank(*(getattr(self, name) for name in Bank._fields))
 
     @torch.no_grad()
-    def remember(self, shots: Shots, t: torch.Tensor, z: torch.Tensor, classnames: list[str]) -> None:
+    def remember(self, shots: Shots, t: Tensor, z: Tensor, classnames: list[str]) -> None:
         """Fill the buffers from all shots, with the scalars as they stand."""
         for name, value in self.build_bank(shots, t, z)._asdict().items():
             setattr(self, name, value.detach().clone())
         self.classnames = list(classnames)
 
-    def describe(self, t: torch.Tensor, z: torch.Tensor, classnames: list[str]) -> Classes:
+    def describe(self, t: Tensor, z: Tensor, classnames: list[str]) -> Classes:
         """The classes asked for: those in the bank keep their prototypes, others get theirs carried over.
 
         P_new,k = unit(T_new + sum_c softmax_c(<T_new, T_c> / tau_b) (P_ck - T_c)); no image of theirs is used.
@@ -248,7 +255,7 @@ class SpotlighterHead(nn.Module):
         rows = torch.tensor([seen.get(name, -1) for name in classnames], device=text.device)  # (C',)
         return Classes(text, torch.where((rows >= 0)[:, None, None], bank.prototypes[rows], prototypes))
 
-    def forward(self, f: torch.Tensor, v: torch.Tensor, classes: Classes) -> torch.Tensor:
+    def forward(self, f: Tensor, v: Tensor, classes: Classes) -> Tensor:
         """f (B, d) and v (B, N, d), unit rows -> logits (B, C)."""
         return self.logits(f, v, classes, self.bank)
 
@@ -267,7 +274,7 @@ class SpotlighterHead(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
-def fit_scalars(head: SpotlighterHead, shots: Shots, t: torch.Tensor, z: torch.Tensor, keys, seed: int) -> None:
+def fit_scalars(head: SpotlighterHead, shots: Shots, t: Tensor, z: Tensor, keys, seed: int) -> None:
     """Fit the 21 scalars: each step builds the bank from a random half of every class's shots and takes the
     cross-entropy on the other half, plus `LOSS.PULL` times the squared distance from the initial values.
 
@@ -307,7 +314,7 @@ def half_cosine(progress: float) -> float:
     return 0.5 * (1 + torch.cos(torch.tensor(progress * torch.pi)).item())
 
 
-def half_of_each_class(y: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def half_of_each_class(y: Tensor, generator: torch.Generator) -> Tensor:
     """A mask (B,) of a random half of each class's images; of an odd number, the smaller half but at least one."""
     order = torch.argsort(y.cpu() + torch.rand(len(y), generator=generator))  # by class, shuffled within
     counts = torch.bincount(y.cpu())
