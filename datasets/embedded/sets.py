@@ -73,21 +73,25 @@ SETS = {
 def class_scenes(rng: np.random.Generator, facts: Facts, name: str, n: int) -> Scenes:
     """n pictures of one class: what the class says is fixed, the rest is drawn."""
     scenes = sample_scenes(rng, n)
-    fix = lambda **values: [getattr(scenes, key).__setitem__(slice(None), value) for key, value in values.items()]  # noqa: E731
-    fix(kind=KINDS.index("object"), style=STYLES.index(facts.style))
+    scenes.style[:] = STYLES.index(facts.style)
     scenes.texture[:] = np.where(rng.random(n) < 0.6, 0, rng.integers(0, len(TEXTURE_NAMES), n))
     scenes.colour[:] = rng.choice(SATURATED, n) if facts.crowd else rng.integers(0, len(COLOUR_NAMES), n)
-    words = name.split()
+    kind = "object"
     if name in SPECIES_NAMES:
-        fix(kind=KINDS.index("species"), species=SPECIES_NAMES.index(name))
+        kind = "species"
+        scenes.species[:] = SPECIES_NAMES.index(name)
     elif name in SCENE_NAMES:
-        fix(kind=KINDS.index("scene"), scene=SCENE_NAMES.index(name))
+        kind = "scene"
+        scenes.scene[:] = SCENE_NAMES.index(name)
     elif name in TEXTURE_NAMES:
-        fix(kind=KINDS.index("texture"), texture=TEXTURE_NAMES.index(name))
-    else:
-        fix(shape=SHAPE_NAMES.index(words[-1]))
-        if len(words) == 2:
-            fix(colour=COLOUR_NAMES.index(words[0]))
+        kind = "texture"
+        scenes.texture[:] = TEXTURE_NAMES.index(name)
+    else:  # "star", or "red star"
+        *colour, shape = name.split()
+        scenes.shape[:] = SHAPE_NAMES.index(shape)
+        if colour:
+            scenes.colour[:] = COLOUR_NAMES.index(colour[0])
+    scenes.kind[:] = KINDS.index(kind)
     scenes.second[:] = (scenes.colour + rng.integers(1, len(COLOUR_NAMES), n)) % len(COLOUR_NAMES)
     scenes.radius[:] = rng.uniform(*facts.radius, n)
     scenes.distractors[:] = rng.integers(facts.distractors[0], facts.distractors[1] + 1, n)
