@@ -13,16 +13,32 @@ from dassl.utils import InputError
 from .sets import SETS, write_set
 
 
+def whole_number(at_least: int):
+    """An argument type: refuses what is below `at_least` in argparse's one sentence."""
+
+    def integer(text: str) -> int:
+        if int(text) < at_least:
+            raise argparse.ArgumentTypeError(f"{text} is too small: give {at_least} or more")
+        return int(text)
+
+    return integer
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--root", default="data", help="folder of the data sets")
     parser.add_argument(
         "--sets", nargs="+", choices=sorted(SETS), default=list(SETS), metavar="SET", help=f"some of {', '.join(SETS)}"
     )
-    parser.add_argument("--world", type=int, default=0, help="another number draws other pictures of the same classes")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
+    parser.add_argument(
+        "--world", type=whole_number(0), default=0, help="another number draws other pictures of the same classes"
+    )
+    parser.add_argument("--workers", type=whole_number(1), default=os.cpu_count(), help="processes")
     args = parser.parse_args()
-    os.makedirs(args.root, exist_ok=True)
+    try:
+        os.makedirs(args.root, exist_ok=True)
+    except OSError as error:
+        parser.error(f"The data root {args.root} cannot be made ({error.strerror}): pass another --root FOLDER.")
     with ProcessPoolExecutor(min(args.workers, len(args.sets))) as pool:
         for done in as_completed([pool.submit(write_set, name, args.root, args.world) for name in args.sets]):
             try:

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import shutil
+import uuid
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -130,7 +131,7 @@ def write_set(set_name: str, root: str, world: int = 0) -> str:
                 f"{target} holds another drawing ({former or 'unfinished or not ours'}): remove it, or choose another --root."
             )
         return f"{target}: there already"
-    work = target.with_name(f".{target.name}.{os.getpid()}")
+    work = target.with_name(f".{target.name}.{uuid.uuid4().hex}")  # nobody else's, nor what a killed run left
     try:
         count, digest = draw_into(work, set_name, world)
         (work / "world.json").write_text(json.dumps({**made_from, "images": count, "sha256": digest}))
@@ -144,10 +145,12 @@ def write_set(set_name: str, root: str, world: int = 0) -> str:
 
 
 def read_world(folder: Path) -> dict:
+    """What a finished set was made from; empty if it is unfinished or not ours."""
     try:
-        return json.loads((folder / "world.json").read_text())
+        made_from = json.loads((folder / "world.json").read_text())
     except (OSError, ValueError):
         return {}
+    return made_from if isinstance(made_from, dict) else {}
 
 
 def draw_into(folder: Path, set_name: str, world: int) -> tuple[int, str]:
