@@ -51,7 +51,7 @@ def test_settings_reach_the_config(data_root, tmp_path):
     """Seed 0 is a seed; options come after files and flags."""
     line = arguments(data_root, tmp_path, seed=0, transforms="random_flip", options=["OPTIM.LR", "1e-3"])
     cfg = train.build_config(train.parse_arguments(line))
-    assert (cfg.SEED, cfg.INPUT.TRANSFORMS, cfg.OPTIM.LR, cfg.OUTPUT_DIR) == (0, ("random_flip",), 0.001, str(tmp_path))
+    assert (0, ("random_flip",), 0.001, str(tmp_path)) == (cfg.SEED, cfg.INPUT.TRANSFORMS, cfg.OPTIM.LR, cfg.OUTPUT_DIR)
     assert "SPOTLIGHTER" not in cfg.TRAINER and "COOP" in cfg.TRAINER  # a method brings its own keys only
     cfg = train.build_config(train.parse_arguments(arguments(data_root, tmp_path, "Spotlighter", seed=-1)))
     assert cfg.SEED == -1 and {"SPOTLIGHTER", "COOP"} <= set(cfg.TRAINER) and "ZSCLIP" not in cfg.TRAINER
