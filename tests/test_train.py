@@ -52,7 +52,7 @@ def test_settings_reach_the_config(data_root, tmp_path):
     line = ["--transforms", "random_flip", *arguments(data_root, tmp_path, seed=0, options=["OPTIM.LR", "1e-3"])]
     cfg = train.build_config(train.parse_arguments(line))
     assert cfg.SEED == 0 and cfg.INPUT.TRANSFORMS == ("random_flip",)
-    assert cfg.OPTIM.LR == 0.001 and cfg.OUTPUT_DIR == str(tmp_path)
+    assert cfg.OPTIM.LR == 0.001 and str(tmp_path) == cfg.OUTPUT_DIR
     assert "SPOTLIGHTER" not in cfg.TRAINER and "COOP" in cfg.TRAINER  # a method brings its own keys only
     cfg = train.build_config(train.parse_arguments(arguments(data_root, tmp_path, "Spotlighter", seed=-1)))
     assert cfg.SEED == -1 and {"SPOTLIGHTER", "COOP"} <= set(cfg.TRAINER) and "ZSCLIP" not in cfg.TRAINER
