@@ -117,10 +117,10 @@ def install_keys(cfg, name: str, args: argparse.Namespace) -> None:
     elif defaults_of(name).is_file():
         merge_file(cfg, str(defaults_of(name)), new_allowed=True)
     if hasattr(method, "host_key"):
-        host = wanted(args, method.host_key)
-        host = host or value_of(cfg, method.host_key)
-        if host != name:
-            install_keys(cfg, host, args)
+        host = wanted(args, method.host_key) or value_of(cfg, method.host_key)
+        if host == name:
+            raise InputError(f"{method.host_key} cannot be {name} itself: name the method it is to stand on.")
+        install_keys(cfg, host, args)
 
 
 def wanted(args: argparse.Namespace, key: str):
