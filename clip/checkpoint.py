@@ -30,7 +30,10 @@ def load_state_dict(path: str | os.PathLike) -> dict[str, torch.Tensor]:
     for wrapper in ("state_dict", "model"):
         if isinstance(state.get(wrapper), dict):
             state = state[wrapper]
-    return {name.removeprefix("module."): value for name, value in state.items() if torch.is_tensor(value)}
+    weights = {name.removeprefix("module."): value for name, value in state.items() if torch.is_tensor(value)}
+    if not weights:
+        raise InputError(f"{path} holds no weights: save the model's state_dict().")
+    return weights
 
 
 def read_any(path: str) -> dict:

@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import warnings
 from pathlib import Path
 
 import torch
@@ -9,7 +10,7 @@ from torchvision import transforms
 
 from .checkpoint import load_state_dict, replace_file
 from .download import download, sha256_of
-from .errors import InputError
+from .errors import InputError, UnknownName
 from .model import CLIP, build_model
 from .simple_tokenizer import END, START
 from .simple_tokenizer import SimpleTokenizer as _Tokenizer
@@ -25,7 +26,10 @@ class _Models(dict):
 
     def __missing__(self, name):
         near = difflib.get_close_matches(str(name), self, n=1, cutoff=0)[0]
-        raise InputError(f"CLIP {name!r} is unknown; the nearest name is {near!r} (known: {', '.join(self)}).")
+        raise UnknownName(
+            f"CLIP {name!r} is unknown; the nearest name is {near!r} "
+            f"(known: {', '.join(self)}; clip.load also takes the path of an existing file)."
+        )
 
 
 # The last but one part of an address is the file's SHA-256.
@@ -58,6 +62,10 @@ def _download(url: str, root: str | None = None) -> str:
     For weights shipped in this package the file is a plain state dict made from them, which `torch.load` reads.
     """
     root = os.path.expanduser(root or os.environ.get("CLIP_CACHE", "~/.cache/clip"))
+    try:
+        os.makedirs(root, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"The folder for weights cannot be made ({error}): name another one in CLIP_CACHE.") from error
     if url.startswith(SHIPPED):
         return _unpack_shipped(url.removeprefix(SHIPPED), root)
     sha256, name = url.split("/")[-2:]
@@ -84,6 +92,8 @@ def load(
 
     On a CPU the model is fp32, elsewhere fp16. `jit` is accepted for compatibility; the model is never scripted.
     """
+    if jit:
+        warnings.warn("jit=True has no effect: the model is a plain module and never scripted.", stacklevel=2)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     path = name if os.path.isfile(name) else _download(_MODELS[name], download_root)
     model = build_model(load_state_dict(path)).to(device)
@@ -92,13 +102,17 @@ def load(
     return model, _transform(model.visual.input_resolution)
 
 
+def _to_rgb(image):
+    return image.convert("RGB")  # a named function, so that the workers of a data loader can be sent it
+
+
 def _transform(size: int) -> transforms.Compose:
     """The test transform: the short side to `size`, the centre, CLIP's normalisation."""
     return transforms.Compose(
         [
             transforms.Resize(size, transforms.InterpolationMode.BICUBIC),
             transforms.CenterCrop(size),
-            lambda image: image.convert("RGB"),
+            _to_rgb,
             transforms.ToTensor(),
             transforms.Normalize(MEAN, STD),
         ]
@@ -113,6 +127,8 @@ def tokenize(texts: str | list[str], context_length: int = 77, truncate: bool = 
     texts = [texts] if isinstance(texts, str) else texts
     tokens = torch.zeros(len(texts), context_length, dtype=torch.long)
     for row, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise InputError(f"{text!r} is a {type(text).__name__} and no text: give a string or a list of strings.")
         ids = [start, *_tokenizer.encode(text), end]
         if len(ids) > context_length:
             if not truncate:

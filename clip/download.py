@@ -3,14 +3,16 @@
 import hashlib
 import os
 import time
-import urllib.error
 import urllib.request
+from http.client import HTTPException
+from urllib.error import HTTPError
 
+from filelock import FileLock  # comes with torch
 from tqdm import tqdm
 
 from .errors import InputError
 
-TRIES = 5  # connections, as long as each brings something new
+TRIES = 5  # connections in one call; a later call goes on from there
 
 
 def sha256_of(path: str) -> str:
@@ -21,40 +23,48 @@ def sha256_of(path: str) -> str:
     return digest.hexdigest()
 
 
-def download(url: str, path: str, sha256: str) -> str:
-    """Fetch `url` into `path` unless it is there already, whole; `path` is returned.
+def is_whole(path: str, sha256: str) -> bool:
+    return os.path.isfile(path) and sha256_of(path) == sha256
 
-    What has come so far stays in `path.part`, for the next try or the next call.
+
+def download(url: str, path: str, sha256: str) -> str:
+    """Fetch `url` into `path`, in an existing folder, unless it is there already, whole; `path` is returned.
+
+    What has come so far stays in `path.part`, for the next try or the next call. Runs that start together take turns.
     """
-    if os.path.isfile(path):
-        if sha256_of(path) == sha256:
+    if is_whole(path, sha256):  # asked before the lock, so that a cache that cannot be written will do
+        return path
+    with FileLock(path + ".lock"):
+        if is_whole(path, sha256):  # another run has fetched it meanwhile
             return path
-        print(f"{path} is damaged (its SHA-256 is wrong): fetching it again")
-    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    part, reason = path + ".part", None
-    for attempt in range(TRIES):
+        if os.path.isfile(path):
+            print(f"{path} is damaged (its SHA-256 is wrong): fetching it again")
+        part = path + ".part"
+        receive_all(url, part, path)
+        if sha256_of(part) != sha256:
+            os.unlink(part)
+            raise InputError(
+                f"{url} gave a file with a wrong SHA-256, so it was thrown away: try again, or put the right file there by hand as {path}."
+            )
+        os.replace(part, path)
+    return path
+
+
+def receive_all(url: str, part: str, path: str) -> None:
+    """`receive` until `part` is complete, over a few connections."""
+    for attempt in range(1, TRIES + 1):
         try:
-            receive(url, part)
-            break
-        except (OSError, EOFError) as error:  # URLError, timeouts and resets are OSErrors
-            reason = error
-            if isinstance(error, urllib.error.HTTPError) and error.code == 416:  # nothing beyond what we have
-                break
-            if isinstance(error, urllib.error.HTTPError) and error.code < 500:
-                attempt = TRIES
-            if attempt + 1 < TRIES:
-                time.sleep(min(2**attempt, 8) * float(os.environ.get("CLIP_RETRY_SECONDS", "1")))
-            else:
+            return receive(url, part)
+        except (OSError, EOFError, HTTPException) as error:  # URLError, timeouts and resets are OSErrors
+            status = error.code if isinstance(error, HTTPError) else None
+            if status == 416 and os.path.isfile(part):  # nothing beyond what we have
+                return
+            if attempt == TRIES or (status and status < 500):
+                reason = str(error).strip() or type(error).__name__
                 raise InputError(
                     f"{url} could not be fetched ({reason}): try again later (what has come is kept), or put the file there by hand as {path}."
                 ) from error
-    if sha256_of(part) != sha256:
-        os.unlink(part)
-        raise InputError(
-            f"{url} gave a file with a wrong SHA-256, so it was thrown away: try again, or put the right file there by hand as {path}."
-        )
-    os.replace(part, path)
-    return path
+        time.sleep(min(2 ** (attempt - 1), 8) * float(os.environ.get("CLIP_RETRY_SECONDS", "1")))
 
 
 def receive(url: str, part: str) -> None:

@@ -49,7 +49,7 @@ class LayerNorm(nn.LayerNorm):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.dtype == self.weight.dtype:
-            return super().forward(x)  # PyTorch accumulates in fp32 by itself
+            return super().forward(x).to(x.dtype)  # PyTorch accumulates in fp32 by itself; autocast returns fp32
         weight, bias = self.weight.float(), self.bias.float()
         return F.layer_norm(x.float(), self.normalized_shape, weight, bias, self.eps).to(x.dtype)
 
@@ -117,6 +117,15 @@ class Transformer(nn.Module):
         return self.run(x.transpose(0, 1)).transpose(0, 1)
 
 
+def check_images(image: torch.Tensor, size: int) -> None:
+    """Refuse what is not a batch (B, 3, size, size)."""
+    if image.shape[1:] != (3, size, size):
+        raise InputError(
+            f"The images have shape {tuple(image.shape)} and this backbone takes (B, 3, {size}, {size}): "
+            f"give a batch of RGB images resized to {size} x {size}."
+        )
+
+
 class VisionTransformer(nn.Module):
     """ViT image encoder. The random parameters are drawn in OpenAI's order, for seed-exact comparison."""
 
@@ -134,11 +143,7 @@ class VisionTransformer(nn.Module):
 
     def forward(self, image: torch.Tensor, edits: Edits = (), tokens: bool = False):
         """image (B, 3, H, W) -> (B, d); with `tokens` also the patch tokens that the edits left, (B, N, d)."""
-        size = self.input_resolution
-        if image.shape[-2:] != (size, size):
-            raise InputError(
-                f"The images are {image.shape[-2]} x {image.shape[-1]} and this backbone takes {size} x {size}: resize them."
-            )
+        check_images(image, self.input_resolution)
         x = self.conv1(image).flatten(2).transpose(1, 2)  # (B, D, H/p, W/p) -> (B, N, D)
         x = torch.cat([self.class_embedding.to(x.dtype).expand(len(x), 1, -1), x], dim=1)  # (B, 1 + N, D)
         x = x + self.positional_embedding.to(x.dtype)
@@ -244,6 +249,7 @@ class ModifiedResNet(nn.Module):
             raise InputError(
                 "A residual network has no visual tokens to edit or return: choose a ViT backbone, such as ViT-B/16."
             )
+        check_images(image, self.input_resolution)
         x = image.to(self.conv1.weight.dtype)
         for conv, norm, relu in (
             (self.conv1, self.bn1, self.relu1),
@@ -339,7 +345,11 @@ class CLIP(nn.Module):
 
         Runs no further than the longest prompt: under a causal mask what follows cannot change the result.
         """
-        length = int(end.max()) + 1
+        length, room = int(end.max()) + 1, min(prompts.shape[1], self.context_length)
+        if length > room:
+            raise InputError(
+                f"A prompt takes {length} places and there is room for {room}: shorten its words or context."
+            )
         x = prompts[:, :length].to(self.dtype) + self.positional_embedding[:length].to(self.dtype)  # (n, L, D)
         for edit in edits:
             x = edit.embed(x)
@@ -409,9 +419,13 @@ def architecture(state: dict[str, torch.Tensor]) -> dict:
 def build_model(state_dict: dict[str, torch.Tensor], design_details: dict | None = None) -> CLIP:
     """A CLIP in evaluation mode and fp16 (see `convert_weights`), with all sizes inferred from the state dict.
 
-    `design_details` is what callers of the MaPLe family pass; deep prompts are edits here, so it changes nothing.
+    `design_details` is what callers of the MaPLe family pass: `trainer`, `vision_depth`, `language_depth`, `vision_ctx`,
+    `language_ctx`, `maple_length`. Deep prompts are edits here, so it changes nothing.
     """
-    model = CLIP(**architecture(state_dict))
+    try:
+        model = CLIP(**architecture(state_dict))
+    except KeyError as error:
+        raise InputError(f"This state dict is not a whole CLIP: it has no {error.args[0]} (OpenAI's names).") from error
     convert_weights(model)
     sizes = {
         "input_resolution",

@@ -7,8 +7,8 @@ import torch
 import clip
 
 SMALL = dict(
-    embed_dim=32, image_resolution=32, vision_layers=2, vision_width=64, vision_patch_size=8, context_length=77,
-    vocab_size=49408, transformer_width=64, transformer_heads=1, transformer_layers=2,
+    embed_dim=32, image_resolution=32, vision_layers=2, vision_width=128, vision_patch_size=8, context_length=77,
+    vocab_size=49408, transformer_width=128, transformer_heads=2, transformer_layers=2,
 )  # fmt: skip
 TEXT = dict(context_length=77, vocab_size=49408, transformer_width=512, transformer_heads=8, transformer_layers=12)
 FULL = {

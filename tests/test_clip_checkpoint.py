@@ -1,5 +1,6 @@
 """Weights in files of every format (../clip/checkpoint.py), and the weights that are shipped."""
 
+import pickle
 import subprocess
 import sys
 import warnings
@@ -7,6 +8,7 @@ import warnings
 import pytest
 import torch
 from clip_weights import SMALL, random_state
+from PIL import Image
 from safetensors.torch import save_file
 
 import clip
@@ -78,6 +80,9 @@ def test_what_is_no_state_dict(tmp_path):
     torch.save([1, 2], tmp_path / "list.pt")
     with pytest.raises(clip.InputError, match="holds a list"):
         load_state_dict(tmp_path / "list.pt")
+    torch.save({"epoch": 3}, tmp_path / "numbers.pt")
+    with pytest.raises(clip.InputError, match=r"numbers\.pt holds no weights"):
+        load_state_dict(tmp_path / "numbers.pt")
     with pytest.raises(clip.InputError, match=r"nowhere\.pt does not exist"):
         load_state_dict(tmp_path / "nowhere.pt")
 
@@ -121,6 +126,25 @@ def test_shipped_weights(tmp_path):
     written = clip.clip.Path(path).stat().st_mtime_ns
     assert clip.clip._download(url, str(tmp_path)) == path
     assert clip.clip.Path(path).stat().st_mtime_ns == written
+
+
+def test_two_processes_unpack_the_shipped_weights_at_once(tmp_path):
+    code = "import sys, torch, clip.clip as c; torch.load(c._download(c._MODELS['ViT-Embedded/8'], sys.argv[1]))"
+    runs = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path)]) for _ in range(2)]
+    assert [run.wait() for run in runs] == [0, 0]
+    assert [path.suffix for path in tmp_path.iterdir()] == [".pt"]
+
+
+def test_the_image_transform_can_be_sent_to_workers():
+    transform = pickle.loads(pickle.dumps(clip.clip._transform(32)))
+    image = Image.new("L", (50, 40), 255)
+    white = [(1 - mean) / std for mean, std in zip(clip.clip.MEAN, clip.clip.STD, strict=True)]
+    torch.testing.assert_close(transform(image), torch.tensor(white).view(3, 1, 1).expand(3, 32, 32))
+
+
+def test_jit_is_said_to_have_no_effect(tmp_path):
+    with pytest.warns(UserWarning, match="jit=True has no effect"):
+        clip.load("ViT-Embedded/8", device="cpu", jit=True, download_root=str(tmp_path))
 
 
 def test_importing_clip_does_not_import_open_clip():

@@ -3,6 +3,7 @@
 import hashlib
 import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -59,7 +60,15 @@ def test_fetched_once(server, tmp_path):
     assert open(path, "rb").read() == CONTENT
     assert _download(server.url, str(tmp_path)) == path
     assert len(server.requests) == 1
-    assert [p.name for p in tmp_path.iterdir()] == ["weights.pt"]
+    assert {p.name for p in tmp_path.iterdir()} <= {"weights.pt", "weights.pt.lock"}
+
+
+def test_runs_that_start_together_fetch_once(server, tmp_path):
+    server.breaks = 1
+    with ThreadPoolExecutor(4) as runs:
+        paths = list(runs.map(lambda _: _download(server.url, str(tmp_path)), range(4)))
+    assert len(set(paths)) == 1 and open(paths[0], "rb").read() == CONTENT
+    assert server.requests == [None, "bytes=256000-"]
 
 
 def test_goes_on_where_it_broke_off(server, tmp_path):
@@ -89,7 +98,7 @@ def test_wrong_bytes_are_thrown_away(server, tmp_path):
     server.content = CONTENT[:-1] + b"x"
     with pytest.raises(clip.InputError, match="wrong SHA-256"):
         _download(server.url, str(tmp_path))
-    assert not list(tmp_path.iterdir())
+    assert {p.name for p in tmp_path.iterdir()} <= {"weights.pt.lock"}
 
 
 def test_a_damaged_file_is_fetched_again(server, tmp_path):
@@ -112,6 +121,35 @@ def test_not_found_is_not_asked_again(server, tmp_path):
     assert len(server.requests) == 1
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [b"no HTTP\r\n\r\n", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n50\r\nhalf", b""],
+)
+def test_an_answer_that_is_no_answer(tmp_path, answer):
+    """Not HTTP, a chunk that ends in the middle, a connection closed at once: bounded tries, then one sentence."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        tries = []
+
+        def serve():
+            for _ in range(5):
+                connection, _ = listener.accept()
+                with connection:
+                    tries.append(connection.recv(65536))
+                    connection.sendall(answer)
+
+        threading.Thread(target=serve, daemon=True).start()
+        with pytest.raises(clip.InputError, match=r"could not be fetched.*by hand as .*weights\.pt\.$") as caught:
+            _download(f"http://127.0.0.1:{listener.getsockname()[1]}/{SHA256}/weights.pt", str(tmp_path))
+    assert len(tries) == 5 and "\n" not in str(caught.value)
+
+
+def test_a_cache_folder_that_cannot_be(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("CLIP_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(clip.InputError, match="name another one in CLIP_CACHE"):
+        _download(_MODELS["ViT-Embedded/8"])
+
+
 def test_refused_connection(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -124,5 +162,9 @@ def test_names():
     assert {"RN50", "ViT-B/32", "ViT-B/16", "ViT-L/14", "ViT-Embedded/8"} <= set(available_models())
     with pytest.raises(clip.InputError, match="nearest name is 'ViT-B/16'"):
         _MODELS["ViT-B/15"]
+    with pytest.raises(KeyError):  # as code that looks a name up in a dict expects
+        _MODELS["ViT-B/15"]
+    with pytest.raises(clip.InputError, match=r"nowhere\.pt' is unknown.*path of an existing file"):
+        clip.load("nowhere.pt")
     for name, url in _MODELS.items():
         assert name == "ViT-Embedded/8" or len(url.split("/")[-2]) == 64

@@ -9,6 +9,9 @@ from clip_weights import FULL, SMALL, open_clip_model, random_state
 import clip
 from clip.model import Edit
 
+# After torch.manual_seed(0): the first value of five parameters, and the next random number.
+VIT_DRAWN = [-0.00054, -0.05532, 0.03051, 0.00199, -0.0851, 0.7286]
+RESNET_DRAWN = [-0.00144, -0.03246, 0.03249, -0.00221, 0.06604, 0.51723]
 TEXTS = ["a cat.", "a photo of a german shorthaired pointer, a type of pet.", "é" * 20, ""]
 
 
@@ -72,6 +75,46 @@ def test_half_precision_where_it_multiplies():
     assert block.attn.in_proj_weight.dtype == block.mlp.c_fc.bias.dtype == torch.float16
 
 
+@pytest.mark.parametrize(
+    "visual, drawn",
+    [
+        ({}, VIT_DRAWN),
+        ({"vision_layers": (1, 2, 1, 1), "vision_width": 8, "vision_patch_size": None}, RESNET_DRAWN),
+    ],
+)
+def test_a_seed_gives_the_published_first_values(visual, drawn):
+    """First values, and what the generator gives next, are part of the format: runs with one seed are compared."""
+    torch.manual_seed(0)
+    model = clip.model.CLIP(**SMALL | visual)
+    last = model.visual.proj if not visual else model.visual.attnpool.c_proj.weight
+    mlp = model.transformer.resblocks[1].mlp.c_proj.weight
+    tensors = (model.visual.conv1.weight, last, mlp, model.positional_embedding, model.text_projection, torch.rand(1))
+    assert [tensor.flatten()[0].item() for tensor in tensors] == pytest.approx(drawn, abs=2e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_is_near_fp32(small, dtype):
+    images, tokens = torch.randn(2, 3, 32, 32), clip.tokenize(TEXTS)
+    diary = Diary(attention_at=(0, 1))
+    with torch.no_grad():
+        expected = [small.encode_image(images, edits=(diary,)), diary.rows[1], small.encode_text(tokens)]
+        with torch.autocast("cpu", dtype=dtype):
+            half = [small.encode_image(images, edits=(diary,)), diary.rows[1], small.encode_text(tokens)]
+    assert half[0].dtype == half[2].dtype == dtype
+    for mine, full in zip(half, expected, strict=True):
+        assert torch.cosine_similarity(mine.float(), full).min() > 0.99
+
+
+def test_layer_norm_keeps_the_dtype_of_its_input():
+    x = torch.randn(2, 8)
+    for weights in (torch.float32, torch.float16, torch.bfloat16):
+        norm = clip.model.LayerNorm(8).to(weights)
+        for dtype in (torch.float32, torch.float16, torch.bfloat16):
+            assert norm(x.to(dtype)).dtype == dtype
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                assert norm(x.to(dtype)).dtype == dtype
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_is_near_fp32(small, dtype):
     model = clip.build_model(small.state_dict())
@@ -109,9 +152,26 @@ def by_hand(model, prompts, end):
     return x[torch.arange(len(x)), end] @ model.text_projection
 
 
+def test_the_parts_called_as_other_code_bases_do_give_encode_text(small):
+    tokens = clip.tokenize(TEXTS)
+    with torch.no_grad():
+        whole = by_hand(small, small.token_embedding(tokens).type(small.dtype), tokens.argmax(dim=-1))
+        torch.testing.assert_close(small.encode_text(tokens), whole, atol=1e-5, rtol=1e-5)
+
+
 def test_wrong_image_size_is_named(small):
-    with pytest.raises(clip.InputError, match="40 x 40 and this backbone takes 32 x 32"):
+    with pytest.raises(clip.InputError, match=r"shape \(1, 3, 40, 40\).*resized to 32 x 32"):
         small.encode_image(torch.zeros(1, 3, 40, 40))
+    with pytest.raises(clip.InputError, match=r"shape \(3, 32, 32\).*give a batch"):
+        small.encode_image(torch.zeros(3, 32, 32))
+
+
+@pytest.mark.parametrize("end, room", [(79, 77), (9, 8)])
+def test_a_prompt_that_is_too_long_is_named(small, end, room):
+    """Longer than the positions, or said to end beyond what was given."""
+    prompts = torch.zeros(2, min(end + 1, 80) if room == 77 else room, 128)
+    with pytest.raises(clip.InputError, match=f"takes {end + 1} places and there is room for {room}"):
+        small.encode_prompts(prompts, torch.tensor([3, end]))
 
 
 @pytest.mark.parametrize("state", [{}, {"visual.conv1.weight": torch.zeros(1)}])
@@ -120,10 +180,10 @@ def test_what_is_no_clip_is_refused(state):
         clip.build_model(state)
 
 
-def test_a_clip_with_a_hole_is_refused():
-    state = random_state(SMALL)
-    del state["ln_final.bias"]
-    with pytest.raises(clip.InputError, match=r"ln_final\.bias"):
+@pytest.mark.parametrize("name", ["ln_final.bias", "ln_final.weight", "visual.positional_embedding"])
+def test_a_clip_with_a_hole_is_refused(small, name):
+    state = {key: value for key, value in small.state_dict().items() if key != name}
+    with pytest.raises(clip.InputError, match=rf"not a whole CLIP.*{name}"):
         clip.build_model(state)
 
 
@@ -178,6 +238,38 @@ def test_dropping_tokens(small):
     diary = Diary(keep=5, after=0)
     _, patches = small.encode_image(images, edits=(diary,), tokens=True)
     assert patches.shape == (2, 4, 32) and diary.calls[-1] == ("after", 1, 5)
+    with torch.no_grad():  # after the last block, what is dropped cannot change what is kept
+        _, whole = small.encode_image(images, tokens=True)
+        _, patches = small.encode_image(images, edits=(Diary(keep=5, after=1),), tokens=True)
+    torch.testing.assert_close(patches, whole[:, :4])
+
+
+def test_edits_change_what_the_blocks_see(small):
+    """Deep prompts: two tokens are added at the end of an image, and replaced before the second block."""
+
+    class DeepPrompts(Edit, torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.prompts = torch.nn.Parameter(torch.randn(2, 2, 128))
+
+        def embed(self, x):
+            return torch.cat([x, self.prompts[0].expand(len(x), -1, -1)], dim=1)
+
+        def before_block(self, x, i):
+            return x if i == 0 else torch.cat([x[:, :-2], self.prompts[i].expand(len(x), -1, -1)], dim=1)
+
+    prompts, visual = DeepPrompts(), small.visual
+    images = torch.randn(2, 3, 32, 32)
+    feature, patches = visual(images, edits=(prompts,), tokens=True)
+    x = visual.conv1(images).reshape(2, 128, 16).permute(0, 2, 1)
+    x = torch.cat([visual.class_embedding.expand(2, 1, 128), x], dim=1) + visual.positional_embedding
+    x = visual.ln_pre(torch.cat([x, prompts.prompts[0].expand(2, 2, 128)], dim=1))
+    x, _ = visual.transformer.resblocks[0](x)
+    x, _ = visual.transformer.resblocks[1](torch.cat([x[:, :17], prompts.prompts[1].expand(2, 2, 128)], dim=1))
+    torch.testing.assert_close(feature, visual.ln_post(x[:, 0]) @ visual.proj, atol=1e-5, rtol=1e-5)
+    assert patches.shape == (2, 18, 32)
+    feature.sum().backward()
+    assert all(prompts.prompts.grad[i].abs().max() > 0 for i in range(2))
 
 
 def test_class_attention_is_the_softmax_row(small):
@@ -214,3 +306,7 @@ def test_a_residual_network_has_no_tokens():
     assert network.eval()(torch.zeros(1, 3, 32, 32)).shape == (1, 8)
     with pytest.raises(clip.InputError, match="ViT"):
         network(torch.zeros(1, 3, 32, 32), edits=(Edit(),))
+    with pytest.raises(clip.InputError, match="ViT"):
+        network(torch.zeros(1, 3, 32, 32), tokens=True)
+    with pytest.raises(clip.InputError, match="resized to 32 x 32"):
+        network(torch.zeros(1, 3, 64, 64))

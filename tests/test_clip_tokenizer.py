@@ -67,6 +67,11 @@ def test_tokenize():
     assert clip.tokenize("a cat.", context_length=8).shape == (1, 8)
 
 
+def test_what_is_no_text():
+    with pytest.raises(clip.InputError, match="3 is a int"):
+        clip.tokenize(["a cat", 3])
+
+
 def test_too_long_a_text():
     with pytest.raises(clip.InputError, match="'word word.*takes 122 tokens and there is room for 77"):
         clip.tokenize("word " * 120)
