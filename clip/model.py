@@ -38,6 +38,10 @@ class Edit:
         """`class_attention` (B, L): how much the first token attends to each, averaged over heads; None unless needed."""
         return x
 
+    def patches_left(self, count: int) -> int:
+        """How many of `count` patch tokens this edit leaves; they stand right behind the class token."""
+        return count
+
 
 Edits = Sequence[Edit]
 
@@ -68,12 +72,23 @@ class Attention(nn.MultiheadAttention):
         q, k, v = (
             F.linear(x, self.in_proj_weight, self.in_proj_bias).view(B, L, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
         )
-        row = None
-        if first_row:
-            scores = (q[:, :, :1] @ k.transpose(-1, -2)).float() * q.shape[-1] ** -0.5  # (B, heads, 1, L)
-            row = scores.softmax(dim=-1).mean(dim=1)[:, 0]  # (B, L)
+        row = self._row(q[:, :, :1], k) if first_row else None
         out = F.scaled_dot_product_attention(q, k, v, is_causal=causal)  # (B, heads, L, D / heads)
         return self.out_proj(out.transpose(1, 2).reshape(B, L, D)), row
+
+    def first_row(self, x: torch.Tensor) -> torch.Tensor:
+        """x (B, L, D) -> (B, L): that row alone, at the cost of the keys and one query."""
+        B, L, D = x.shape
+        weight, bias = self.in_proj_weight, self.in_proj_bias
+        q = F.linear(x[:, :1], weight[:D], bias[:D]).view(B, 1, self.num_heads, -1).transpose(1, 2)
+        k = F.linear(x, weight[D : 2 * D], bias[D : 2 * D]).view(B, L, self.num_heads, -1).transpose(1, 2)
+        return self._row(q, k)
+
+    @staticmethod
+    def _row(q: torch.Tensor, k: torch.Tensor) -> torch.Tensor:
+        """q (B, heads, 1, D / heads) and k (B, heads, L, D / heads) -> softmax, averaged over heads: (B, L)."""
+        scores = (q @ k.transpose(-1, -2)).float() * q.shape[-1] ** -0.5  # (B, heads, 1, L)
+        return scores.softmax(dim=-1).mean(dim=1)[:, 0]
 
 
 class ResidualAttentionBlock(nn.Module):
@@ -89,6 +104,10 @@ class ResidualAttentionBlock(nn.Module):
         attended, row = self.attn(self.ln_1(x), causal, first_row)
         x = x + attended
         return x + self.mlp(self.ln_2(x)), row
+
+    def class_attention(self, x: torch.Tensor) -> torch.Tensor:
+        """x (B, L, D) -> (B, L): how much the first token is about to attend to each, before the block has run."""
+        return self.attn.first_row(self.ln_1(x))
 
 
 class Transformer(nn.Module):
@@ -145,6 +164,7 @@ class VisionTransformer(nn.Module):
         """image (B, 3, H, W) -> (B, d); with `tokens` also the patch tokens that the edits left, (B, N, d)."""
         check_images(image, self.input_resolution)
         x = self.conv1(image).flatten(2).transpose(1, 2)  # (B, D, H/p, W/p) -> (B, N, D)
+        patches = x.shape[1]
         x = torch.cat([self.class_embedding.to(x.dtype).expand(len(x), 1, -1), x], dim=1)  # (B, 1 + N, D)
         x = x + self.positional_embedding.to(x.dtype)
         for edit in edits:
@@ -152,7 +172,9 @@ class VisionTransformer(nn.Module):
         x = self.transformer.run(self.ln_pre(x), edits)
         if not tokens:
             return self.ln_post(x[:, 0]) @ self.proj  # (B, d)
-        x = self.ln_post(x) @ self.proj  # (B, L, d)
+        for edit in edits:
+            patches = edit.patches_left(patches)
+        x = self.ln_post(x[:, : 1 + patches]) @ self.proj  # (B, 1 + N, d)
         return x[:, 0], x[:, 1:]
 
 

@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "train": BASE | {"dassl.data", "dassl.evaluation", "dassl.engine", "datasets", "trainers"},
     "parse_test_res": set(),
 }
-SHARED_BY_METHODS = {"clip_trainer", "prompts"}
+SHARED_BY_METHODS = {"clip_trainer", "prompts", "zoom"}
 
 
 def part_of(module: str) -> str:

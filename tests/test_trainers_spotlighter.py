@@ -95,7 +95,7 @@ def test_the_bank_solves_its_ridge(head, world):
     shots, t, z, _ = world
     bank, q = head.bank, head.scalars
     anchored = unit(t + q.b * z)
-    index = cluster(shots.f, shots.y, C)
+    index = cluster(shots.f, shots.y, C, K)
     for m in range(C * K):
         mine = index == m
         assert bank.counts[m] == mine.sum()
@@ -110,7 +110,7 @@ def test_the_bank_solves_its_ridge(head, world):
 
 def test_clusters_stay_within_their_class(world):
     shots, *_ = world
-    index = cluster(shots.f, shots.y, C)
+    index = cluster(shots.f, shots.y, C, K)
     assert torch.equal(index // K, shots.y)
     assert len(index.unique()) > 2 * C  # more than two clusters a class are in use
     means = torch.stack([unit(shots.f[index == m].mean(0)) for m in index.unique()])
@@ -181,15 +181,15 @@ def test_an_empty_bank_is_refused(world):
 
 def test_fit_moves_the_scalars_and_nothing_random(world):
     shots, t, z, _ = world
-    keys = CfgNode({"LOSS": CfgNode({"PULL": 0.0})})
+    keys = CfgNode({"LOSS": CfgNode({"PULL": 0.0, "LEVELS": 0.0})})
     fitted = []
     torch.manual_seed(5)
     state = torch.get_rng_state()
     for _ in range(2):
         head = SpotlighterHead(SCALE)
-        before = held_out_loss(head, shots, t, z)
+        before = loss_of_a_half(head, shots, t, z)
         fit_scalars(head, shots, t, z, keys, seed=1)
-        assert held_out_loss(head, shots, t, z) < before
+        assert loss_of_a_half(head, shots, t, z) < before
         fitted.append(torch.cat([p.detach().flatten() for p in head.parameters()]))
     assert torch.equal(*fitted)
     assert torch.equal(torch.get_rng_state(), state)  # the host's random numbers are untouched
@@ -203,7 +203,7 @@ def test_pull_keeps_the_scalars_near_their_start(world):
     for pull in (0.0, 1000.0):
         head = SpotlighterHead(SCALE)
         start = [p.detach().clone() for p in head.parameters()]
-        fit_scalars(head, shots, t, z, CfgNode({"LOSS": CfgNode({"PULL": pull})}), seed=1)
+        fit_scalars(head, shots, t, z, CfgNode({"LOSS": CfgNode({"PULL": pull, "LEVELS": 0.0})}), seed=1)
         distance.append(
             sum(
                 ((p - p0) ** 2).sum()
@@ -217,12 +217,12 @@ def test_pull_keeps_the_scalars_near_their_start(world):
 def test_one_shot_a_class_keeps_the_initial_scalars(world, capsys):
     shots, t, z, _ = world
     head, start = SpotlighterHead(SCALE), SpotlighterHead(SCALE)
-    fit_scalars(head, shots[torch.arange(C)], t, z, CfgNode({"LOSS": CfgNode({"PULL": 0.0})}), seed=1)
+    fit_scalars(head, shots[torch.arange(C)], t, z, CfgNode({"LOSS": CfgNode({"PULL": 0.0, "LEVELS": 0.0})}), seed=1)
     assert all(torch.equal(p, p0) for p, p0 in zip(head.parameters(), start.parameters(), strict=True))
     assert "one shot a class" in capsys.readouterr().out
 
 
-def held_out_loss(head, shots, t, z):
+def loss_of_a_half(head, shots, t, z):
     memory = half_of_each_class(shots.y, torch.Generator().manual_seed(99))
     with torch.no_grad():
         bank = head.build_bank(shots[memory], t, z)

@@ -58,13 +58,16 @@ class PromptedCLIP(nn.Module):
         super().__init__()
         self.clip = clip_model
         self.prompt_learner = prompt_learner
+        self.image_edits: list[
+            clip.Edit
+        ] = []  # what happens between the image encoder's blocks; a plug-in adds its own
 
     def image_features(self, images: torch.Tensor, tokens: bool = False):
         """(B, 3, H, W) -> (B, d); with `tokens` also the patch tokens, (B, N, d)."""
         images = images.to(self.clip.dtype)
         if not tokens:
-            return F.normalize(self.clip.encode_image(images).float(), dim=-1)
-        features, patches = self.clip.encode_image(images, tokens=True)
+            return F.normalize(self.clip.encode_image(images, self.image_edits).float(), dim=-1)
+        features, patches = self.clip.encode_image(images, self.image_edits, tokens=True)
         return F.normalize(features.float(), dim=-1), F.normalize(patches.float(), dim=-1)
 
     def text_features(self) -> torch.Tensor:
