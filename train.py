@@ -16,11 +16,10 @@ import sys
 from pathlib import Path
 
 import torch
-import yaml
 
 import datasets as datasets  # importing registers the data sets
 import trainers
-from dassl.config import get_cfg_default, merge_file, merge_options
+from dassl.config import get_cfg_default, merge_file, merge_options, read_tree
 from dassl.engine import TRAINER_REGISTRY, build_trainer
 from dassl.engine.record import RunRecord, read_record, sha256_of_file
 from dassl.utils import InputError, collect_env_info, set_random_seed, setup_logger
@@ -129,11 +128,10 @@ def wanted(args: argparse.Namespace, key: str):
     if key in options:
         return options[key]
     if os.path.isfile(args.config_file):
-        with open(args.config_file, encoding="utf-8") as file:
-            try:
-                return value_of(yaml.safe_load(file) or {}, key)
-            except yaml.YAMLError:
-                return None  # merge_file says what is wrong
+        try:
+            return value_of(read_tree(args.config_file), key)
+        except InputError:
+            return None  # merge_file says what is wrong
     return None
 
 

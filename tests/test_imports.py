@@ -9,7 +9,7 @@ from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
 
 ROOT = Path(__file__).resolve().parent.parent
-OURS = {"clip", "dassl", "datasets", "trainers", "train", "parse_test_res"}
+OURS = {"clip", "dassl", "datasets", "trainers", "train", "parse_test_res", "show_tokens", "benchmarks"}
 BASE = {"dassl.utils", "dassl.config", "dassl.metrics", "dassl.optim"}
 MAY_IMPORT = {
     "dassl.utils": set(),
@@ -25,6 +25,8 @@ MAY_IMPORT = {
     "trainers": BASE | {"dassl.data", "dassl.evaluation", "dassl.engine", "clip"},
     "train": BASE | {"dassl.data", "dassl.evaluation", "dassl.engine", "datasets", "trainers"},
     "parse_test_res": set(),
+    "show_tokens": {"dassl.utils", "dassl.data", "dassl.engine", "trainers", "train"},
+    "benchmarks": BASE | {"dassl.data", "dassl.engine", "clip", "trainers", "train"},
 }
 SHARED_BY_METHODS = {"clip_trainer", "prompts", "zoom"}
 
@@ -54,8 +56,12 @@ def imported(path: Path) -> set[str]:
 
 
 def sources() -> list[Path]:
-    files = [path for package in ("clip", "dassl", "datasets", "trainers") for path in (ROOT / package).rglob("*.py")]
-    return [*files, ROOT / "train.py", ROOT / "parse_test_res.py"]
+    files = [
+        path
+        for package in ("clip", "dassl", "datasets", "trainers", "benchmarks")
+        for path in (ROOT / package).rglob("*.py")
+    ]
+    return [*files, *(ROOT / name for name in ("train.py", "parse_test_res.py", "show_tokens.py"))]
 
 
 @pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))

@@ -40,7 +40,8 @@ BELIEVED = 8  # classes that the semantic-wise activation looks at: an image's b
 CHUNK = 512  # images whose tokens are worked on at once
 # Initial values and steps were chosen on validation images and inner splits of the embedded world.
 FIT_STEPS, FIT_WARMUP, FIT_LR, FIT_LR_SCALE, FIT_LR_FULL = 40, 8, 0.01, 0.1, 0.001
-ZOOM_WIDTHS = (0.5, 0.625, 0.75)  # shares of the image's side to choose from
+ZOOM_WIDTHS = (0.5, 0.625, 0.75)  # of a region, as shares of the image's side, to choose from
+ZOOM_SHARES = (0.5, 0.75, 1.0)  # of the second look in the logits, likewise
 ZOOM_HALVES = 4  # random halves of the shots on which the choice is made
 
 
@@ -137,6 +138,7 @@ class Zoom(NamedTuple):
     map: int  # which of `AttentionMaps.maps`
     width: float  # of a region, as a share of the image's side
     count: int  # Z
+    share: float  # of the second look in the logits
 
 
 def unit(x: Tensor) -> Tensor:
@@ -297,22 +299,26 @@ class SpotlighterHead(nn.Module):
         none = torch.empty(0, device=f.device)
         bank = Bank(prototypes, text, text_mean, image_mean, token_mean, levels.mean(dim=0).detach(), *[none] * 6)
         # The ridge maps a cluster's key to what its mean image lacks to be its class's text.
-        residual = (anchored - text_mean).repeat_interleave(self.count, dim=0)  # (M, d)
         keys, counts = cluster_means(self.interaction(f, levels, bank), index, M)  # X (M, 3d)
         mean, _ = cluster_means(f - image_mean, index, M)  # (M, d)
-        bank = bank._replace(keys=keys, counts=counts, map=self.solve(keys, counts, residual - mean))
-        return bank if zoom is None else self.add_second_look(bank, shots, residual, zoom)
+        target = self.residual(t, z, text_mean) - mean
+        bank = bank._replace(keys=keys, counts=counts, map=self.solve(keys, counts, target))
+        return bank if zoom is None else self.add_second_look(bank, shots, t, z, zoom)
 
-    def add_second_look(self, bank: Bank, shots: Shots, residual: Tensor, zoom: Zoom) -> Bank:
+    def add_second_look(self, bank: Bank, shots: Shots, t: Tensor, z: Tensor, zoom: Zoom) -> Bank:
         """The same ridge for regions: of each training image the one that its class's text likes best speaks."""
-        again = shots.again[:, zoom.map, ZOOM_WIDTHS.index(zoom.width), : zoom.count]  # (B, Z, d)
+        again = regions(shots, zoom)  # (B, Z, d)
         centred = unit(again - self.scalars.g * again.mean(dim=(0, 1)))
         best = torch.einsum("bzd,bd->bz", centred, bank.text[shots.y]).argmax(dim=1)  # (B,)
         f = again[torch.arange(len(again), device=again.device), best]  # (B, d)
-        mean, M = f.mean(dim=0), len(residual)
-        means, counts = cluster_means(f - mean, cluster(f, shots.y, M // self.count, self.count), M)
-        keys = self.scalars.omega[0] * means
-        return bank._replace(again_mean=mean, again_keys=keys, again_map=self.solve(keys, counts, residual - means))
+        mean, index = f.mean(dim=0), cluster(f, shots.y, len(t), self.count)
+        means, counts = cluster_means(f - mean, index, len(t) * self.count)  # (M, d)
+        keys, target = self.scalars.omega[0] * means, self.residual(t, z, bank.text_mean) - means
+        return bank._replace(again_mean=mean, again_keys=keys, again_map=self.solve(keys, counts, target))
+
+    def residual(self, t: Tensor, z: Tensor, text_mean: Tensor) -> Tensor:
+        """5. What distinguishes a class's text, once for each of its clusters: (M, d)."""
+        return (self.anchored(t, z) - text_mean).repeat_interleave(self.count, dim=0)
 
     def solve(self, keys: Tensor, counts: Tensor, target: Tensor) -> Tensor:
         """5. S = (X X' + lambda diag(1 / counts))^-1 R; an empty cluster has a zero key and target, and so no say."""
@@ -349,7 +355,7 @@ class SpotlighterHead(nn.Module):
     def forward(self, f: Tensor, v: Tensor, classes: Classes, again: Tensor | None = None) -> Tensor:
         """f (B, d), v (B, N, d) and, of regions looked at again, (B, Z, d), unit rows -> logits (B, C)."""
         logits = self.logits(f, v, classes, self.bank)
-        return logits if again is None else (logits + self.second_logits(again, classes, self.bank)) / 2
+        return logits if again is None else logits.lerp(self.second_logits(again, classes, self.bank), self.zoom.share)
 
     # --- saving: a bank has the shape of the classes it was built from, not of those now asked for ---------
 
@@ -420,30 +426,34 @@ def held_out_loss(
 
 @torch.no_grad()
 def choose_zoom(head: SpotlighterHead, shots: Shots, t: Tensor, z: Tensor, most: int, seed: int) -> Zoom | None:
-    """Whether to look again, at how many regions, how wide and by which map: the least cross-entropy on held-out shots.
-
-    Each candidate is judged on the same random halves; None, the first look alone, is one of them.
+    """Whether to look again, where, how wide, at how many regions, with what share: the least cross-entropy on
+    held-out shots. Each candidate is judged on the same random halves; None, the first look alone, is one of them.
     """
     if half_of_each_class(shots.y, torch.Generator()).all():
         print("Spotlighter does not zoom: with one shot a class there is none on which to choose how")
         return None
     counts = [count for count in (1, 3) if count <= most]
-    candidates = [Zoom(m, w, c) for m in range(shots.again.shape[1]) for w in ZOOM_WIDTHS for c in counts]
-    losses = dict.fromkeys([None, *candidates], 0.0)
+    looks = [(m, width, count) for m in range(shots.again.shape[1]) for width in ZOOM_WIDTHS for count in counts]
+    losses = dict.fromkeys([None, *(Zoom(*look, share) for look in looks for share in ZOOM_SHARES)], 0.0)
     generator = torch.Generator().manual_seed(max(seed, 0))
     for _ in range(ZOOM_HALVES):
         mask = half_of_each_class(shots.y, generator)
         memory, out = shots[mask], shots[~mask]
         bank = head.build_bank(memory, t, z)
         classes = Classes(bank.text, bank.prototypes)
-        residual = (head.anchored(t, z) - bank.text_mean).repeat_interleave(head.count, dim=0)
         first = head.logits(out.f, out.v, classes, bank)
         losses[None] += F.cross_entropy(first, out.y).item()
-        for zoom in candidates:
-            again = out.again[:, zoom.map, ZOOM_WIDTHS.index(zoom.width), : zoom.count]  # (B, Z, d)
-            second = head.second_logits(again, classes, head.add_second_look(bank, memory, residual, zoom))
-            losses[zoom] += F.cross_entropy((first + second) / 2, out.y).item()
+        for look in looks:
+            zoom = Zoom(*look, share=1.0)
+            second = head.second_logits(regions(out, zoom), classes, head.add_second_look(bank, memory, t, z, zoom))
+            for share in ZOOM_SHARES:
+                losses[zoom._replace(share=share)] += F.cross_entropy(first.lerp(second, share), out.y).item()
     return min(losses, key=losses.get)
+
+
+def regions(shots: Shots, zoom: Zoom) -> Tensor:
+    """(B, Z, d): those of the regions kept with the shots that a zoom would look at."""
+    return shots.again[:, zoom.map, ZOOM_WIDTHS.index(zoom.width), : zoom.count]
 
 
 def half_cosine(progress: float) -> float:
@@ -516,9 +526,13 @@ class SpotlighterOverHost:
 
     def before_train(self):
         super().before_train()
-        drop, dataset = self.head.drop, self.dm.dataset
-        if drop is not None and self.start_epoch == 0:
-            survey(self.model.clip.visual, drop, self.shot_batches(), dataset.num_classes)
+        if self.start_epoch == 0:  # else its checkpoint has it
+            self.survey_shots()
+
+    def survey_shots(self):
+        """What the drops inside the encoder can know beforehand, from the shots."""
+        if self.head.drop is not None:
+            survey(self.model.clip.visual, self.head.drop, self.shot_batches(), self.dm.dataset.num_classes)
 
     def run_epoch(self):
         if not any(self._optims.values()):  # zero-shot CLIP as host has nothing to train

@@ -9,7 +9,7 @@ from yacs.config import CfgNode
 from ..errors import InputError
 from .defaults import get_defaults
 
-__all__ = ["clean_cfg", "get_cfg_default", "merge_file", "merge_options"]
+__all__ = ["clean_cfg", "get_cfg_default", "merge_file", "merge_options", "read_tree"]
 
 
 def get_cfg_default() -> CfgNode:
@@ -26,6 +26,11 @@ def clean_cfg(cfg: CfgNode, trainer: str) -> None:
 
 def merge_file(cfg: CfgNode, path: str, new_allowed: bool = False) -> None:
     """Merge a YAML file into `cfg`; with `new_allowed` it may also bring keys that are not there yet."""
+    merge_tree(cfg, read_tree(path), "", f" (in {path})", new_allowed)
+
+
+def read_tree(path: str, read_by: tuple[str, ...] = ()) -> dict:
+    """A YAML file's keys over those of the file that its key `_BASE_` names, relative to its own folder."""
     if not os.path.isfile(path):
         folder = os.path.dirname(path) or "."
         there = (
@@ -43,7 +48,25 @@ def merge_file(cfg: CfgNode, path: str, new_allowed: bool = False) -> None:
             ) from error
     if not isinstance(tree, dict):
         raise InputError(f"The config file {path} holds a {type(tree).__name__}: it must hold keys with values.")
-    merge_tree(cfg, tree, "", f" (in {path})", new_allowed)
+    base = tree.pop("_BASE_", None)
+    if base is None:
+        return tree
+    base = os.path.normpath(os.path.join(os.path.dirname(path), str(base)))
+    if base in (path, *read_by):
+        raise InputError(
+            f"The config file {path} has {base} as its _BASE_, which stands on it in turn: break the circle."
+        )
+    return overlaid(read_tree(base, (*read_by, os.path.normpath(path))), tree)
+
+
+def overlaid(below: dict, above: dict) -> dict:
+    """Two trees as one; where both have a value, that of `above` counts."""
+    both = {
+        key: overlaid(below[key], above[key])
+        for key in below.keys() & above.keys()
+        if isinstance(below[key], dict) and isinstance(above[key], dict)
+    }
+    return {**below, **above, **both}
 
 
 def merge_options(cfg: CfgNode, options: list) -> None:
