@@ -22,7 +22,7 @@ import trainers
 from dassl.config import get_cfg_default, merge_file, merge_options, read_tree
 from dassl.engine import TRAINER_REGISTRY, build_trainer
 from dassl.engine.record import RunRecord, read_record, sha256_of_file
-from dassl.utils import InputError, collect_env_info, set_random_seed, setup_logger
+from dassl.utils import InputError, check_availability, collect_env_info, set_random_seed, setup_logger
 
 ROOT = Path(__file__).resolve().parent
 
@@ -119,6 +119,7 @@ def install_keys(cfg, name: str, args: argparse.Namespace) -> None:
         host = wanted(args, method.host_key) or value_of(cfg, method.host_key)
         if host == name:
             raise InputError(f"{method.host_key} cannot be {name} itself: name the method it is to stand on.")
+        check_availability(host, TRAINER_REGISTRY.registered_names(), method.host_key)
         install_keys(cfg, host, args)
 
 

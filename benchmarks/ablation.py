@@ -62,7 +62,8 @@ ENCODERS = {  # what drops tokens, beside the whole encoder: KEEP, SCORE, GRID
     "KEEP 0.5, random": (0.5, "random", 0.0),
     "KEEP 0.5, oracle": (0.5, "oracle", 0.0),
 }
-SCORES_UP_TO = 3  # the rows that differ in score or grid alone run for seeds 1 to 3: each trains its own host
+# Rows that differ in score or grid alone run on fewer sets and seeds, as each trains its own host.
+SCORE_SETS, SCORE_SEEDS = ("scenes", "species", *CROWDED), (1, 2, 3)
 CORE = ("KEEP 0.6",)
 BATCH = 32  # of the encoder: what fits the cache of a core is faster
 
@@ -391,7 +392,8 @@ def run_cell(root: str, set_name: str, seed: int, rows: str, images: int, path: 
     start = time.time()
     with contextlib.redirect_stdout(io.StringIO()):
         cell = whole_encoder(root, set_name, seed, rows, images)
-        names = [name for name in ENCODERS if rows == "all" and (seed <= SCORES_UP_TO or "," not in name)]
+        scores = set_name in SCORE_SETS and seed in SCORE_SEEDS
+        names = [name for name in ENCODERS if rows == "all" and (scores or "," not in name)]
         cell["accuracies"][MAIN] |= dropping(root, set_name, seed, names or CORE, images)
     write_json(
         {"set": set_name, "seed": seed, "rows": rows, "images": images, "seconds": time.time() - start, **cell}, path

@@ -19,7 +19,8 @@ SCORES = ("probe", "attention", "prototypes", "random")
 def standardise(a: Tensor) -> Tensor:
     """Zero mean and unit deviation over the tokens of each image; (..., N), in fp32."""
     a = a.float()
-    return (a - a.mean(dim=-1, keepdim=True)) / (a.std(dim=-1, keepdim=True) + 1e-4)
+    deviation = a.std(dim=-1, keepdim=True, correction=min(1, a.shape[-1] - 1))  # of one token: zero
+    return (a - a.mean(dim=-1, keepdim=True)) / (deviation + 1e-4)
 
 
 def log_attention(row: Tensor) -> Tensor:
@@ -121,8 +122,8 @@ class DropTokens(nn.Module, Edit):
 
     def score(self, x: Tensor, patches: Tensor, i: int) -> Tensor:
         """(B, N) for the patches (B, N, D) of the sequence x (B, L, D) behind block i; its softmax weighs the fold."""
-        if self.by == "random":
-            return torch.rand(patches.shape[:2], device=x.device)
+        if self.by == "random":  # its own numbers, the same in every pass
+            return torch.rand(patches.shape[:2], generator=torch.Generator().manual_seed(i)).to(x.device)
         depth, hidden = self.after.index(i), whiten(patches)
         if self.by == "probe":
             return standardise(hidden @ self.probe[depth])

@@ -117,7 +117,6 @@ def test_the_context_is_that_of_the_host_alone(runs, data_root, tmp_path, keys):
     assert torch.equal(context(tmp_path), context(runs / "alone"))
 
 
-@pytest.mark.xfail(strict=True, reason="the mapping modules take random numbers from the host")
 def test_the_context_is_that_of_the_host_alone_under_the_full_head(runs, data_root, tmp_path):
     assert train.main(line(data_root, tmp_path, HEAD="full", FIT=False)) == 0
     assert torch.equal(context(tmp_path), context(runs / "alone"))
@@ -360,7 +359,6 @@ def test_impossible_settings(data_root, tmp_path, capsys, keys, says):
     assert not list(tmp_path.rglob("*.tar*"))
 
 
-@pytest.mark.xfail(strict=True, reason="a block that is no whole number is not refused")
 @pytest.mark.parametrize("blocks", ["(1.5,)", "('a',)"])
 def test_blocks_are_whole_numbers(data_root, tmp_path, capsys, blocks):
     assert train.main(line(data_root, tmp_path, KEEP=0.5, FIT=False, DROP_AFTER=blocks)) == 2
@@ -374,7 +372,6 @@ def test_an_unknown_host(data_root, tmp_path, capsys, host):
     assert host in sentence and "CoOp, " in sentence and "ZeroshotCLIP" in sentence
 
 
-@pytest.mark.xfail(strict=True, reason="the sentence names the host, not the key")
 def test_an_unknown_host_is_named_with_its_key(data_root, tmp_path, capsys):
     assert train.main(line(data_root, tmp_path, HOST="Nope")) == 2
     assert "TRAINER.SPOTLIGHTER.HOST" in one_sentence(capsys)
@@ -388,7 +385,6 @@ def test_a_residual_network(data_root, tmp_path, capsys):
     assert all(part in sentence for part in ("MODEL.BACKBONE.NAME", "resnet.pt", "residual network", "choose a ViT"))
 
 
-@pytest.mark.xfail(strict=True, reason="not refused where there is a GPU")
 def test_joint_training_in_mixed_precision(data_root, tmp_path, capsys, monkeypatch):
     assert train.main(line(data_root, tmp_path / "cpu", JOINT=True, options=["TRAINER.COOP.PREC", "amp"])) == 2
     assert "TRAINER.COOP.PREC is amp" in one_sentence(capsys)
@@ -399,7 +395,6 @@ def test_joint_training_in_mixed_precision(data_root, tmp_path, capsys, monkeypa
     assert "TRAINER.SPOTLIGHTER.JOINT" in sentence and "amp" in sentence
 
 
-@pytest.mark.xfail(strict=True, reason="the loss is NaN, which is blamed on OPTIM.LR")
 def test_joint_training_on_batches_of_all_shots(data_root, tmp_path, capsys):
     """The bank would be empty."""
     options = ["DATALOADER.TRAIN_X.BATCH_SIZE", 12]
@@ -407,21 +402,18 @@ def test_joint_training_on_batches_of_all_shots(data_root, tmp_path, capsys):
     assert "TRAINER.SPOTLIGHTER.JOINT" in one_sentence(capsys)
 
 
-@pytest.mark.xfail(strict=True, reason="one token has no deviation, so its activation is NaN")
 def test_one_token_left(data_root, tmp_path):
     assert train.main(line(data_root, tmp_path, KEEP=0.01, R=1, ZOOM=3)) == 0
     state = learned(tmp_path, "spotlighter")
     assert all(torch.isfinite(value).all() for value in state.values() if torch.is_tensor(value))
 
 
-@pytest.mark.xfail(strict=True, reason="an AttributeError")
 def test_a_run_with_a_second_look_tested_without(runs, data_root, tmp_path, capsys):
     test = line(data_root, tmp_path, model_dir=runs / "looks", eval_only=True, **{**LOOKS, "ZOOM": 0})
     assert train.main(test) == 2
     assert "TRAINER.SPOTLIGHTER.ZOOM" in one_sentence(capsys)
 
 
-@pytest.mark.xfail(strict=True, reason="random scores come from the global generator")
 def test_chance_is_the_same_in_a_test(data_root, tmp_path):
     """With `random` scores too, a trained run is tested as it was."""
     keys = {"KEEP": 0.6, "SCORE": "random", "FIT": False, "GRID": 0.0}
@@ -446,7 +438,6 @@ class PlainHost(TrainerX):
         return {"loss": loss.item()}
 
 
-@pytest.mark.xfail(strict=True, reason="only ClipTrainer calls `predict`")
 def test_a_host_on_the_bare_engine(data_root, tmp_path, monkeypatch):
     """Its model is tested through the head, too."""
     monkeypatch.setitem(TRAINER_REGISTRY._obj_map, "PlugInHost", PlainHost)

@@ -84,13 +84,44 @@ class PromptedCLIP(nn.Module):
         return self.logit_scale() * self.image_features(images) @ text.t()
 
 
-class ClipTrainer(TrainerX):
+class EncodesClassesOnce:
+    """Evaluation that computes what does not depend on an image once, not once per batch."""
+
+    class_state = None  # what `encode_classes` gave, while a test goes on
+
+    def autocast(self):
+        return contextlib.nullcontext()
+
+    def encode_classes(self):
+        """What prediction needs of the classes."""
+        raise NotImplementedError
+
+    def predict(self, images: torch.Tensor, class_state) -> torch.Tensor:
+        """Logits (B, n) of images (B, 3, H, W), given `encode_classes()`."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def test(self, split=None):
+        """Dassl's test."""
+        self.set_model_mode("eval")
+        with self.autocast():
+            self.class_state = self.encode_classes()
+        try:
+            return super().test(split)
+        finally:
+            self.class_state = None
+
+    def model_inference(self, images):
+        with self.autocast():
+            return self.predict(images, self.encode_classes() if self.class_state is None else self.class_state)
+
+
+class ClipTrainer(EncodesClassesOnce, TrainerX):
     """The base trainer: override `build_learner`, and `compute_loss` if it is not plain cross-entropy."""
 
     config_node: str  # the method's keys are cfg.TRAINER.<config_node>
     extra_trainable_parameters = 0  # a plug-in counts what it adds to its host
     derived_tensors: frozenset[str] = frozenset()  # in other code bases' checkpoints; they follow from the class names
-    class_state = None  # what one evaluation computes once: see `encode_classes`
 
     @property
     def keys(self):
@@ -162,27 +193,10 @@ class ClipTrainer(TrainerX):
     # --- evaluation ---------------------------------------------------------------------------------------
 
     def encode_classes(self):
-        """What prediction needs of the classes and does not depend on an image: text features (n, d)."""
-        return self.model.text_features()
+        return self.model.text_features()  # (n, d)
 
-    def predict(self, images: torch.Tensor, class_state) -> torch.Tensor:
-        """Logits (B, n) of images (B, 3, H, W), given `encode_classes()`."""
+    def predict(self, images, class_state):
         return self.model(images, class_state)
-
-    @torch.no_grad()
-    def test(self, split=None):
-        """Dassl's test; the classes are encoded once, not once per batch."""
-        self.set_model_mode("eval")
-        with self.autocast():
-            self.class_state = self.encode_classes()
-        try:
-            return super().test(split)
-        finally:
-            self.class_state = None
-
-    def model_inference(self, images):
-        with self.autocast():
-            return self.predict(images, self.encode_classes() if self.class_state is None else self.class_state)
 
     # --- checkpoints --------------------------------------------------------------------------------------
 

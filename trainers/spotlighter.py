@@ -31,6 +31,7 @@ from dassl.data.data_manager import build_data_loader
 from dassl.data.transforms import build_transform
 from dassl.engine import TRAINER_REGISTRY, TrainerX
 
+from .clip_trainer import EncodesClassesOnce
 from .prompts import template_of, zero_shot_text_features
 from .zoom import cut, window_centres
 
@@ -183,6 +184,7 @@ class SpotlighterHead(nn.Module):
         self.kept, self.count, self.level_count = kept, prototypes, levels  # R, K, and 1 or 2 levels
         self.classnames: list[str] = []  # of the classes in the bank
         self.zoom: Zoom | None = None
+        self.trained_with: dict = {}  # config keys
         for name in Bank._fields:
             self.register_buffer(name, torch.empty(0))
 
@@ -360,11 +362,13 @@ class SpotlighterHead(nn.Module):
     # --- saving: a bank has the shape of the classes it was built from, not of those now asked for ---------
 
     def get_extra_state(self):
-        return {"classnames": self.classnames, "zoom": None if self.zoom is None else tuple(self.zoom)}
+        zoom = None if self.zoom is None else tuple(self.zoom)
+        return {"classnames": self.classnames, "zoom": zoom, "trained_with": self.trained_with}
 
     def set_extra_state(self, state):
         self.classnames = state["classnames"]
         self.zoom = None if state["zoom"] is None else Zoom(*state["zoom"])
+        self.trained_with = state["trained_with"]
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
         shaped_by_classes = [(self, name, prefix + name) for name in Bank._fields]
@@ -473,7 +477,7 @@ def half_of_each_class(y: Tensor, generator: torch.Generator) -> Tensor:
 # --- over a host -----------------------------------------------------------------------------------------------
 
 
-class SpotlighterOverHost:
+class SpotlighterOverHost(EncodesClassesOnce):
     """The layer over a host: it trains as the host does, and predicts through the head.
 
     A host is any trainer whose `self.model` gives `image_features(images, tokens=True)` -> f (B, d), v (B, N, d)
@@ -492,20 +496,25 @@ class SpotlighterOverHost:
             raise InputError(
                 f"TRAINER.SPOTLIGHTER.HOST {keys.HOST} cannot carry Spotlighter: its model has no {', '.join(missing)}."
             )
+        if keys.JOINT:
+            self.check_joint()
         visual = model.clip.visual
         check_encoder(visual, keys, self.cfg.MODEL.BACKBONE.NAME)
-        self.head = SpotlighterHead(
-            logit_scale=model.logit_scale().item(),
-            kept=keys.R,
-            prototypes=keys.K,
-            levels=keys.LEVELS,
-            full=visual.output_dim if keys.HEAD == "full" else 0,
-        )
+        with torch.random.fork_rng():  # the mapping modules' first values are not the host's random numbers
+            torch.manual_seed(max(self.cfg.SEED, 0))
+            self.head = SpotlighterHead(
+                logit_scale=model.logit_scale().item(),
+                kept=keys.R,
+                prototypes=keys.K,
+                levels=keys.LEVELS,
+                full=visual.output_dim if keys.HEAD == "full" else 0,
+            )
         after = tuple(sorted(block - 1 for block in keys.DROP_AFTER))  # the config counts blocks from 1
         if keys.KEEP < 1:
             self.head.drop = DropTokens(visual, keys.KEEP, after, keys.SCORE, keys.GRID)
         self.maps = AttentionMaps(after[0] + 1, (visual.positional_embedding.shape[0] - 1), self.head.drop)
         model.image_edits += [edit for edit in (self.maps if keys.ZOOM else None, self.head.drop) if edit is not None]
+        self.head.trained_with = self.settings()
         self.head.to(self.device)
 
         count = sum(p.numel() for p in self.head.parameters())
@@ -521,6 +530,47 @@ class SpotlighterOverHost:
         # The scalars are fitted after the host's epochs, by an optimiser of their own; only JOINT trains them in step.
         optimiser = torch.optim.Adam(self.head.parameters(), lr=FIT_LR / 10) if keys.JOINT else None
         self.register_model("spotlighter", self.head, optimiser)
+
+    def check_joint(self):
+        """Refuse to train the head in step with a host that offers no place for it."""
+        shots, batch = len(self.dm.dataset.train_x), self.cfg.DATALOADER.TRAIN_X.BATCH_SIZE
+        rules = [
+            (hasattr(super(), "compute_loss"), f"needs a host with compute_loss, which {type(self).__name__} has not"),
+            (getattr(self, "scaler", None) is None, "does not go with PREC amp: choose fp32, bf16 or fp16"),
+            (
+                batch < shots,
+                f"keeps shots outside each batch in its bank: DATALOADER.TRAIN_X.BATCH_SIZE must be below {shots}",
+            ),
+        ]
+        for holds, why in rules:
+            if not holds:
+                raise InputError(f"TRAINER.SPOTLIGHTER.JOINT True {why}.")
+
+    def load_model(self, directory, epoch=None):
+        """Load host and head; a head that was trained with other settings than the config's is refused."""
+        super().load_model(directory, epoch)
+        for key, then in self.head.trained_with.items():
+            now = self.settings()[key]
+            if now != then and not (key == "ZOOM" and self.head.zoom is None):
+                raise InputError(
+                    f"TRAINER.SPOTLIGHTER.{key} is {now!r}, and the model in {directory} was trained with {then!r}: "
+                    "test it with the settings that it was trained with."
+                )
+
+    def settings(self) -> dict:
+        """The keys that a trained head depends on."""
+        keys = self.cfg.TRAINER.SPOTLIGHTER
+        names = [
+            "HOST",
+            "HEAD",
+            "R",
+            "K",
+            "LEVELS",
+            "KEEP",
+            "ZOOM",
+            *(["DROP_AFTER", "SCORE", "GRID"] if keys.KEEP < 1 else []),
+        ]
+        return {name: list(keys[name]) if isinstance(keys[name], tuple) else keys[name] for name in names}
 
     # --- training -----------------------------------------------------------------------------------------
 
@@ -643,13 +693,17 @@ def check_keys(keys) -> None:
         ("ZOOM", keys.ZOOM in (0, 1, 3), "0 (off), 1 or 3 regions"),
         (
             "DROP_AFTER",
-            len(set(keys.DROP_AFTER)) == len(keys.DROP_AFTER) > 0,
+            are_blocks(keys.DROP_AFTER),
             "different blocks, at least one, as in (1,)",
         ),
     ]
     for name, holds, allowed in rules:
         if not holds:
             raise InputError(f"TRAINER.SPOTLIGHTER.{name} is {keys[name]!r}: it must be {allowed}.")
+
+
+def are_blocks(blocks: tuple) -> bool:
+    return len(set(blocks)) == len(blocks) > 0 and all(type(block) is int for block in blocks)
 
 
 def check_encoder(visual: nn.Module, keys, backbone: str) -> None:
