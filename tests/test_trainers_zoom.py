@@ -238,7 +238,6 @@ def test_beyond_the_border_there_is_nothing_to_see():
     assert torch.equal(cut(images, corner, 0.5), cut(images, inner, 0.5))
 
 
-@pytest.mark.xfail(strict=True, reason="places are rounded to the precision of the images")
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("size", [64, 224])
 def test_half_precision_images(dtype, size):

@@ -54,6 +54,7 @@ def cut(images: Tensor, centres: Tensor, width: float) -> Tensor:
     transform[:, 0, 0] = transform[:, 1, 1] = width
     transform[:, :, 2] = 2 * inside(centres, width).flatten(0, 1) - 1
     size = (B * Z, *images.shape[1:])
-    grid = F.affine_grid(transform, size, align_corners=False).to(images.dtype)  # (B Z, H, W, 2)
-    repeated = images[:, None].expand(-1, Z, -1, -1, -1).flatten(0, 1)  # (B Z, 3, H, W)
-    return F.grid_sample(repeated, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    grid = F.affine_grid(transform, size, align_corners=False)  # (B Z, H, W, 2), in fp32: half a pixel counts
+    repeated = images[:, None].expand(-1, Z, -1, -1, -1).flatten(0, 1).float()  # (B Z, 3, H, W)
+    windows = F.grid_sample(repeated, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return windows.to(images.dtype)
