@@ -103,6 +103,16 @@ def test_full_trains_the_mapping_modules(data_root, tmp_path, capsys):
     assert any((fitted[name] - start[name]).abs().max() > 1e-3 for name in names)
 
 
+@pytest.mark.xfail(strict=True, reason="the mapping modules are fitted further, not anew")
+def test_full_does_not_depend_on_how_often_it_is_saved(data_root, tmp_path):
+    states = []
+    for frequency in (0, 1):
+        output = tmp_path / str(frequency)
+        assert train.main(line(data_root, output, HEAD="full", options=["TRAIN.CHECKPOINT_FREQ", frequency])) == 0
+        states.append(learned(output, "spotlighter"))
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0] if key != "_extra_state")
+
+
 # --- the host trains as it does alone --------------------------------------------------------------------------------
 
 
@@ -113,7 +123,8 @@ def context(output):
 @pytest.mark.parametrize("keys", [{"ZOOM": 3}, {"ZOOM": 1, "DROP_AFTER": "(3,)", "FIT": False}])
 def test_the_context_is_that_of_the_host_alone(runs, data_root, tmp_path, keys):
     assert torch.equal(context(runs / "whole"), context(runs / "alone"))
-    assert train.main(line(data_root, tmp_path, KEEP=1.0, **keys)) == 0
+    options = ["TRAIN.CHECKPOINT_FREQ", 1]  # so that the head is fitted between its epochs, too
+    assert train.main(line(data_root, tmp_path, KEEP=1.0, options=options, **keys)) == 0
     assert torch.equal(context(tmp_path), context(runs / "alone"))
 
 
