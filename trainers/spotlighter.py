@@ -8,7 +8,8 @@ is no parameter: it is computed from the training shots in closed form, and save
 
 Two more forms of selection live in the image encoder, without a trained parameter: tokens that score low are
 dropped between its blocks (KEEP, `clip/tokens.py`), and the regions that it attends to most are looked at again
-at full size (ZOOM, `zoom.py`).
+at full size (ZOOM, `zoom.py`). What each part is worth was measured (benchmarks/README.md): the bank and the second
+look carry the gain, while tokens chosen behind the last block add little, for by then the class token knows them.
 
     B images      N patch tokens      C classes      d joint width      K prototypes a class      M = C * K
     R tokens kept by the head         Z regions looked at again
