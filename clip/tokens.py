@@ -161,7 +161,7 @@ class AttentionMaps(Edit):
             return x
         alive = self.drop.alive if self.drop is not None else None
         count = self.patches if alive is None else alive.shape[1]
-        row = standardise(log_attention(class_attention[:, 1 : 1 + count]))  # (B, N)
+        row = standardise(log_attention(class_attention[:, 1 : 1 + count].detach()))  # (B, N)
         if alive is not None:
             row = torch.full_like(self.maps[:, 0], torch.nan).scatter(1, alive, row)  # (B, G * G)
         if i == self.first:

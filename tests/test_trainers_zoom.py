@@ -11,6 +11,8 @@ from trainers.zoom import APART, cut, grid_places, inside, window_centres
 @pytest.fixture(autouse=True)
 def one_thread(two_threads):
     torch.set_num_threads(1)  # tensors this small are no work for two
+    yield
+    torch.set_num_threads(2)  # as the next module expects
 
 
 def place(r, c, side):

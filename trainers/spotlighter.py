@@ -516,6 +516,7 @@ class SpotlighterOverHost(EncodesClassesOnce):
         self.maps = AttentionMaps(after[0] + 1, (visual.positional_embedding.shape[0] - 1), self.head.drop)
         model.image_edits += [edit for edit in (self.maps if keys.ZOOM else None, self.head.drop) if edit is not None]
         self.head.trained_with = self.settings()
+        self.initial = {name: value.detach().clone() for name, value in self.head.named_parameters()}
         self.head.to(self.device)
 
         count = sum(p.numel() for p in self.head.parameters())
@@ -627,7 +628,9 @@ class SpotlighterOverHost(EncodesClassesOnce):
         with torch.no_grad():
             t = self.model.text_features()
         if not keys.JOINT:
-            head.scalars.load_state_dict(Scalars().state_dict())  # start from the initial values
+            with torch.no_grad():  # every fit starts from the initial values
+                for name, value in head.named_parameters():
+                    value.copy_(self.initial[name])
             if keys.FIT:
                 fit_scalars(head, shots, t, self.zero_shot, keys, seed)
         if keys.ZOOM:
