@@ -175,19 +175,14 @@ def shots_of(trainer, table: Table, how: str = "own", count: int = 3) -> Shots:
 
 def train_host(trainer, table: Table) -> None:
     """The host's own epochs, over rows of the table in place of images."""
-
-    def image_features(rows, tokens=False):
-        return (table.f[rows], table.v[rows]) if tokens else table.f[rows]
-
     data = [{"img": i, "label": int(y), "index": i} for i, y in enumerate(table.y)]
     size = trainer.cfg.DATALOADER.TRAIN_X.BATCH_SIZE
     trainer.train_loader_x = torch.utils.data.DataLoader(data, size, shuffle=True, drop_last=len(data) >= size)
     trainer.max_epoch = trainer.cfg.OPTIM.MAX_EPOCH
-    trainer.model.image_features = image_features
+    trainer.remembered["image"] = table.f
     for epoch in range(trainer.max_epoch):
         trainer.epoch = epoch
         trainer.run_epoch()
-    del trainer.model.image_features  # the class's own again
     trainer.set_model_mode("eval")
 
 

@@ -42,8 +42,8 @@ import dassl.utils
 from clip.model import CLIP, Attention, convert_weights
 from dassl.config import get_cfg_default
 from trainers.clip_trainer import PromptedCLIP, load_clip, resolve_precision
-from trainers.coop import CoOp, PromptLearner
-from trainers.prompts import DEFAULT_TEMPLATE
+from trainers.coop import CoOp
+from trainers.prompts import DEFAULT_TEMPLATE, ContextLearner
 from trainers.spotlighter import ZOOM_WIDTHS, Shots, Spotlighter, SpotlighterOverHost, Zoom, check_keys
 from trainers.zsclip import ZeroshotModel
 
@@ -107,7 +107,7 @@ def class_names() -> list[str]:
 class EncodedCoOp(PromptedCLIP):
     """CoOp whose text features (n, d) have been computed: all rows have the same."""
 
-    def __init__(self, clip_model: CLIP, learner: PromptLearner, text: Tensor):
+    def __init__(self, clip_model: CLIP, learner: ContextLearner, text: Tensor):
         super().__init__(clip_model, learner)
         self.register_buffer("text", text, persistent=False)
 
@@ -180,7 +180,7 @@ def spotlighter_name(keep: float) -> str:
 @torch.no_grad()
 def build_rows(backbone: str, model: CLIP, names: list[str], keeps: list[float], chosen: float):
     """All rows, the reference first, and the trainer of the chosen one."""
-    learner = PromptLearner(model, names, config(backbone, 1.0).TRAINER.COOP).to(model.logit_scale.device)
+    learner = ContextLearner(model, names, config(backbone, 1.0).TRAINER.COOP).to(model.logit_scale.device)
     learner.requires_grad_(False).eval()
     with contextlib.redirect_stdout(io.StringIO()):
         zero_shot = ZeroshotModel(model, names, DEFAULT_TEMPLATE)
@@ -231,7 +231,7 @@ class FieldEvaluation:
     A plain re-creation for comparison; its logits are CoOp's.
     """
 
-    def __init__(self, model: CLIP, learner: PromptLearner):
+    def __init__(self, model: CLIP, learner: ContextLearner):
         self.clip, self.learner = with_unfused_attention(model), learner
 
     def text_features(self) -> Tensor:

@@ -9,4 +9,7 @@ from .clip import load as load
 from .clip import tokenize as tokenize
 from .errors import InputError as InputError
 from .model import Edit as Edit
+from .model import TextPrompts as TextPrompts
+from .model import VisualPrompts as VisualPrompts
 from .model import build_model as build_model
+from .model import take_prompts as take_prompts

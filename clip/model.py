@@ -45,6 +45,46 @@ class Edit:
 
 Edits = Sequence[Edit]
 
+
+class VisualPrompts(Edit):
+    """Learned tokens at the end of an image's sequence (VPT, Jia et al., ECCV 2022): prompts[i] (m, D) is for block i.
+
+    The first enter before `ln_pre`; those of a later block take the place of what the former ones have become.
+    """
+
+    def __init__(self, prompts: Sequence[torch.Tensor]):
+        self.prompts = prompts
+
+    def embed(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([x, batch_of(self.prompts[0], x)], dim=1)  # (B, 1 + N + m, D)
+
+    def before_block(self, x: torch.Tensor, i: int) -> torch.Tensor:
+        if not 0 < i < len(self.prompts):
+            return x
+        return torch.cat([x[:, : -len(self.prompts[i])], batch_of(self.prompts[i], x)], dim=1)
+
+
+class TextPrompts(Edit):
+    """Learned tokens behind a text's start token: prompts[i] (m, D) replaces its positions 1..m before block i + 1.
+
+    The first block's context stands in the prompt itself, so there is none for it here.
+    """
+
+    def __init__(self, prompts: Sequence[torch.Tensor]):
+        self.prompts = prompts
+
+    def before_block(self, x: torch.Tensor, i: int) -> torch.Tensor:
+        if not 0 < i <= len(self.prompts):
+            return x
+        prompt = self.prompts[i - 1]
+        return torch.cat([x[:, :1], batch_of(prompt, x), x[:, 1 + len(prompt) :]], dim=1)
+
+
+def batch_of(prompt: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """A prompt (m, D) for every sequence of x (B, L, D), in its precision: (B, m, D)."""
+    return prompt.to(x.dtype).expand(len(x), -1, -1)
+
+
 # --- transformer -------------------------------------------------------------------------------------------------
 
 
@@ -112,11 +152,27 @@ class ResidualAttentionBlock(nn.Module):
         return self.attn.first_row(self.ln_1(x))
 
 
+def draw_prompt(count: int, width: int) -> nn.Parameter:
+    return nn.Parameter(nn.init.normal_(torch.empty(count, width), std=0.02))
+
+
 class Transformer(nn.Module):
-    def __init__(self, width: int, layers: int, heads: int, causal: bool = False):
+    def __init__(
+        self, width: int, layers: int, heads: int, causal: bool = False, prompts: int = 0, prompt_depth: int = 0
+    ):
+        """The first `prompt_depth` blocks but the first get `prompts` learned tokens each (see `build_model`)."""
         super().__init__()
         self.width, self.layers, self.causal = width, layers, causal
-        self.resblocks = nn.Sequential(*(ResidualAttentionBlock(width, heads) for _ in range(layers)))
+        blocks = []
+        for i in range(layers):
+            blocks.append(ResidualAttentionBlock(width, heads))
+            if prompts and 0 < i < prompt_depth:
+                blocks[-1].VPT_shallow = draw_prompt(prompts, width)
+        self.resblocks = nn.Sequential(*blocks)
+
+    def own_prompts(self) -> list[nn.Parameter]:
+        """Those of blocks 1, 2, ... that `build_model` was asked for and nobody has taken yet."""
+        return [block.VPT_shallow for block in self.resblocks if hasattr(block, "VPT_shallow")]
 
     def run(self, x: torch.Tensor, edits: Edits = ()) -> torch.Tensor:
         """The one loop over the blocks: x (B, L, D) -> (B, L', D), L' after what the edits did."""
@@ -134,8 +190,8 @@ class Transformer(nn.Module):
         return x
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(L, B, D) -> (L, B, D): the order in which other code bases call it."""
-        return self.run(x.transpose(0, 1)).transpose(0, 1)
+        """(L, B, D) -> (L, B, D): the order in which other code bases call it, on texts."""
+        return self.run(x.transpose(0, 1), [TextPrompts(self.own_prompts())]).transpose(0, 1)
 
 
 def check_images(image: torch.Tensor, size: int) -> None:
@@ -150,21 +206,35 @@ def check_images(image: torch.Tensor, size: int) -> None:
 class VisionTransformer(nn.Module):
     """ViT image encoder. The random parameters are drawn in OpenAI's order, for seed-exact comparison."""
 
-    def __init__(self, input_resolution: int, patch_size: int, width: int, layers: int, heads: int, output_dim: int):
+    def __init__(
+        self,
+        input_resolution: int,
+        patch_size: int,
+        width: int,
+        layers: int,
+        heads: int,
+        output_dim: int,
+        prompts: int = 0,
+        prompt_depth: int = 0,
+    ):
         super().__init__()
         self.input_resolution, self.output_dim = input_resolution, output_dim
         self.conv1 = nn.Conv2d(3, width, kernel_size=patch_size, stride=patch_size, bias=False)
+        if prompts and prompt_depth:
+            self.VPT = draw_prompt(prompts, width)
         scale = width**-0.5
         self.class_embedding = nn.Parameter(scale * torch.randn(width))
         self.positional_embedding = nn.Parameter(scale * torch.randn((input_resolution // patch_size) ** 2 + 1, width))
         self.ln_pre = LayerNorm(width)
-        self.transformer = Transformer(width, layers, heads)
+        self.transformer = Transformer(width, layers, heads, prompts=prompts, prompt_depth=prompt_depth)
         self.ln_post = LayerNorm(width)
         self.proj = nn.Parameter(scale * torch.randn(width, output_dim))
 
     def forward(self, image: torch.Tensor, edits: Edits = (), tokens: bool = False):
         """image (B, 3, H, W) -> (B, d); with `tokens` also the patch tokens that the edits left, (B, N, d)."""
         check_images(image, self.input_resolution)
+        if hasattr(self, "VPT"):
+            edits = [VisualPrompts([self.VPT, *self.transformer.own_prompts()]), *edits]
         x = self.conv1(image).flatten(2).transpose(1, 2)  # (B, D, H/p, W/p) -> (B, N, D)
         patches = x.shape[1]
         x = torch.cat([self.class_embedding.to(x.dtype).expand(len(x), 1, -1), x], dim=1)  # (B, 1 + N, D)
@@ -291,6 +361,8 @@ class ModifiedResNet(nn.Module):
 class CLIP(nn.Module):
     """Image and text encoder with a joint space of `embed_dim` dimensions."""
 
+    vision_class, text_class = VisionTransformer, Transformer
+
     def __init__(
         self,
         embed_dim: int,
@@ -303,17 +375,22 @@ class CLIP(nn.Module):
         transformer_width: int,
         transformer_heads: int,
         transformer_layers: int,
+        vision_prompts: tuple[int, int] = (0, 0),
+        text_prompts: tuple[int, int] = (0, 0),
     ):
+        """Prompts, if wanted, are (tokens, depth): drawn while the encoders are, as the field's code draws them."""
         super().__init__()
         self.context_length, self.vocab_size = context_length, vocab_size
         if isinstance(vision_layers, int):
-            self.visual = VisionTransformer(
+            self.visual = self.vision_class(
                 input_resolution=image_resolution,
                 patch_size=vision_patch_size,
                 width=vision_width,
                 layers=vision_layers,
                 heads=vision_width // 64,
                 output_dim=embed_dim,
+                prompts=vision_prompts[0],
+                prompt_depth=vision_prompts[1],
             )
         else:
             self.visual = ModifiedResNet(
@@ -323,7 +400,14 @@ class CLIP(nn.Module):
                 input_resolution=image_resolution,
                 width=vision_width,
             )
-        self.transformer = Transformer(transformer_width, transformer_layers, transformer_heads, causal=True)
+        self.transformer = self.text_class(
+            transformer_width,
+            transformer_layers,
+            transformer_heads,
+            causal=True,
+            prompts=text_prompts[0],
+            prompt_depth=text_prompts[1],
+        )
         self.token_embedding = nn.Embedding(vocab_size, transformer_width)
         self.positional_embedding = nn.Parameter(torch.empty(context_length, transformer_width))
         self.ln_final = LayerNorm(transformer_width)
@@ -362,6 +446,7 @@ class CLIP(nn.Module):
 
     def encode_text(self, text: torch.Tensor, edits: Edits = ()) -> torch.Tensor:
         """Token ids (n, context_length) -> (n, d); a text ends at its largest id."""
+        edits = [TextPrompts(self.transformer.own_prompts()), *edits]
         return self.encode_prompts(self.token_embedding(text), text.argmax(dim=-1), edits)
 
     def encode_prompts(self, prompts: torch.Tensor, end: torch.Tensor, edits: Edits = ()) -> torch.Tensor:
@@ -443,11 +528,23 @@ def architecture(state: dict[str, torch.Tensor]) -> dict:
 def build_model(state_dict: dict[str, torch.Tensor], design_details: dict | None = None) -> CLIP:
     """A CLIP in evaluation mode and fp16 (see `convert_weights`), with all sizes inferred from the state dict.
 
-    `design_details` is what callers of the MaPLe family pass: `trainer`, `vision_depth`, `language_depth`, `vision_ctx`,
-    `language_ctx`, `maple_length`. Deep prompts are edits here, so it changes nothing.
+    `design_details` is what the MaPLe family's trainer files pass: `trainer`, and how many learned tokens
+    (`vision_ctx`, `language_ctx`) the first blocks (`vision_depth`, `language_depth`) of each encoder get. They are
+    parameters named as there (`visual.VPT`, `...resblocks.1.VPT_shallow`), drawn at the same place in the sequence of
+    random numbers, and the encoders use them until `take_prompts` hands them to a method's own module. With
+    `trainer` "MaPLe" the encoders take the prompts in their call (`maple.py`).
     """
+    design = design_details or {}
+    prompts = {
+        "vision_prompts": (design.get("vision_ctx", 0), design.get("vision_depth", 0)),
+        "text_prompts": (design.get("language_ctx", 0), design.get("language_depth", 0)),
+    }
+    if design.get("trainer") == "MaPLe":
+        from .maple import MaPLeCLIP as kind
+    else:
+        kind = CLIP
     try:
-        model = CLIP(**architecture(state_dict))
+        model = kind(**architecture(state_dict), **prompts)
     except KeyError as error:
         raise InputError(f"This state dict is not a whole CLIP: it has no {error.args[0]} (OpenAI's names).") from error
     convert_weights(model)
@@ -456,9 +553,23 @@ def build_model(state_dict: dict[str, torch.Tensor], design_details: dict | None
         "context_length",
         "vocab_size",
     }  # numbers that OpenAI's archives hold beside the weights
+    drawn = {name: value for name, value in model.state_dict().items() if "VPT" in name}
     try:
-        model.load_state_dict({name: value for name, value in state_dict.items() if name not in sizes})
+        model.load_state_dict(drawn | {name: value for name, value in state_dict.items() if name not in sizes})
     except RuntimeError as error:
         reasons = " ".join(line.strip() for line in str(error).splitlines()[1:])
         raise InputError(f"This state dict is not a whole CLIP: {reasons}") from error
     return model.eval()
+
+
+def take_prompts(model: CLIP) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Take the prompts that `build_model` drew off the encoders, which are plain CLIP again: visual ones, for blocks
+    0, 1, ... and textual ones, for blocks 1, 2, ..., as `VisualPrompts` and `TextPrompts` want them.
+    """
+    visual = [model.visual.VPT, *model.visual.transformer.own_prompts()] if hasattr(model.visual, "VPT") else []
+    text = model.transformer.own_prompts()
+    for module in [module for module in model.modules() if hasattr(module, "VPT_shallow")]:
+        del module.VPT_shallow
+    if visual:
+        del model.visual.VPT
+    return visual, text

@@ -8,7 +8,7 @@ import torch
 from benchmarks import fps
 from clip.model import CLIP
 from trainers.clip_trainer import PromptedCLIP
-from trainers.coop import PromptLearner
+from trainers.prompts import ContextLearner
 
 CPU = torch.device("cpu")
 BACKBONE = "ViT-Embedded/8"
@@ -36,7 +36,7 @@ def test_class_names_are_different():
 
 @torch.no_grad()
 def test_the_fields_evaluation_gives_coops_logits(model, images):
-    learner = PromptLearner(model, NAMES, fps.config(BACKBONE, 1.0).TRAINER.COOP)
+    learner = ContextLearner(model, NAMES, fps.config(BACKBONE, 1.0).TRAINER.COOP)
     field = fps.FieldEvaluation(model, learner)
     torch.testing.assert_close(field(images), PromptedCLIP(model, learner)(images), rtol=1e-4, atol=1e-4)
     assert all(a is b for a, b in zip(field.clip.parameters(), model.parameters(), strict=True))

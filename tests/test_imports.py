@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "show_tokens": {"dassl.utils", "dassl.data", "dassl.engine", "trainers", "train"},
     "benchmarks": BASE | {"dassl.data", "dassl.engine", "clip", "trainers", "train"},
 }
-SHARED_BY_METHODS = {"clip_trainer", "prompts", "zoom"}
+SHARED_BY_METHODS = {"clip_trainer", "deep_prompts", "prompts", "zoom"}
 
 
 def part_of(module: str) -> str:

@@ -14,11 +14,15 @@ import torch.nn.functional as F
 
 import clip
 from clip import InputError
+from dassl.data.data_manager import build_data_loader
 from dassl.engine import TrainerX
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import load_checkpoint, load_pretrained_weights
 
+from .prompts import Learner, zero_shot_text_features
+
+FIXED_TRANSFORMS = {"normalize", "instance_norm", "center_crop"}  # of INPUT.TRANSFORMS, those without chance
 PRECISIONS = ("auto", "fp32", "fp16", "bf16", "amp")
 
 
@@ -33,14 +37,16 @@ def resolve_precision(wanted: str, device: torch.device) -> str:
     return wanted
 
 
-def load_clip(backbone: str, precision: str, device: torch.device) -> clip.model.CLIP:
+def load_clip(
+    backbone: str, precision: str, device: torch.device, design_details: dict | None = None
+) -> clip.model.CLIP:
     """A frozen CLIP in evaluation mode: `backbone` is a name of `clip.available_models()` or a checkpoint's path.
 
-    In fp16 and bf16 the encoder's weights are half precision; what a method learns stays fp32.
+    `design_details` are the deep prompts that `clip.build_model` is to draw. In fp16 and bf16 the encoder's weights are half precision; what a method learns stays fp32.
     """
     print(f"Loading CLIP (backbone: {backbone}, precision: {precision}, device: {device})")
     path = backbone if os.path.isfile(backbone) else clip.clip._download(clip.clip._MODELS[backbone])
-    model = clip.build_model(clip.load_state_dict(path))  # fp16, as published
+    model = clip.build_model(clip.load_state_dict(path), design_details)  # fp16, as published
     if precision in ("fp32", "amp"):
         model.float()
     elif precision == "bf16":
@@ -54,34 +60,41 @@ class PromptedCLIP(nn.Module):
     `image_features` and `text_features` give fp32 unit rows; `forward` their scaled cosines.
     """
 
-    def __init__(self, clip_model: clip.model.CLIP, prompt_learner: nn.Module | None = None):
+    conditional = False  # whether text features depend on the image: then they take image features (B, d) -> (B, n, d)
+
+    def __init__(self, clip_model: clip.model.CLIP, prompt_learner: Learner | None = None):
         super().__init__()
         self.clip = clip_model
         self.prompt_learner = prompt_learner
-        self.image_edits: list[
-            clip.Edit
-        ] = []  # what happens between the image encoder's blocks; a plug-in adds its own
+        self.image_edits: list[clip.Edit] = []  # a plug-in's, between the image encoder's blocks, after the learner's
 
     def image_features(self, images: torch.Tensor, tokens: bool = False):
         """(B, 3, H, W) -> (B, d); with `tokens` also the patch tokens, (B, N, d)."""
-        images = images.to(self.clip.dtype)
+        edits = [*(self.prompt_learner.image_edits() if self.prompt_learner is not None else []), *self.image_edits]
         if not tokens:
-            return F.normalize(self.clip.encode_image(images, self.image_edits).float(), dim=-1)
-        features, patches = self.clip.encode_image(images, self.image_edits, tokens=True)
+            return F.normalize(self.clip.encode_image(images, edits).float(), dim=-1)
+        features, patches = self.clip.encode_image(images, edits, tokens=True)
         return F.normalize(features.float(), dim=-1), F.normalize(patches.float(), dim=-1)
 
     def text_features(self) -> torch.Tensor:
         """(n, d): from the learned prompts."""
         prompts, end = self.prompt_learner()  # (n, L, D), (n,)
-        return F.normalize(self.clip.encode_prompts(prompts, end).float(), dim=-1)
+        return F.normalize(self.clip.encode_prompts(prompts, end, self.prompt_learner.text_edits()).float(), dim=-1)
+
+    def zero_shot_text(self, classnames: list[str], template: str) -> torch.Tensor:
+        """(n, d): hand-written prompts in the joint space of `image_features`."""
+        return zero_shot_text_features(self.clip, classnames, template)
 
     def logit_scale(self) -> torch.Tensor:
         return self.clip.logit_scale.exp().float()
 
+    def logits(self, f: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
+        """Scaled cosines (B, n) of image features (B, d) and text features (n, d)."""
+        return self.logit_scale() * f @ text.t()
+
     def forward(self, images: torch.Tensor, text: torch.Tensor | None = None) -> torch.Tensor:
         """(B, 3, H, W) -> logits (B, n); `text` saves computing the text features again."""
-        text = self.text_features() if text is None else text
-        return self.logit_scale() * self.image_features(images) @ text.t()
+        return self.logits(self.image_features(images), self.text_features() if text is None else text)
 
 
 class EncodesClassesOnce:
@@ -120,6 +133,7 @@ class ClipTrainer(EncodesClassesOnce, TrainerX):
     """The base trainer: override `build_learner`, and `compute_loss` if it is not plain cross-entropy."""
 
     config_node: str  # the method's keys are cfg.TRAINER.<config_node>
+    learner_name = "prompt_learner"  # the folder of its checkpoints; the same as the published code's
     extra_trainable_parameters = 0  # a plug-in counts what it adds to its host
     derived_tensors: frozenset[str] = frozenset()  # in other code bases' checkpoints; they follow from the class names
 
@@ -141,7 +155,8 @@ class ClipTrainer(EncodesClassesOnce, TrainerX):
 
     def build_model(self):
         self.precision = resolve_precision(self.keys.PREC, self.device)
-        clip_model = load_clip(self.cfg.MODEL.BACKBONE.NAME, self.precision, self.device)
+        self.remembered: dict[str, torch.Tensor] = {}  # by name, what `once_per_image` computed
+        clip_model = load_clip(self.cfg.MODEL.BACKBONE.NAME, self.precision, self.device, self.design_details())
         check_image_size(clip_model, self.cfg)
         self.model = self.build_prompted_clip(clip_model).to(self.device)
         self.scaler = torch.amp.GradScaler(self.device.type) if self.precision == "amp" else None
@@ -152,12 +167,16 @@ class ClipTrainer(EncodesClassesOnce, TrainerX):
             load_pretrained_weights(learner, self.cfg.MODEL.INIT_WEIGHTS)
         self.optim = build_optimizer(learner, self.cfg.OPTIM)
         self.sched = build_lr_scheduler(self.optim, self.cfg.OPTIM)
-        self.register_model("prompt_learner", learner, self.optim, self.sched)
+        self.register_model(self.learner_name, learner, self.optim, self.sched)
+
+    def design_details(self) -> dict | None:
+        """The deep prompts that CLIP is built with (`clip.build_model`); the learner takes them over."""
+        return None
 
     def build_prompted_clip(self, clip_model: clip.model.CLIP) -> PromptedCLIP:
         return PromptedCLIP(clip_model, self.build_learner(clip_model, self.dm.dataset.classnames))
 
-    def build_learner(self, clip_model: clip.model.CLIP, classnames: list[str]) -> nn.Module:
+    def build_learner(self, clip_model: clip.model.CLIP, classnames: list[str]) -> Learner:
         """The module with everything that is trained; calling it gives prompts (n, L, D) and their ends (n,)."""
         raise NotImplementedError
 
@@ -168,11 +187,42 @@ class ClipTrainer(EncodesClassesOnce, TrainerX):
 
     def compute_loss(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
         """The loss of one batch, and what the log shows beside it."""
-        logits = self.model(images)  # (B, n)
+        logits = self.model.logits(self.train_features(images), self.model.text_features())  # (B, n)
         return F.cross_entropy(logits, labels), {"acc": compute_accuracy(logits, labels)[0].item()}
+
+    def train_features(self, images: torch.Tensor) -> torch.Tensor:
+        """The model's image features (B, d) of the current batch; a frozen image encoder sees each image but once."""
+        if self.model.prompt_learner is None or self.model.prompt_learner.frozen_images:
+            return self.once_per_image("image", self.model.image_features, images)
+        return self.model.image_features(images)
+
+    def once_per_image(self, name: str, compute, images: torch.Tensor) -> torch.Tensor:
+        """`compute(images)` (B, ...) for the current batch, where nothing that is trained takes part in it.
+
+        If the training transform has no chance in it, it is computed once for each training image, in the data set's
+        order, and looked up from then on, so that a run that goes on from a checkpoint sees the same bits.
+        """
+        if not self.is_transform_fixed():
+            with torch.no_grad():
+                return compute(images)
+        if name not in self.remembered:
+            with torch.random.fork_rng(), torch.no_grad():  # a loader takes a random number, which is the run's
+                loader = build_data_loader(
+                    self.cfg,
+                    data_source=self.train_loader_x.dataset.data_source,
+                    batch_size=self.cfg.DATALOADER.TEST.BATCH_SIZE,
+                    tfm=self.dm.tfm_train,
+                    is_train=False,
+                )
+                self.remembered[name] = torch.cat([compute(self.parse_batch_train(batch)[0]) for batch in loader])
+        return self.remembered[name][self.batch_index]
+
+    def is_transform_fixed(self) -> bool:
+        return set(self.cfg.INPUT.TRANSFORMS) <= FIXED_TRANSFORMS and not self.cfg.INPUT.NO_TRANSFORM
 
     def forward_backward(self, batch):
         images, labels = self.parse_batch_train(batch)
+        self.batch_index = batch["index"]  # which of the training images the batch holds
         with self.autocast():
             loss, shown = self.compute_loss(images, labels)
         if self.scaler is None:
@@ -212,7 +262,11 @@ class ClipTrainer(EncodesClassesOnce, TrainerX):
                 raise InputError(f"{path} does not exist: {_what_is_there(directory, name)}")
             checkpoint = load_checkpoint(path)
             print(f"Loading {name} from {path} (epoch {checkpoint['epoch']})")
-            load_learner(self._models[name], checkpoint["state_dict"], path, self.derived_tensors)
+            load_learner(self._models[name], self.from_published(checkpoint["state_dict"]), path, self.derived_tensors)
+
+    def from_published(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """A checkpoint of the authors' code in our names; of one of ours, the same."""
+        return state
 
 
 def _what_is_there(directory: str, name: str) -> str:

@@ -3,34 +3,12 @@
 The words around a class name are learned vectors, shared by all classes or one set for each (CSC); CLIP is frozen.
 """
 
-import torch
-import torch.nn as nn
 from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
 
 from .clip_trainer import ClipTrainer
-from .prompts import ContextPrompts, initial_context
-
-
-class PromptLearner(nn.Module):
-    """The learned context `ctx`: (m, D), or (n, m, D) with class-specific contexts."""
-
-    def __init__(self, clip_model, classnames, keys):
-        super().__init__()
-        if keys.CTX_INIT:
-            context = initial_context(clip_model, keys.CTX_INIT)  # (m, D)
-            if keys.CSC:
-                context = context.expand(len(classnames), -1, -1).clone()
-        else:
-            width = clip_model.ln_final.weight.shape[0]
-            shape = (len(classnames), keys.N_CTX, width) if keys.CSC else (keys.N_CTX, width)
-            context = nn.init.normal_(torch.empty(shape), std=0.02)
-        self.ctx = nn.Parameter(context)
-        self.prompts = ContextPrompts(clip_model, classnames, context.shape[-2], keys.CLASS_TOKEN_POSITION)
-
-    def forward(self) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.prompts(self.ctx), self.prompts.end  # (n, L, D), (n,)
+from .prompts import ContextLearner
 
 
 @TRAINER_REGISTRY.register()
@@ -48,4 +26,4 @@ class CoOp(ClipTrainer):
         cfg.TRAINER.COOP.PREC = "auto"  # auto, fp32, fp16, bf16, amp
 
     def build_learner(self, clip_model, classnames):
-        return PromptLearner(clip_model, classnames, self.keys)
+        return ContextLearner(clip_model, classnames, self.keys)

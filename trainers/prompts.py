@@ -1,9 +1,12 @@
-"""Prompt building, shared by every method: hand-written prompts, and learned contexts around class names.
+"""Prompt building, shared by every method: hand-written prompts, learned contexts around class names, and learners.
 
 n  classes        L  tokens of the longest prompt        D  width of the text encoder
 m  context tokens                                        d  width of the joint embedding
 """
 
+import functools
+import importlib.util
+import os
 from collections.abc import Sequence
 
 import torch
@@ -22,35 +25,61 @@ def readable(name: str) -> str:
     return name.replace("_", " ")
 
 
-def template_of(dataset) -> str:
-    """The hand-written prompt of a data set; data sets written for other code bases may have none."""
-    return getattr(dataset, "template", DEFAULT_TEMPLATE)
+def template_of(dataset, own: dict[str, str] = {}) -> str:  # noqa: B006  it is only read
+    """The hand-written prompt of a data set; data sets written for other code bases may have none.
+
+    `own` are a method's deviations, by the data set's registered name, where its authors used another prompt.
+    """
+    return own.get(type(dataset).__name__, getattr(dataset, "template", DEFAULT_TEMPLATE))
 
 
 @torch.no_grad()
 def zero_shot_text_features(clip_model, classnames: Sequence[str], template: str = DEFAULT_TEMPLATE) -> torch.Tensor:
     """CLIP's own classifier: (n, d) unit rows, from a template with one `{}` for the class name."""
+    return F.normalize(template_features(clip_model, classnames, template), dim=-1)
+
+
+@torch.no_grad()
+def template_features(clip_model, classnames: Sequence[str], template: str) -> torch.Tensor:
+    """The same before normalisation: (n, d), fp32."""
     device = clip_model.logit_scale.device
     tokens = clip.tokenize([template.format(readable(name)) for name in classnames]).to(device)  # (n, 77)
-    return F.normalize(clip_model.encode_text(tokens).float(), dim=-1)
+    return clip_model.encode_text(tokens).float()
+
+
+@functools.cache
+def imagenet_templates(name: str = "OPENAI_IMAGENET_TEMPLATES") -> tuple[str, ...]:
+    """CLIP's published prompts for ImageNet, with `{}` for the class name: all 80, or the 7 that do as well
+    (`SIMPLE_IMAGENET_TEMPLATES`). They come from open_clip, whose package takes seconds to import, so this one file
+    of it is read alone.
+    """
+    package = importlib.util.find_spec("open_clip").submodule_search_locations[0]
+    spec = importlib.util.spec_from_file_location("_templates", os.path.join(package, "zero_shot_metadata.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return tuple(template("{}") for template in getattr(module, name))
 
 
 class ContextPrompts(nn.Module):
     """Class names with room for a learned context of m tokens at the end, the middle or the front (CoOp, eq. 3-4).
 
+    With `words` ("a photo of a") the context takes the place of their first m tokens, and the others stay as they are.
     `forward(context)` puts a context, (m, D) for all classes or (n, m, D) one for each, into the prompts:
     (n, L, D) token embeddings, without positions. `end` (n,) is where each prompt stops.
     The buffers are not saved: they follow from the class names and CLIP.
     """
 
-    def __init__(self, clip_model, classnames: Sequence[str], length: int, position: str = "end"):
+    def __init__(
+        self, clip_model, classnames: Sequence[str], length: int, position: str = "end", words: str | None = None
+    ):
         super().__init__()
         if position not in POSITIONS:
             raise clip.InputError(
                 f"A class token position {position!r} is unknown: choose one of {', '.join(POSITIONS)}."
             )
         names = [readable(name) for name in classnames]
-        tokens = clip.tokenize([" ".join(["X"] * length + [name]) + "." for name in names])  # (n, 77)
+        before = " ".join(["X"] * length) if words is None else readable(words)
+        tokens = clip.tokenize([f"{before} {name}.".lstrip() for name in names])  # (n, 77)
         tokens = tokens.to(clip_model.logit_scale.device)
         end = tokens.argmax(dim=-1)  # (n,) the end token has the largest id
         tokens = tokens[:, : int(end.max()) + 1]  # (n, L)
@@ -90,3 +119,44 @@ def initial_context(clip_model, words: str) -> torch.Tensor:
     with torch.no_grad():
         embeddings = clip_model.token_embedding(clip.tokenize(readable(words)).to(device)).float()  # (1, 77, D)
     return embeddings[0, 1 : 1 + length].clone()
+
+
+# --- learners: modules that hold everything a method trains --------------------------------------------------------
+
+
+class Learner(nn.Module):
+    """What is trained. Calling it gives prompts (n, L, D) and their ends (n,); the edits are its deep prompts."""
+
+    frozen_images = True  # nothing in it changes an image's features
+
+    def image_edits(self) -> list[clip.Edit]:
+        return []
+
+    def text_edits(self) -> list[clip.Edit]:
+        return []
+
+
+class ContextLearner(Learner):
+    """CoOp's learned context `ctx`: (m, D), or (n, m, D) with class-specific contexts.
+
+    `keys` are a method's config keys: CTX_INIT, N_CTX, and where it has them CSC and CLASS_TOKEN_POSITION.
+    """
+
+    def __init__(self, clip_model, classnames: Sequence[str], keys):
+        super().__init__()
+        own = keys.get("CSC", False)
+        if keys.CTX_INIT:
+            context = initial_context(clip_model, keys.CTX_INIT)  # (m, D)
+            if own:
+                context = context.expand(len(classnames), -1, -1).clone()
+        else:
+            width = clip_model.ln_final.weight.shape[0]
+            shape = (len(classnames), keys.N_CTX, width) if own else (keys.N_CTX, width)
+            context = nn.init.normal_(torch.empty(shape), std=0.02)
+        self.ctx = nn.Parameter(context)
+        self.prompts = ContextPrompts(
+            clip_model, classnames, context.shape[-2], keys.get("CLASS_TOKEN_POSITION", "end")
+        )
+
+    def forward(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.prompts(self.ctx), self.prompts.end  # (n, L, D), (n,)

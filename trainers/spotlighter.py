@@ -593,10 +593,6 @@ class SpotlighterOverHost(EncodesClassesOnce):
             self.shots = self.encode_shots()
         super().run_epoch()
 
-    def forward_backward(self, batch):
-        self.batch_index = batch["index"]  # which of the shots the batch holds
-        return super().forward_backward(batch)
-
     def compute_loss(self, images, labels):
         """The host's loss; with JOINT also the head's, whose bank then holds the shots outside the batch."""
         loss, shown = super().compute_loss(images, labels)

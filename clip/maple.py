@@ -1,0 +1,42 @@
+"""CLIP called in MaPLe's way: Khattak et al., "MaPLe: Multi-modal Prompt Learning", CVPR 2023.
+
+Trainer files of that family hand the prompts to the encoders in their call. Here those calls become edits, so such a
+file runs on the one encoder there is; `build_model(state_dict, {"trainer": "MaPLe", ...})` gives this class.
+"""
+
+from collections.abc import Sequence
+
+import torch
+
+from .model import CLIP, Edits, TextPrompts, Transformer, VisionTransformer, VisualPrompts
+
+
+class MaPLeVision(VisionTransformer):
+    def forward(
+        self,
+        image: torch.Tensor,
+        first: torch.Tensor | None = None,
+        deeper: Sequence[torch.Tensor] = (),
+        edits: Edits = (),
+        tokens: bool = False,
+    ):
+        """image (B, 3, H, W), and prompts (m, D): of the first block, and of the next ones -> (B, d)."""
+        prompts = [] if first is None else [VisualPrompts([first, *deeper])]
+        return super().forward(image, [*prompts, *edits], tokens)
+
+
+class MaPLeText(Transformer):
+    def forward(self, inputs: torch.Tensor | list):
+        """[x (L, B, D), prompts (m, D) of blocks 1, 2, ..., counter] -> the same list with x after all blocks."""
+        if isinstance(inputs, torch.Tensor):
+            return super().forward(inputs)
+        x, deeper, _ = inputs
+        x = self.run(x.transpose(0, 1), [TextPrompts(deeper)]).transpose(0, 1)
+        return [x, deeper, len(deeper)]
+
+
+class MaPLeCLIP(CLIP):
+    vision_class, text_class = MaPLeVision, MaPLeText
+
+    def encode_image(self, image: torch.Tensor, edits: Edits = (), tokens: bool = False):
+        return self.visual(image.to(self.dtype), edits=edits, tokens=tokens)
