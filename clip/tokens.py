@@ -6,6 +6,8 @@ N living patches, one fold of what was dropped (from the first drop on), visual 
     B images      N living patches, of G x G      n patches kept      L tokens      D width
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
@@ -174,26 +176,33 @@ class AttentionMaps(Edit):
 
 
 class _Notes(Edit):
-    """Writes down the patches behind some blocks, and the class token's attention in all of them."""
+    """Writes down the N patches behind some blocks, and the class token's attention to them in all blocks."""
 
-    def __init__(self, after: tuple[int, ...]):
-        self.after, self.hidden, self.rows = after, {}, []
+    def __init__(self, after: tuple[int, ...], patches: int):
+        self.after, self.patches, self.hidden, self.rows = after, slice(1, 1 + patches), {}, []
 
     def needs_class_attention(self, i: int) -> bool:
         return True
 
     def after_block(self, x: Tensor, i: int, class_attention: Tensor | None) -> Tensor:
-        self.rows.append(standardise(log_attention(class_attention[:, 1:])))  # (B, N)
+        self.rows.append(standardise(log_attention(class_attention[:, self.patches])))  # (B, N)
         if i in self.after:
-            self.hidden[i] = whiten(x[:, 1:])  # (B, N, D)
+            self.hidden[i] = whiten(x[:, self.patches])  # (B, N, D)
         return x
 
 
 @torch.no_grad()
 def survey(
-    visual: VisionTransformer, drop: DropTokens, batches, classes: int, ridge: float = 10.0, top: int = 5
+    visual: VisionTransformer,
+    drop: DropTokens,
+    batches,
+    classes: int,
+    edits: Sequence[Edit] = (),
+    ridge: float = 10.0,
+    top: int = 5,
 ) -> None:
-    """Fill the buffers of `drop` from training images; `batches` yields images (B, 3, H, W) and labels (B,).
+    """Fill the buffers of `drop` from training images; `batches` yields images (B, 3, H, W) and labels (B,), and
+    `edits` are a host's own, which run here too.
 
     The probe of a depth is the ridge regression, in closed form, from a patch behind that block to the attention
     that the class token pays it in all later blocks of the whole encoder, log and standardised; both are taken
@@ -205,8 +214,8 @@ def survey(
     total, kept = torch.zeros(depths, width, device=device), torch.zeros(depths, classes, width, device=device)
     patches, images_of = 0, torch.zeros(classes, device=device)
     for images, labels in batches:
-        notes = _Notes(drop.after)
-        visual(images.to(visual.conv1.weight.dtype), edits=(notes,))
+        notes = _Notes(drop.after, len(drop.coverage))
+        visual(images.to(visual.conv1.weight.dtype), edits=[*edits, notes])
         member = F.one_hot(labels, classes).float()  # (B, C)
         for depth, i in enumerate(drop.after):
             hidden = notes.hidden[i]  # (B, N, D)

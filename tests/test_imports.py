@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "train": BASE | {"dassl.data", "dassl.evaluation", "dassl.engine", "datasets", "trainers"},
     "parse_test_res": set(),
     "show_tokens": {"dassl.utils", "dassl.data", "dassl.engine", "trainers", "train"},
-    "benchmarks": BASE | {"dassl.data", "dassl.engine", "clip", "trainers", "train"},
+    "benchmarks": BASE | {"dassl.data", "dassl.engine", "clip", "trainers", "train", "parse_test_res"},
 }
 SHARED_BY_METHODS = {"clip_trainer", "deep_prompts", "prompts", "zoom"}
 

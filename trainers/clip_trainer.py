@@ -70,11 +70,15 @@ class PromptedCLIP(nn.Module):
 
     def image_features(self, images: torch.Tensor, tokens: bool = False):
         """(B, 3, H, W) -> (B, d); with `tokens` also the patch tokens, (B, N, d)."""
-        edits = [*(self.prompt_learner.image_edits() if self.prompt_learner is not None else []), *self.image_edits]
+        edits = [*self.learner_edits(), *self.image_edits]
         if not tokens:
             return F.normalize(self.clip.encode_image(images, edits).float(), dim=-1)
         features, patches = self.clip.encode_image(images, edits, tokens=True)
         return F.normalize(features.float(), dim=-1), F.normalize(patches.float(), dim=-1)
+
+    def learner_edits(self) -> list[clip.Edit]:
+        """The learner's deep prompts in the image encoder."""
+        return [] if self.prompt_learner is None else self.prompt_learner.image_edits()
 
     def text_features(self) -> torch.Tensor:
         """(n, d): from the learned prompts."""

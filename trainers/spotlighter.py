@@ -16,6 +16,7 @@ look carry the gain, while tokens chosen behind the last block add little, for b
 """
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -124,6 +125,7 @@ class Classes(NamedTuple):
 
     text: Tensor  # T (C, d)
     prototypes: Tensor  # P (C, K, d)
+    own: Tensor | None = None  # (B, C, d), each image's own T, where the host's prompts depend on the image
 
 
 class Selection(NamedTuple):
@@ -145,6 +147,13 @@ class Zoom(NamedTuple):
 
 def unit(x: Tensor) -> Tensor:
     return F.normalize(x, dim=-1)
+
+
+def cosines(x: Tensor, classes: Classes) -> Tensor:
+    """Unit rows (B, ..., d) against the texts of all classes -> (B, ..., C)."""
+    if classes.own is None:
+        return x @ classes.text.t()
+    return torch.einsum("b...d,bcd->b...c", x, classes.own)
 
 
 def cluster(f: Tensor, y: Tensor, classes: int, count: int) -> Tensor:
@@ -262,19 +271,19 @@ class SpotlighterHead(nn.Module):
         x = self.interaction(f, levels, bank)  # (B, 3d)
         both = torch.cat([levels, unit(levels.sum(dim=1, keepdim=True))], dim=1)  # (B, 3, d)
         u = f - q.g * bank.image_mean + q.alpha * (x @ bank.keys.t() @ bank.map) + (q.gamma[:, None] * both).sum(dim=1)
-        cosines = unit(u) @ classes.text.t()
+        similarity = cosines(unit(u), classes)  # (B, C)
         if self.mapping is not None:
             p = self.belief(f, classes, bank.image_mean)
             asked = torch.einsum("bc,ckd->bkd", p, classes.prototypes)  # (B, K, d)
-            cosines = cosines + self.mapping(asked, chosen.tokens, classes)
-        return self.logit_scale * q.delta.exp() * cosines
+            similarity = similarity + self.mapping(asked, chosen.tokens, classes)
+        return self.logit_scale * q.delta.exp() * similarity
 
     def second_logits(self, again: Tensor, classes: Classes, bank: Bank) -> Tensor:
         """7. The second look: log-sum-exp over Z regions' logits (B, C), from their class tokens (B, Z, d) alone."""
         q = self.scalars
         away = again - bank.again_mean
         u = again - q.g * bank.again_mean + q.alpha * (q.omega[0] * away @ bank.again_keys.t() @ bank.again_map)
-        logits = self.logit_scale * q.delta.exp() * unit(u) @ classes.text.t()  # (B, Z, C)
+        logits = self.logit_scale * q.delta.exp() * cosines(unit(u), classes)  # (B, Z, C)
         return logits.logsumexp(dim=1) - math.log(again.shape[1])
 
     # --- the bank -----------------------------------------------------------------------------------------
@@ -330,6 +339,8 @@ class SpotlighterHead(nn.Module):
 
     @property
     def bank(self) -> Bank:
+        if not len(self.prototypes):
+            raise InputError("Spotlighter's bank is empty: load a finished run with --model-dir, or train first.")
         return Bank(*(getattr(self, name) for name in Bank._fields))
 
     @torch.no_grad()
@@ -345,8 +356,6 @@ class SpotlighterHead(nn.Module):
         P_new,k = unit(T_new + sum_c softmax_c(<T_new, T_c> / tau_b) (P_ck - T_c)); no image of theirs is used.
         """
         bank = self.bank
-        if not len(bank.prototypes):
-            raise InputError("Spotlighter's bank is empty: load a finished run with --model-dir, or train first.")
         text = self.centred_text(self.anchored(t, z), bank.text_mean)  # (C', d)
         near = (text @ bank.text.t() / self.scalars.tau_b.clamp_min(0.02)).softmax(dim=1)  # (C', C)
         residuals = bank.prototypes - bank.text[:, None]  # (C, K, d)
@@ -484,6 +493,9 @@ class SpotlighterOverHost(EncodesClassesOnce):
     A host is any trainer whose `self.model` gives `image_features(images, tokens=True)` -> f (B, d), v (B, N, d)
     and `text_features()` -> (C, d), all unit rows, and `logit_scale()`, with CLIP itself as `self.model.clip`, and
     puts the edits of the list `self.model.image_edits` between the blocks of the image encoder.
+    What else `PromptedCLIP` offers is used where it is there: `zero_shot_text`, where the joint space is not that of
+    `clip`; `learner_edits`, the host's own deep prompts; and `conditional`, where the prompts depend on the image:
+    the bank and the fit then take the prompts of the mean training image, a prediction those of its own image.
     """
 
     extra_trainable_parameters = 21
@@ -501,6 +513,9 @@ class SpotlighterOverHost(EncodesClassesOnce):
             self.check_joint()
         visual = model.clip.visual
         check_encoder(visual, keys, self.cfg.MODEL.BACKBONE.NAME)
+        dataset = self.dm.dataset
+        zero_shot_text = getattr(model, "zero_shot_text", partial(zero_shot_text_features, model.clip))
+        self.zero_shot = zero_shot_text(dataset.classnames, template_of(dataset))  # (C, d)
         with torch.random.fork_rng():  # the mapping modules' first values are not the host's random numbers
             torch.manual_seed(max(self.cfg.SEED, 0))
             self.head = SpotlighterHead(
@@ -508,7 +523,7 @@ class SpotlighterOverHost(EncodesClassesOnce):
                 kept=keys.R,
                 prototypes=keys.K,
                 levels=keys.LEVELS,
-                full=visual.output_dim if keys.HEAD == "full" else 0,
+                full=self.zero_shot.shape[1] if keys.HEAD == "full" else 0,
             )
         after = tuple(sorted(block - 1 for block in keys.DROP_AFTER))  # the config counts blocks from 1
         if keys.KEEP < 1:
@@ -527,8 +542,6 @@ class SpotlighterOverHost(EncodesClassesOnce):
             f"Spotlighter over {keys.HOST}: {count:,} trainable "
             f"{'scalars' if keys.HEAD == 'lite' else 'numbers'} beside the host's prompts (and a bank of buffers)"
         )
-        dataset = self.dm.dataset
-        self.zero_shot = zero_shot_text_features(model.clip, dataset.classnames, template_of(dataset))  # (C, d)
         # The scalars are fitted after the host's epochs, by an optimiser of their own; only JOINT trains them in step.
         optimiser = torch.optim.Adam(self.head.parameters(), lr=FIT_LR / 10) if keys.JOINT else None
         self.register_model("spotlighter", self.head, optimiser)
@@ -538,6 +551,7 @@ class SpotlighterOverHost(EncodesClassesOnce):
         shots, batch = len(self.dm.dataset.train_x), self.cfg.DATALOADER.TRAIN_X.BATCH_SIZE
         rules = [
             (hasattr(super(), "compute_loss"), f"needs a host with compute_loss, which {type(self).__name__} has not"),
+            (not self.is_conditional(), "needs a host whose prompts are the same for all images"),
             (getattr(self, "scaler", None) is None, "does not go with PREC amp: choose fp32, bf16 or fp16"),
             (
                 batch < shots,
@@ -584,7 +598,8 @@ class SpotlighterOverHost(EncodesClassesOnce):
     def survey_shots(self):
         """What the drops inside the encoder can know beforehand, from the shots."""
         if self.head.drop is not None:
-            survey(self.model.clip.visual, self.head.drop, self.shot_batches(), self.dm.dataset.num_classes)
+            edits = getattr(self.model, "learner_edits", list)()
+            survey(self.model.clip.visual, self.head.drop, self.shot_batches(), self.dm.dataset.num_classes, edits)
 
     def run_epoch(self):
         if not any(self._optims.values()):  # zero-shot CLIP as host has nothing to train
@@ -621,8 +636,7 @@ class SpotlighterOverHost(EncodesClassesOnce):
         self.set_model_mode("eval")
         keys, seed, head = self.cfg.TRAINER.SPOTLIGHTER, self.cfg.SEED, self.head
         shots = self.encode_shots()
-        with torch.no_grad():
-            t = self.model.text_features()
+        t = self.typical_text(shots.f.mean(dim=0))
         if not keys.JOINT:
             with torch.no_grad():  # every fit starts from the initial values
                 for name, value in head.named_parameters():
@@ -669,11 +683,25 @@ class SpotlighterOverHost(EncodesClassesOnce):
 
     # --- evaluation ---------------------------------------------------------------------------------------
 
+    def is_conditional(self) -> bool:
+        return getattr(self.model, "conditional", False)
+
+    @torch.no_grad()
+    def typical_text(self, image_mean: Tensor) -> Tensor:
+        """(C, d) the host's texts; if they depend on the image, those of the mean training image (d,)."""
+        if not self.is_conditional():
+            return self.model.text_features()
+        return self.model.text_features(unit(image_mean)[None])[0]
+
     def encode_classes(self) -> Classes:
-        return self.head.describe(self.model.text_features(), self.zero_shot, self.dm.dataset.classnames)
+        t = self.typical_text(self.head.bank.image_mean)
+        return self.head.describe(t, self.zero_shot, self.dm.dataset.classnames)
 
     def predict(self, images: Tensor, class_state: Classes) -> Tensor:
         f, v = self.model.image_features(images, tokens=True)
+        if self.is_conditional():
+            anchored = self.head.anchored(self.model.text_features(f), self.zero_shot)  # (B, C, d)
+            class_state = class_state._replace(own=self.head.centred_text(anchored, self.head.bank.text_mean))
         zoom, again = self.head.zoom, None
         if zoom is not None:
             again = self.look_again(images, self.maps.maps[:, zoom.map], zoom.width, zoom.count)

@@ -84,6 +84,8 @@ class RunRecord:
             "trainable_parameters": None,
             "extra_trainable_parameters": None,
             "seconds": None,
+            "train_seconds": None,  # of the epochs
+            "test_images_per_second": None,  # of the last test, decoding left out
             "device": None,
             "images_sha256": None,
             "weights": weights,
@@ -139,6 +141,8 @@ class RunRecord:
             epoch=epoch,
             accuracy=results.get("accuracy"),
             macro_f1=results.get("macro_f1"),
+            train_seconds=getattr(trainer, "train_seconds", None),
+            test_images_per_second=getattr(trainer, "test_images_per_second", None),
             classwise={
                 entry["name"]: {key: entry[key] for key in ("total", "correct", "accuracy")}
                 for entry in (getattr(evaluator, "classwise", None) or {}).values()

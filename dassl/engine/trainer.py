@@ -197,11 +197,13 @@ class TrainerBase:
         if not self.get_model_names():
             print("No model is registered, so there is nothing to train")
         else:
+            started = time.perf_counter()
             for epoch in range(self.start_epoch, self.max_epoch):
                 self.epoch = epoch
                 self.before_epoch()
                 self.run_epoch()
                 self.after_epoch()
+            self.train_seconds = time.perf_counter() - started
         self.after_train()
 
     def before_train(self):
@@ -355,9 +357,13 @@ class SimpleTrainer(TrainerBase):
                 f"The data set {self.cfg.DATASET.NAME} has no {split} images: set TEST.NO_TEST True, or TEST.SPLIT."
             )
         print(f"Evaluate on the *{split}* set")
+        seconds, count = 0.0, 0
         for batch in tqdm(loader, disable=None):
+            started = time.perf_counter()  # decoding is not the method's time
             images, labels = self.parse_batch_test(batch)
-            self.evaluator.process(self.model_inference(images), labels)
+            self.evaluator.process(self.model_inference(images), labels)  # which waits for a GPU
+            seconds, count = seconds + time.perf_counter() - started, count + len(labels)
+        self.test_images_per_second = count / max(seconds, 1e-9)
         results = self.evaluator.evaluate()
         for name, value in results.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch)
