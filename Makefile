@@ -1,5 +1,6 @@
 # make quickstart   an environment, the embedded data sets, three methods from base to new, one table
 # make test         an environment, then the tests
+# make compare      all methods on the embedded data sets, one table; about an hour on two cores, goes on where it stopped
 SHELL := /bin/bash
 # The active virtual or conda environment is used as it is; otherwise .venv is made from requirements.txt.
 ACTIVE := $(or $(VIRTUAL_ENV),$(CONDA_PREFIX))
@@ -8,10 +9,18 @@ export PATH := $(abspath $(VENV))/bin:$(PATH)
 export PYTHON := python
 PYTEST_ARGS ?=
 
-.PHONY: quickstart test test-slow lint environment
+.PHONY: quickstart compare test test-slow lint environment
 
 quickstart: environment
 	bash scripts/quickstart.sh
+
+# On a CPU fresh memory costs more than small matrices do, so freed memory is kept.
+compare: export OMP_NUM_THREADS := 1
+compare: export MALLOC_MMAP_THRESHOLD_ := 1000000000
+compare: export MALLOC_TRIM_THRESHOLD_ := 10000000000
+compare: environment
+	python -m datasets.embedded --root data
+	python -m benchmarks.compare $(COMPARE_ARGS)
 
 test: environment lint
 	python -m pytest $(PYTEST_ARGS)

@@ -183,7 +183,7 @@ def build_rows(backbone: str, model: CLIP, names: list[str], keeps: list[float],
     learner = ContextLearner(model, names, config(backbone, 1.0).TRAINER.COOP).to(model.logit_scale.device)
     learner.requires_grad_(False).eval()
     with contextlib.redirect_stdout(io.StringIO()):
-        zero_shot = ZeroshotModel(model, names, DEFAULT_TEMPLATE)
+        zero_shot = ZeroshotModel(model, names, [DEFAULT_TEMPLATE])
     coop = EncodedCoOp(model, learner, PromptedCLIP(model, learner).text_features())
     field = FieldEvaluation(model, learner)
     rows = [

@@ -53,6 +53,7 @@ def get_defaults() -> CN:
     cfg.DATALOADER.NUM_WORKERS = 4
     cfg.DATALOADER.K_TRANSFORMS = 1  # versions of each training image
     cfg.DATALOADER.RETURN_IMG0 = False  # the image without augmentation too
+    cfg.DATALOADER.KEEP_MB = 1024  # for training images as tensors, in each process, where their transform is fixed
     cfg.DATALOADER.TRAIN_X = CN()
     cfg.DATALOADER.TRAIN_X.SAMPLER = "RandomSampler"
     cfg.DATALOADER.TRAIN_X.BATCH_SIZE = 32

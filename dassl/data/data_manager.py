@@ -8,7 +8,7 @@ from dassl.utils import InputError, read_image
 
 from .datasets import build_dataset
 from .samplers import build_sampler
-from .transforms import INTERPOLATION_MODES, build_transform
+from .transforms import INTERPOLATION_MODES, build_transform, is_fixed
 
 
 def build_data_loader(
@@ -102,6 +102,8 @@ class DataManager:
 class DatasetWrapper(TorchDataset):
     """Items as dicts: `img` (a list of versions where K_TRANSFORMS > 1), `label`, `domain`, `impath`, `index`, and
     `img0`, the picture without augmentation, where RETURN_IMG0 asks for it.
+
+    Training images that come out the same every time are decoded once and kept, as far as KEEP_MB goes.
     """
 
     def __init__(self, cfg, data_source, transform=None, is_train: bool = False):
@@ -112,6 +114,8 @@ class DatasetWrapper(TorchDataset):
             raise InputError(
                 f"DATALOADER.K_TRANSFORMS is {self.k_tfm}, and there is no transform: remove INPUT.NO_TRANSFORM."
             )
+        self.kept: dict[int, dict] = {}
+        self.room = cfg.DATALOADER.KEEP_MB * 2**20 if is_train and is_fixed(transform) else 0  # bytes
         plain = [T.Resize(cfg.INPUT.SIZE, INTERPOLATION_MODES[cfg.INPUT.INTERPOLATION]), T.ToTensor()]
         if "normalize" in cfg.INPUT.TRANSFORMS:
             plain.append(T.Normalize(mean=cfg.INPUT.PIXEL_MEAN, std=cfg.INPUT.PIXEL_STD))
@@ -121,6 +125,16 @@ class DatasetWrapper(TorchDataset):
         return len(self.data_source)
 
     def __getitem__(self, index: int) -> dict:
+        if index in self.kept:
+            return dict(self.kept[index])
+        output = self._read(index)
+        if self.room > 0:
+            tensors = [part for value in output.values() for part in (value if isinstance(value, list) else [value])]
+            self.room -= sum(part.nbytes for part in tensors if torch.is_tensor(part))
+            self.kept[index] = dict(output)
+        return output
+
+    def _read(self, index: int) -> dict:
         item = self.data_source[index]
         image = read_image(item.impath)
         output = {"label": item.label, "domain": item.domain, "impath": item.impath, "index": index}

@@ -2,3 +2,4 @@
 
 from .transforms import INTERPOLATION_MODES as INTERPOLATION_MODES
 from .transforms import build_transform as build_transform
+from .transforms import is_fixed as is_fixed
