@@ -108,7 +108,8 @@ def run_cell(root: str, output: Path, rows: tuple[Row, ...], set_name: str, seed
                 code = train.main(arguments(root, output, half, row, set_name, seed))
             if code:
                 last = said.getvalue().strip().splitlines()[-1:] or ["no reason given"]
-                failures.append(f"{row.label} on {set_name}, seed {seed}, {half} classes: {last[0]}")
+                why = last[0].removeprefix("error: ")
+                failures.append(f"{row.label} on {set_name}, seed {seed}, {half} classes: {why}")
                 break
     return failures
 

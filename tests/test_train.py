@@ -17,7 +17,8 @@ import train
 METHODS = ["ZeroshotCLIP", "CoOp", "Spotlighter"]
 FIELDS = {
     "method", "dataset", "backbone", "seed", "shots", "subsample", "split", "epoch", "state", "accuracy", "macro_f1", "classwise",
-    "trainable_parameters", "extra_trainable_parameters", "seconds", "config", "versions", "device", "images_sha256",
+    "trainable_parameters", "extra_trainable_parameters", "seconds", "train_seconds", "test_images_per_second",
+    "config", "versions", "device", "images_sha256",
 }  # fmt: skip
 
 
@@ -43,6 +44,11 @@ def test_record(trained, method):
     assert len(record["images_sha256"]) == 64
     assert record["images_sha256"] == results(trained / "CoOp")["images_sha256"]  # same seed, same images
     assert record["config"]["TRAINER"]["NAME"] == method
+    assert record["test_images_per_second"] > 0
+    if method == "ZeroshotCLIP":
+        assert record["train_seconds"] is None  # there is nothing to train
+    else:
+        assert 0 < record["train_seconds"] < record["seconds"]
     log = (trained / method / "log.txt").read_text()
     assert f"* accuracy: {record['accuracy']:.1f}%" in log and "Finish training" in log
 
