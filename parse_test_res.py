@@ -19,6 +19,7 @@ from statistics import fmean, pstdev
 
 TRAIN_SIGNALS = ("Finish training", "Finished training")
 TEST_SIGNALS = ("=> result",)
+DAGGER = " †"
 
 
 class ResultError(ValueError):
@@ -50,6 +51,14 @@ def read_run(run: Path, keyword: str = "accuracy", test_log: bool = False) -> fl
             f"{log} has no {keyword!r} after a line {signal!r}: the run broke off, or is of the other kind (--test-log)."
         )
     return value
+
+
+def mark_of(run: Path) -> str:
+    """A dagger for a run whose training saw unlabelled images of the new classes too."""
+    try:
+        return DAGGER * json.loads((run / "results.json").read_text()).get("transductive", False)
+    except (OSError, ValueError):
+        return ""  # other code's, or broken, which `read_run` says
 
 
 def parse_log(text: str, keyword: str, signals: tuple[str, ...]) -> float | None:
@@ -100,14 +109,14 @@ def harmonic_mean(base: float, new: float) -> float:
 
 
 def collect_base2new(directory: Path, keyword: str) -> tuple[dict, list[str]]:
-    """{(shots, dataset, "Method/config"): {"base": {seed: value}, "new": {...}}}, and what is missing, in words."""
+    """{(shots, dataset, "Method/config", with its mark): {"base": {seed: value}, "new": {...}}}, and what is missing, in words."""
     directory = directory / "base2new" if (directory / "base2new").is_dir() else directory
     found: dict = defaultdict(lambda: {"base": {}, "new": {}})
     problems = []
     for half, folder in (("base", "train_base"), ("new", "test_new")):
         for run in sorted((directory / folder).glob("*/shots_*/*/*/seed*"), key=natural):
             dataset, shots, method, config, seed = run.relative_to(directory / folder).parts
-            cell = found[shots, dataset, f"{method}/{config}"]
+            cell = found[shots, dataset, f"{method}/{config}{mark_of(run)}"]
             try:
                 cell[half][seed] = read_run(run, keyword, test_log=half == "new")
             except ResultError as error:
@@ -148,6 +157,8 @@ def table_base2new(directory: Path, keyword: str = "accuracy") -> tuple[str, lis
                 lines += block_lines(
                     f"average of {len(named)} sets, {shots.replace('shots_', '')} shots{kind}", averages
                 )
+    if any(DAGGER in line for line in lines):
+        lines.append("† transductive: trained on unlabelled images of the new classes too")
     return "\n".join(lines), problems
 
 

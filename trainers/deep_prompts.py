@@ -1,4 +1,4 @@
-"""Learned prompts in both encoders, block by block; shared by IVLP, PromptSRC, PromptKD and VPT.
+"""Learned prompts in both encoders, block by block; shared by VPT, IVLP, MaPLe, PromptSRC and PromptKD.
 
 The text side is CoOp's context, with one of its own for the first blocks (deep language prompting); the image side is
 VPT (Jia et al., "Visual Prompt Tuning", ECCV 2022). They are edits of CLIP's encoders (`clip/model.py`), drawn while
@@ -16,9 +16,13 @@ import clip
 
 from .prompts import ContextPrompts, Learner, initial_context
 
+MOST_WORDS = 4  # as published: contexts of more tokens start at random, whatever CTX_INIT says
+
 
 def design_details(keys) -> dict:
     """What `clip.build_model` is to draw, by a method's keys; an encoder without keys gets nothing."""
+    for side in ("VISION", "TEXT"):
+        check_count(f"N_CTX_{side}", keys.get(f"N_CTX_{side}", 0), f"PROMPT_DEPTH_{side}", keys)
     return {
         "trainer": "IVLP",
         "vision_ctx": keys.get("N_CTX_VISION", 0),
@@ -28,51 +32,76 @@ def design_details(keys) -> dict:
     }
 
 
-def check_depths(clip_model, keys) -> None:
-    """Refuse depths and counts that these encoders cannot have."""
-    visual = clip_model.visual
-    layers = {
-        "VISION": getattr(getattr(visual, "transformer", None), "layers", 0),
-        "TEXT": clip_model.transformer.layers,
-    }
-    for side, most in layers.items():
-        depth, count = keys.get(f"PROMPT_DEPTH_{side}", 0), keys.get(f"N_CTX_{side}", 0)
-        if not 0 <= depth <= most:
-            why = f"has {most} such blocks" if most else "is a residual network, which has no tokens to prompt"
-            raise clip.InputError(f"PROMPT_DEPTH_{side} is {depth}, and this backbone {why}: choose 0 to {most}.")
-        if depth > 0 and count < 1:
-            raise clip.InputError(f"N_CTX_{side} is {count} with PROMPT_DEPTH_{side} {depth}: set it to 1 or more.")
+def check_count(name: str, count: int, depth_name: str, keys) -> None:
+    """Refuse prompts without tokens."""
+    depth = keys.get(depth_name, 0)
+    if count < 0 or (depth > 0 and count < 1):
+        raise clip.InputError(f"{name} is {count} with {depth_name} {depth}: set it to 1 or more.")
 
 
-class DeepPromptLearner(Learner):
-    """`ctx` (m, D) before the class names, `text` [(m, D)] for the next text blocks, `visual` [(m, D)] from the first on.
+def check_depth(name: str, depth: int, least: int, encoder: nn.Module) -> None:
+    """Refuse a depth that this encoder, `clip_model.visual` or `clip_model`, cannot have."""
+    most = getattr(getattr(encoder, "transformer", None), "layers", 0)
+    if least <= depth <= most or depth == least == 0:
+        return
+    if most == 0:
+        raise clip.InputError(
+            f"{name} is {depth}, and this backbone is a residual network, which has no tokens to prompt: "
+            "choose a ViT, such as ViT-B/16."
+        )
+    raise clip.InputError(f"{name} is {depth}, and this backbone has {most} such blocks: choose {least} to {most}.")
 
-    The model must have been built with `design_details(keys)`; its prompts move here.
+
+def first_context(clip_model, words: str, count: int) -> tuple[torch.Tensor, str | None]:
+    """First values (m, D) of a context of m = `count` tokens, and the words in whose place it stands, if any."""
+    if not words or count > MOST_WORDS:
+        return clip.model.draw_prompt(count, clip_model.ln_final.weight.shape[0]).detach(), None
+    context = initial_context(clip_model, words)
+    if len(context) < count:
+        raise clip.InputError(
+            f"CTX_INIT {words!r} has {len(context)} tokens, fewer than the {count} to learn: give it more words, or "
+            "leave it empty for a random start."
+        )
+    return context[:count], words
+
+
+def own_parameters(prompts: Sequence[torch.Tensor]) -> nn.ParameterList:
+    """Prompts that CLIP was built with, as a learner's own: fp32, whatever CLIP's precision, and trained."""
+    return nn.ParameterList([nn.Parameter(prompt.detach().float()) for prompt in prompts])
+
+
+class VisualPromptLearner(Learner):
+    """`visual` [(m, D)], one for each of the first image blocks. The model must have been built with `design_details`.
+
+    It has no text prompts, so it cannot be called.
     """
 
-    frozen_images = False
-
-    def __init__(self, clip_model, classnames: Sequence[str], keys):
+    def __init__(self, clip_model, keys, least: int = 1):
         super().__init__()
-        check_depths(clip_model, keys)
+        check_depth("PROMPT_DEPTH_VISION", keys.PROMPT_DEPTH_VISION, least, clip_model.visual)
         visual, text = clip.take_prompts(clip_model)
-        self.visual, self.text = nn.ParameterList(visual), nn.ParameterList(text)
-        for prompt in self.parameters():
-            prompt.requires_grad_(True)
-        words = keys.CTX_INIT if keys.N_CTX_TEXT <= 4 else ""  # as published: longer contexts start at random
-        if words:
-            context = initial_context(clip_model, words)[: keys.N_CTX_TEXT]  # (m, D)
-        else:
-            width = clip_model.ln_final.weight.shape[0]
-            context = nn.init.normal_(torch.empty(keys.N_CTX_TEXT, width), std=0.02)
-        self.ctx = nn.Parameter(context)
-        self.prompts = ContextPrompts(clip_model, classnames, len(context), words=words or None)
-
-    def forward(self) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.prompts(self.ctx), self.prompts.end  # (n, L, D), (n,)
+        self.visual, self.text = own_parameters(visual), own_parameters(text)
+        self.frozen_images = not visual  # without prompts an image's features never change
 
     def image_edits(self):
         return [clip.VisualPrompts(list(self.visual))] if len(self.visual) else []
+
+
+class DeepPromptLearner(VisualPromptLearner):
+    """`ctx` (m, D) before the class names, `text` [(m, D)] for the next text blocks, `visual` [(m, D)] from the first on.
+
+    With PROMPT_DEPTH_VISION 0 it is deep language prompting alone.
+    """
+
+    def __init__(self, clip_model, classnames: Sequence[str], keys):
+        check_depth("PROMPT_DEPTH_TEXT", keys.PROMPT_DEPTH_TEXT, 1, clip_model)
+        super().__init__(clip_model, keys, least=0)
+        context, words = first_context(clip_model, keys.CTX_INIT, keys.N_CTX_TEXT)
+        self.ctx = nn.Parameter(context)
+        self.prompts = ContextPrompts(clip_model, classnames, len(context), words=words)
+
+    def forward(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.prompts(self.ctx), self.prompts.end  # (n, L, D), (n,)
 
     def text_edits(self):
         return [clip.TextPrompts(list(self.text))]

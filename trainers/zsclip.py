@@ -1,22 +1,30 @@
 """Zero-shot CLIP: Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", ICML 2021.
 
-One hand-written prompt per data set; nothing is trained.
+One hand-written prompt per data set, or an ensemble of prompts; nothing is trained.
 """
 
+from collections.abc import Sequence
+
 import torch
+import torch.nn.functional as F
 from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
 
 from .clip_trainer import ClipTrainer, PromptedCLIP
-from .prompts import template_of, zero_shot_text_features
+from .prompts import imagenet_templates, template_of, zero_shot_text_features
 
 
 class ZeroshotModel(PromptedCLIP):
-    def __init__(self, clip_model, classnames, template):
+    """With several templates, a class's feature is the mean of its unit features under each, normalised."""
+
+    def __init__(self, clip_model, classnames: Sequence[str], templates: Sequence[str]):
         super().__init__(clip_model)
-        print(f"Prompts: {template.format(classnames[0])} ... ({len(classnames)} classes)")
-        self.register_buffer("text", zero_shot_text_features(clip_model, classnames, template), persistent=False)
+        for template in templates:
+            print(f"Prompts: {template.format(classnames[0])} ... ({len(classnames)} classes)")
+        texts = [zero_shot_text_features(clip_model, classnames, template) for template in templates]
+        text = F.normalize(torch.stack(texts).mean(dim=0), dim=-1) if len(texts) > 1 else texts[0]  # (n, d)
+        self.register_buffer("text", text, persistent=False)
 
     def text_features(self) -> torch.Tensor:
         return self.text  # (n, d)
@@ -32,5 +40,16 @@ class ZeroshotCLIP(ClipTrainer):
         cfg.TRAINER.ZSCLIP.PREC = "auto"  # auto, fp32, fp16, bf16, amp
 
     def build_prompted_clip(self, clip_model):
-        dataset = self.dm.dataset
-        return ZeroshotModel(clip_model, dataset.classnames, template_of(dataset))
+        return ZeroshotModel(clip_model, self.dm.dataset.classnames, self.templates())
+
+    def templates(self) -> list[str]:
+        return [template_of(self.dm.dataset)]
+
+
+@TRAINER_REGISTRY.register()
+class ZeroshotCLIP2(ZeroshotCLIP):
+    """The ensemble of CoOp's tables: CLIP's 7 selected ImageNet templates, and the data set's own."""
+
+    def templates(self) -> list[str]:
+        own = [] if type(self.dm.dataset).__name__ == "ImageNet" else super().templates()
+        return [*imagenet_templates("SIMPLE_IMAGENET_TEMPLATES"), *own]

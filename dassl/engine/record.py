@@ -16,7 +16,9 @@ from dassl.utils import InputError, count_num_param, read_json, write_json
 
 FILE = "results.json"
 # Where a run reads, writes and prints does not change what it computes.
-NO_PART_IN_RESULT = {"OUTPUT_DIR", "RESUME", "VERBOSE", "DATASET.ROOT", "DATALOADER.NUM_WORKERS", "TRAIN.PRINT_FREQ"}
+NO_PART_IN_RESULT = {
+    "OUTPUT_DIR", "RESUME", "VERBOSE", "DATASET.ROOT", "DATALOADER.NUM_WORKERS", "DATALOADER.KEEP_MB", "TRAIN.PRINT_FREQ",
+}  # fmt: skip
 
 
 def read_record(directory: str) -> dict | None:
@@ -88,6 +90,9 @@ class RunRecord:
             "test_images_per_second": None,  # of the last test, decoding left out
             "device": None,
             "images_sha256": None,
+            "transductive": False,  # whether training saw unlabelled images of classes that are new at test
+            "unlabelled_images": None,  # how many it saw, of whatever class
+            "unlabelled_sha256": None,
             "weights": weights,
             "versions": versions(),
             "config": plain(cfg),
@@ -129,7 +134,14 @@ class RunRecord:
             trainable_parameters=sum(count_trainable(trainer._models[name]) for name in trainer.get_model_names()),
             extra_trainable_parameters=getattr(trainer, "extra_trainable_parameters", 0),
             images_sha256=sha256_of_images(trainer.dm.dataset.train_x, trainer.cfg.DATASET.ROOT),
+            transductive=getattr(trainer, "transductive", False),
         )
+        if self.content["transductive"] and self.content["weights"] is None:  # a training run
+            items = trainer.unlabelled.train_x
+            self.content.update(
+                unlabelled_images=len(items),
+                unlabelled_sha256=sha256_of_images(items, trainer.cfg.DATASET.ROOT),
+            )
         self.write()
 
     def finish(self, trainer, epoch: int) -> None:

@@ -1,0 +1,91 @@
+"""CLIPFit: Li et al., "Vision-Language Model Fine-Tuning via Simple Parameter-Efficient Modification", EMNLP 2024.
+
+No prompt is learned: CLIP's own layer norms in the image encoder and biases of the text encoder's MLPs are, held close
+to where they began by the texts of CLIP as it was.
+"""
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from yacs.config import CfgNode
+
+import clip
+from dassl.engine import TRAINER_REGISTRY
+from dassl.metrics import compute_accuracy
+
+from .clip_trainer import ClipTrainer
+from .prompts import Learner, readable, template_of, zero_shot_text_features
+
+TEMPLATES = {"DescribableTextures": "a photo of a {}, a type of texture."}  # where its authors' prompt is their own
+
+
+class ShiftBlocks(clip.Edit):
+    """Adds shift[i] (D,) to what block i gives: the same as adding it to the bias of the MLP's second layer."""
+
+    def __init__(self, shift: torch.Tensor):
+        self.shift = shift  # (blocks, D)
+
+    def after_block(self, x, i, class_attention):
+        return x + self.shift[i].to(x.dtype)
+
+
+class FitLearner(Learner):
+    """`norms`, the image encoder's own layer norms, and `bias` (blocks, D), the text encoder's `mlp.c_proj.bias`.
+
+    A bias is the last thing a block adds, so the learned one enters as an edit, and the text encoder stays CLIP's own:
+    hand-written prompts without the edit are the original's at any time. What is learned is fp32 in any precision.
+    """
+
+    def __init__(self, clip_model, classnames, template):
+        super().__init__()
+        norms = [module for module in clip_model.visual.modules() if isinstance(module, clip.model.LayerNorm)]
+        self.norms = nn.ModuleList(norms).float().requires_grad_(True)
+        self.frozen_images = not norms  # a residual network has batch norms, which the authors leave alone
+        biases = torch.stack([block.mlp.c_proj.bias.detach() for block in clip_model.transformer.resblocks]).float()
+        self.bias = nn.Parameter(biases.clone())
+        tokens = clip.tokenize([template.format(readable(name)) for name in classnames])  # (n, 77)
+        tokens = tokens.to(biases.device)
+        with torch.no_grad():
+            prompts = clip_model.token_embedding(tokens).float()  # (n, 77, D)
+        self.register_buffer("first_bias", biases, persistent=False)
+        self.register_buffer("prompts", prompts, persistent=False)
+        self.register_buffer("end", tokens.argmax(dim=-1), persistent=False)  # (n,)
+        first = zero_shot_text_features(clip_model, classnames, template)  # (n, d)
+        self.register_buffer("first_text", first, persistent=False)
+
+    def forward(self):
+        return self.prompts, self.end
+
+    def text_edits(self):
+        return [ShiftBlocks(self.bias - self.first_bias)]
+
+
+@TRAINER_REGISTRY.register()
+class CLIPFit(ClipTrainer):
+    config_node = "CLIPFIT"
+
+    @staticmethod
+    def extend_cfg(cfg):
+        cfg.TRAINER.CLIPFIT = CfgNode()
+        cfg.TRAINER.CLIPFIT.W = 8.0  # weight of the distance to CLIP's texts; the authors' few-shot runs mostly take 2
+        cfg.TRAINER.CLIPFIT.PREC = "auto"  # auto, fp32, fp16, bf16, amp
+
+    def check_cfg(self, cfg):
+        super().check_cfg(cfg)
+        if cfg.TRAINER.CLIPFIT.W < 0:
+            raise clip.InputError(
+                f"TRAINER.CLIPFIT.W is {cfg.TRAINER.CLIPFIT.W}: it is a loss's weight, so set 0 or more."
+            )
+
+    def build_learner(self, clip_model, classnames):
+        template = template_of(self.dm.dataset, TEMPLATES)
+        print(f"Prompts: {template.format(readable(classnames[0]))} ... ({len(classnames)} classes)")
+        return FitLearner(clip_model, classnames, template)
+
+    def compute_loss(self, images, labels):
+        text = self.model.text_features()  # (n, d)
+        logits = self.model.logits(self.train_features(images), text)  # (B, n)
+        fit = F.cross_entropy(logits, labels)
+        drift = 1 - (text * self.model.prompt_learner.first_text).sum(dim=-1).mean()  # 1 - cosine, mean over classes
+        shown = {"fit": fit.item(), "drift": drift.item(), "acc": compute_accuracy(logits, labels)[0].item()}
+        return fit + self.keys.W * drift, shown

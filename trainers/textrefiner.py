@@ -1,0 +1,160 @@
+"""TextRefiner: Xie et al., "TextRefiner: Internal Visual Feature as Efficient Refiner for Vision-Language Models Prompt
+Tuning", AAAI 2025.
+
+Over CoOp: a small cache gathers what image patches look like in training, and the text features read from it.
+The published code's `scale * image @ text` is kept: refined texts and projected tokens are not scaled to unit length.
+
+    B images    N patches    n classes    d joint width    M entries of the cache
+"""
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from yacs.config import CfgNode
+
+import clip
+from clip.tokens import take
+from dassl.engine import TRAINER_REGISTRY
+from dassl.metrics import compute_accuracy
+
+from .clip_trainer import ClipTrainer, PromptedCLIP
+from .prompts import ContextLearner
+
+TOP = 5  # patches that the class token attends to most
+REMEMBERED = 2**30  # bytes of tokens that training may keep, rather than compute them again in every epoch
+
+
+class RankPatches(clip.Edit):
+    """Puts the patches behind the last block in the order of the class token's attention there, strongest first."""
+
+    def __init__(self, blocks: int):
+        self.last = blocks - 1
+
+    def needs_class_attention(self, i):
+        return i == self.last
+
+    def after_block(self, x, i, class_attention):
+        if i != self.last:
+            return x
+        order = class_attention[:, 1:].argsort(dim=1, descending=True)  # (B, N)
+        return torch.cat([x[:, :1], take(x[:, 1:], order)], dim=1)
+
+
+class RefinerLearner(ContextLearner):
+    """CoOp's context; a `project`ion of visual tokens, used in training only; the `cache` (M, d) and its `refiner`.
+
+    The cache is a buffer, written and not learned, and saved with the rest. (In the published code it is a plain
+    attribute beside the state dict, which a resumed run loses.)
+    """
+
+    def __init__(self, clip_model, classnames, keys):
+        super().__init__(clip_model, classnames, keys)
+        d = clip_model.text_projection.shape[1]
+        self.alpha, self.momentum = keys.ALPHA, keys.MOMENTUM
+        # No running statistics: evaluation does not project.
+        norm = nn.BatchNorm1d(d, track_running_stats=False)
+        self.project = nn.Sequential(nn.Linear(d, d), norm, nn.ReLU(), nn.Linear(d, d))
+        self.register_buffer("cache", F.normalize(torch.rand(keys.MEMORY_SIZE, d), dim=-1))
+        self.refiner = nn.Linear(2 * d, d, bias=False)
+
+    def refine(self, text: torch.Tensor) -> torch.Tensor:
+        """Unit rows (n, d) -> (n, d), about as long: each text with what it reads from the cache, by a softmax."""
+        read = (text @ self.cache.t()).softmax(dim=-1) @ self.cache  # (n, M) (M, d)
+        return text + self.alpha * self.refiner(torch.cat([text, read], dim=-1))
+
+    @torch.no_grad()
+    def write(self, tokens: torch.Tensor) -> None:
+        """Each token (T, d) goes to the entry most like it, with a weight of one for the token most like that entry.
+
+        As published, an entry takes the sum of its tokens, not their mean. They are many, so momentum counts little.
+        """
+        tokens = F.normalize(tokens.float(), dim=-1)
+        score = tokens @ self.cache.t()  # (T, M)
+        weight = (score - score.amax(dim=0)).exp()
+        weight = weight * F.one_hot(score.argmax(dim=1), score.shape[1])  # (T, M)
+        cache = self.momentum * self.cache + (1 - self.momentum) * (weight.t() @ tokens)  # (M, d)
+        # A new tensor, as the gradient of this step still needs the old one. Entries without a token keep direction.
+        self.cache = F.normalize(cache, dim=-1)
+
+
+class RefinedCLIP(PromptedCLIP):
+    def plain_text_features(self) -> torch.Tensor:
+        """(n, d) unit rows: CoOp's."""
+        return super().text_features()
+
+    def text_features(self):
+        return self.prompt_learner.refine(self.plain_text_features())
+
+    def ranked_tokens(self, images: torch.Tensor) -> torch.Tensor:
+        """(B, 1 + N, d) in the joint space, not normalised: the class token, then the patches, strongest first."""
+        feature, patches = self.clip.encode_image(
+            images, [RankPatches(self.clip.visual.transformer.layers)], tokens=True
+        )
+        return torch.cat([feature[:, None], patches], dim=1).float()
+
+
+@TRAINER_REGISTRY.register()
+class TextRefiner(ClipTrainer):
+    config_node = "TEXTREFINER"
+
+    @staticmethod
+    def extend_cfg(cfg):
+        cfg.TRAINER.TEXTREFINER = CfgNode()
+        cfg.TRAINER.TEXTREFINER.N_CTX = 4  # context tokens, where CTX_INIT is empty
+        cfg.TRAINER.TEXTREFINER.CTX_INIT = "a photo of a"  # words to start from
+        cfg.TRAINER.TEXTREFINER.CSC = False  # a context for each class
+        cfg.TRAINER.TEXTREFINER.CLASS_TOKEN_POSITION = "end"  # end, middle, front
+        cfg.TRAINER.TEXTREFINER.MEMORY_SIZE = 25  # entries of the cache
+        cfg.TRAINER.TEXTREFINER.ALPHA = 0.2  # how much a refined text takes from the refiner
+        cfg.TRAINER.TEXTREFINER.MOMENTUM = 0.8  # how much of an entry stays when it is written
+        cfg.TRAINER.TEXTREFINER.BALANCE = 50.0  # what the loss of the local tokens is divided by
+        cfg.TRAINER.TEXTREFINER.DISTILL = 20.0  # weight of the distance between refined and plain texts
+        cfg.TRAINER.TEXTREFINER.PREC = "auto"  # auto, fp32, fp16, bf16, amp
+
+    def check_cfg(self, cfg):
+        super().check_cfg(cfg)
+        keys = cfg.TRAINER.TEXTREFINER
+        if keys.MEMORY_SIZE < 1:
+            raise clip.InputError(f"TRAINER.TEXTREFINER.MEMORY_SIZE is {keys.MEMORY_SIZE}: set 1 or more entries.")
+        if not 0 <= keys.MOMENTUM <= 1:
+            raise clip.InputError(f"TRAINER.TEXTREFINER.MOMENTUM is {keys.MOMENTUM}: it is a share, so set 0 to 1.")
+        if keys.BALANCE <= 0:
+            raise clip.InputError(
+                f"TRAINER.TEXTREFINER.BALANCE is {keys.BALANCE}: it divides a loss, so set it above 0."
+            )
+
+    def build_prompted_clip(self, clip_model):
+        return RefinedCLIP(clip_model, self.build_learner(clip_model, self.dm.dataset.classnames))
+
+    def build_learner(self, clip_model, classnames):
+        if not isinstance(clip_model.visual, clip.model.VisionTransformer):
+            raise clip.InputError(
+                f"TextRefiner reads visual tokens, which backbone {self.cfg.MODEL.BACKBONE.NAME} has not: choose a ViT."
+            )
+        return RefinerLearner(clip_model, classnames, self.keys)
+
+    def compute_loss(self, images, labels):
+        learner, tokens = self.model.prompt_learner, self.tokens(images)  # (B, 1 + N, d)
+        text = self.model.plain_text_features()  # (n, d)
+        refined = learner.refine(text)
+        logits = self.model.logits(F.normalize(tokens[:, 0], dim=-1), refined)  # (B, n)
+
+        local = learner.project(tokens.flatten(0, 1)).view_as(tokens)  # (B, 1 + N, d)
+        strongest = torch.cat([local[:, : 1 + TOP], local.mean(dim=1, keepdim=True)], dim=1)  # (B, 1 + TOP + 1, d)
+        local_logits = self.model.logits(strongest, text)  # (B, 1 + TOP + 1, n)
+
+        globally = F.cross_entropy(logits, labels)
+        locally = F.cross_entropy(local_logits.flatten(0, 1), labels.repeat_interleave(local_logits.shape[1]))
+        distance = F.l1_loss(F.normalize(refined, dim=-1), text)
+        learner.write(local.flatten(0, 1))
+        shown = {"global": globally.item(), "local": locally.item(), "distance": distance.item()}
+        shown["acc"] = compute_accuracy(logits, labels)[0].item()
+        return globally + locally / self.keys.BALANCE + self.keys.DISTILL * distance, shown
+
+    def tokens(self, images: torch.Tensor) -> torch.Tensor:
+        """`ranked_tokens` (B, 1 + N, d) of the current batch, computed once for each image where they have room."""
+        visual, count = self.model.clip.visual, len(self.train_loader_x.dataset.data_source)
+        if 4 * count * len(visual.positional_embedding) * visual.output_dim <= REMEMBERED:
+            return self.once_per_image("tokens", self.model.ranked_tokens, images)
+        with torch.no_grad():
+            return self.model.ranked_tokens(images)

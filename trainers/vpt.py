@@ -1,0 +1,48 @@
+"""VPT: Jia et al., "Visual Prompt Tuning", ECCV 2022; in CLIP as in MaPLe's comparison (Khattak et al., CVPR 2023).
+
+Learned tokens in the image encoder, at its input (shallow) or anew before each block (deep); the texts are
+hand-written and never change.
+"""
+
+import torch
+from yacs.config import CfgNode
+
+from dassl.engine import TRAINER_REGISTRY
+
+from .clip_trainer import ClipTrainer, PromptedCLIP
+from .deep_prompts import VisualPromptLearner, design_details, from_published
+
+
+class VisuallyPromptedCLIP(PromptedCLIP):
+    """Learned visual prompts, and the text features of hand-written prompts."""
+
+    def __init__(self, clip_model, prompt_learner: VisualPromptLearner, classnames: list[str], template: str):
+        super().__init__(clip_model, prompt_learner)
+        self.register_buffer("text", self.zero_shot_text(classnames, template), persistent=False)
+
+    def text_features(self) -> torch.Tensor:
+        return self.text  # (n, d)
+
+
+@TRAINER_REGISTRY.register()
+class VPT(ClipTrainer):
+    config_node = "VPT"
+
+    @staticmethod
+    def extend_cfg(cfg):
+        cfg.TRAINER.VPT = CfgNode()
+        cfg.TRAINER.VPT.N_CTX_VISION = 8  # learned tokens in the image encoder
+        cfg.TRAINER.VPT.CTX_INIT = "a photo of a"  # the words before a class name
+        cfg.TRAINER.VPT.PROMPT_DEPTH_VISION = 12  # image blocks with tokens of their own; 1 is shallow prompting
+        cfg.TRAINER.VPT.PREC = "auto"  # auto, fp32, fp16, bf16, amp
+
+    def design_details(self):
+        return design_details(self.keys)
+
+    def build_prompted_clip(self, clip_model):
+        learner = VisualPromptLearner(clip_model, self.keys)
+        template = f"{self.keys.CTX_INIT} {{}}.".lstrip()
+        return VisuallyPromptedCLIP(clip_model, learner, self.dm.dataset.classnames, template)
+
+    def from_published(self, state):
+        return from_published(state)
