@@ -35,7 +35,7 @@ SHOTS, BATCH, EPOCHS = 2, 5, 3
 FIGURES = 8  # numbers recorded of a learned tensor, whatever its size
 
 # The widths are those that published files hard-code; the depths are the least at which deep prompts show.
-VISION, TEXT, JOINT, LAYERS, PATCH, SIZE, CONTEXT, VOCABULARY = 768, 512, 512, 3, 16, 32, 77, 49408
+VISION, TEXT, JOINT, LAYERS, PATCH, SIZE, CONTEXT, VOCABULARY = 768, 512, 512, 3, 16, 48, 77, 49408
 
 COMMON = {
     "SEED": 1,
@@ -53,7 +53,7 @@ COMMON = {
     "INPUT.TRANSFORMS": ("normalize",),
     "MODEL.BACKBONE.NAME": "ViT-B/16",
     "OPTIM.NAME": "sgd",
-    "OPTIM.LR": 0.004,
+    "OPTIM.LR": 0.002,
     "OPTIM.MAX_EPOCH": EPOCHS,
     "OPTIM.LR_SCHEDULER": "cosine",
     "OPTIM.WARMUP_EPOCH": 1,
@@ -106,7 +106,7 @@ CASES = {
     ),
     "ProGrad": (
         "ProGrad", ("BeierZhu/Prompt-align", "ProGrad.public"), "trainers.prograd",
-        tree("COOP", COOP | {"CTX_INIT": True}) | {"LOSS.NAME": "prograd", "LOSS.T": 1.0, "LOSS.LAMBDA": 1.0, "LOSS.GM": False},
+        tree("COOP", COOP | {"CTX_INIT": False}) | {"LOSS.NAME": "prograd", "LOSS.T": 1.0, "LOSS.LAMBDA": 1.0, "LOSS.GM": False},
     ),
 }  # fmt: skip
 

@@ -1,7 +1,8 @@
 """A trainer file written for Dassl and CoOp's plain `clip` goes into trainers/ unchanged and trains and tests.
 
-The file below is of that kind: its own text encoder and prompt learner with saved prefix and suffix, its own
-`load_model` that drops them, `torch.cuda.amp`, keys it declares nowhere.
+The first file below is of that kind: its own text encoder and prompt learner with saved prefix and suffix, its own
+`load_model` that drops them, `torch.cuda.amp`, keys it declares nowhere. The second is of MaPLe's family, whose `clip`
+draws prompts into the encoders or takes them in their call; it registers the whole model and loads what fits of it.
 """
 
 import shutil
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import REPOSITORY, arguments, results
 
 TRAINER = """
@@ -119,23 +121,177 @@ class SharedWords(TrainerX):
             print("Loading {} of epoch {}".format(name, checkpoint["epoch"]))
             self._models[name].load_state_dict(weights, strict=False)
 """
-DEFAULTS = "TRAINER:\n  SHARED_WORDS:\n    COUNT: 3\n    PREC: fp32\n"
+FAMILY = """
+import os.path as osp
+
+import torch
+import torch.nn as nn
+from torch.cuda.amp import GradScaler, autocast
+from torch.nn import functional as F
+
+from clip import clip
+from clip.simple_tokenizer import SimpleTokenizer as _Tokenizer
+from dassl.engine import TRAINER_REGISTRY, TrainerX
+from dassl.optim import build_lr_scheduler, build_optimizer
+from dassl.utils import load_checkpoint
+
+_tokenizer = _Tokenizer()
 
 
-@pytest.fixture
-def house(tmp_path) -> Path:
-    """A copy of the code, with the trainer file put in and its defaults beside its configs."""
-    house = tmp_path / "house"
+def fetch_clip(cfg, details):
+    path = clip._download(clip._MODELS[cfg.MODEL.BACKBONE.NAME])
+    try:
+        archive, weights = torch.jit.load(path, map_location="cpu").eval(), None
+    except RuntimeError:
+        archive, weights = None, torch.load(path, map_location="cpu")
+    return clip.build_model(weights or archive.state_dict(), details)
+
+
+class Words(nn.Module):
+    def __init__(self, names, model, count, depth):
+        super().__init__()
+        width, image_width = model.ln_final.weight.shape[0], model.visual.conv1.weight.shape[0]
+        self.ctx = nn.Parameter(0.02 * torch.randn(count, width, dtype=model.dtype))
+        self.deeper = nn.ParameterList([nn.Parameter(0.02 * torch.randn(count, width)) for _ in range(depth - 1)])
+        self.couplings = nn.ModuleList([nn.Linear(width, image_width) for _ in range(depth)])
+        self.tokens = torch.cat([clip.tokenize("X " * count + name.replace("_", " ") + ".") for name in names])
+        with torch.no_grad():
+            embedding = model.token_embedding(self.tokens).type(model.dtype)
+        self.register_buffer("token_prefix", embedding[:, :1, :])
+        self.register_buffer("token_suffix", embedding[:, 1 + count :, :])
+
+    def forward(self):
+        ctx = self.ctx.unsqueeze(0).expand(len(self.token_prefix), -1, -1)
+        return torch.cat([self.token_prefix, ctx, self.token_suffix], dim=1)
+
+
+class Both(nn.Module):
+    def __init__(self, names, model, count, depth, coupled):
+        super().__init__()
+        self.prompt_learner, self.coupled = Words(names, model, count, depth if coupled else 0), coupled
+        self.image_encoder, self.transformer = model.visual, model.transformer
+        self.positions, self.norm, self.projection = model.positional_embedding, model.ln_final, model.text_projection
+        self.scale, self.dtype = model.logit_scale, model.dtype
+
+    def forward(self, image, label=None):
+        learner = self.prompt_learner
+        x = (learner() + self.positions.type(self.dtype)).permute(1, 0, 2)
+        if self.coupled:
+            deep_prompts_text = learner.deeper
+            shared_ctx = learner.couplings[0](learner.ctx)
+            deep_prompts = [layer(text) for layer, text in zip(learner.couplings[1:], deep_prompts_text)]
+            outputs = self.transformer([x, deep_prompts_text, 0])
+            x = outputs[0]
+            image = self.image_encoder(image.type(self.dtype), shared_ctx, deep_prompts)
+        else:
+            x = self.transformer(x)
+            image = self.image_encoder(image.type(self.dtype))
+        x = self.norm(x.permute(1, 0, 2)).type(self.dtype)
+        text = x[torch.arange(len(x)), learner.tokens.argmax(dim=-1)] @ self.projection
+        logits = self.scale.exp() * F.normalize(image, dim=-1) @ F.normalize(text, dim=-1).t()
+        if learner.training:
+            return F.cross_entropy(logits, label)
+        return logits
+
+
+class Family(TrainerX):
+    def build_model(self):
+        keys = self.keys()
+        model = fetch_clip(self.cfg, self.details(keys))
+        if keys.PREC in ["fp32", "amp"]:
+            model.float()
+        self.model = Both(self.dm.dataset.classnames, model, keys.COUNT, keys.DEPTH, self.coupled)
+        for name, parameter in self.model.named_parameters():
+            if "prompt_learner" not in name:
+                if "VPT" in name:
+                    parameter.requires_grad_(True)
+                else:
+                    parameter.requires_grad_(False)
+        self.model.to(self.device)
+        self.optim = build_optimizer(self.model, self.cfg.OPTIM)
+        self.sched = build_lr_scheduler(self.optim, self.cfg.OPTIM)
+        self.register_model("WholeModel", self.model, self.optim, self.sched)
+        self.scaler = GradScaler() if keys.PREC == "amp" else None
+
+    def forward_backward(self, batch):
+        image, label = self.parse_batch_train(batch)
+        loss = self.model(image, label)
+        self.optim.zero_grad()
+        loss.backward()
+        self.optim.step()
+        if (self.batch_idx + 1) == self.num_batches:
+            self.update_lr()
+        return {"loss": loss.item()}
+
+    def parse_batch_train(self, batch):
+        return batch["img"].to(self.device), batch["label"].to(self.device)
+
+    def load_model(self, directory, epoch=None):
+        if not directory:
+            return
+        for name in self.get_model_names():
+            path = osp.join(directory, name, "model-best.pth.tar" if epoch is None else "model.pth.tar-" + str(epoch))
+            weights = load_checkpoint(path)["state_dict"]
+            for derived in ("prompt_learner.token_prefix", "prompt_learner.token_suffix"):
+                if derived in weights:
+                    del weights[derived]
+            self._models[name].load_state_dict(weights, strict=False)
+
+
+@TRAINER_REGISTRY.register()
+class DrawnPrompts(Family):
+    coupled = False
+
+    def keys(self):
+        return self.cfg.TRAINER.DRAWN_PROMPTS
+
+    def details(self, keys):
+        return {
+            "trainer": "IVLP",
+            "vision_depth": keys.DEPTH, "vision_ctx": keys.COUNT,
+            "language_depth": keys.DEPTH, "language_ctx": keys.COUNT,
+        }
+
+
+@TRAINER_REGISTRY.register()
+class CoupledPrompts(Family):
+    coupled = True
+
+    def keys(self):
+        return self.cfg.TRAINER.COUPLED_PROMPTS
+
+    def details(self, keys):
+        return {
+            "trainer": "MaPLe", "vision_depth": 0, "language_depth": 0, "vision_ctx": 0, "language_ctx": 0,
+            "maple_length": keys.COUNT,
+        }
+"""
+DEFAULTS = {
+    "SharedWords": "TRAINER:\n  SHARED_WORDS:\n    COUNT: 3\n    PREC: fp32\n",
+    "DrawnPrompts": "TRAINER:\n  DRAWN_PROMPTS:\n    COUNT: 2\n    DEPTH: 3\n    PREC: fp32\n",
+    "CoupledPrompts": "TRAINER:\n  COUPLED_PROMPTS:\n    COUNT: 2\n    DEPTH: 3\n    PREC: fp32\n",
+}
+LEARNED = {  # numbers, at width 128 in both encoders
+    "SharedWords": 3 * 128,
+    "DrawnPrompts": 2 * 128 * (1 + 2 + 3),  # a context, two deeper ones of the text, three of the image
+    "CoupledPrompts": 2 * 128 * (1 + 2) + 3 * (128 * 128 + 128),  # a context, two deeper ones, three couplings
+}
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory) -> Path:
+    """A copy of the code, with the trainer files put in and their defaults beside their configs."""
+    house = tmp_path_factory.mktemp("house")
     for folder in ("clip", "dassl", "datasets", "trainers", "configs"):
         shutil.copytree(REPOSITORY / folder, house / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(REPOSITORY / "train.py", house)
     (house / "trainers" / "shared_words.py").write_text(TRAINER)
-    folder = house / "configs" / "trainers" / "SharedWords"
-    folder.mkdir()
-    (folder / "defaults.yaml").write_text(DEFAULTS)
-    shutil.copy(house / "configs" / "trainers" / "CoOp" / "embedded.yaml", folder / "embedded.yaml")
-    text = (folder / "embedded.yaml").read_text()
-    (folder / "embedded.yaml").write_text(text[: text.index("TRAINER:")])
+    (house / "trainers" / "family.py").write_text(FAMILY)
+    for name, defaults in DEFAULTS.items():
+        folder = house / "configs" / "trainers" / name
+        folder.mkdir()
+        (folder / "defaults.yaml").write_text(defaults)
+        (folder / "embedded.yaml").write_text('_BASE_: "../_base/embedded.yaml"\n')
     return house
 
 
@@ -143,20 +299,38 @@ def call(house, line):
     return subprocess.run([sys.executable, "train.py", *line], cwd=house, capture_output=True, text=True)
 
 
-def test_a_foreign_trainer_trains_and_tests(house, data_root, tmp_path):
-    config = house / "configs/trainers/SharedWords/embedded.yaml"
-    done = call(house, arguments(data_root, tmp_path / "base", "SharedWords", config_file=config))
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_a_foreign_trainer_trains_and_tests(house, data_root, tmp_path, name):
+    config = house / "configs" / "trainers" / name / "embedded.yaml"
+    done = call(house, arguments(data_root, tmp_path / "base", name, config_file=config))
     assert done.returncode == 0, done.stderr
     record = results(tmp_path / "base")
-    assert record["state"] == "finished" and record["trainable_parameters"] == 3 * 128
+    assert record["state"] == "finished" and record["trainable_parameters"] == LEARNED[name]
     for subsample in ("base", "new"):
         line = arguments(
-            data_root, tmp_path / f"test_{subsample}", "SharedWords", config_file=config,
+            data_root, tmp_path / f"test_{subsample}", name, config_file=config,
             subsample=subsample, model_dir=tmp_path / "base", eval_only=True,
         )  # fmt: skip
         done = call(house, line)
         assert done.returncode == 0, done.stderr
     assert results(tmp_path / "test_base")["accuracy"] == record["accuracy"]
+
+
+@pytest.mark.parametrize("name", ["DrawnPrompts", "CoupledPrompts"])
+def test_the_familys_prompts_are_all_trained(house, data_root, tmp_path, name):
+    """The first and the third epoch's checkpoints differ in what is learned, all of it, and in nothing else."""
+    config = house / "configs" / "trainers" / name / "embedded.yaml"
+    options = ["TRAIN.CHECKPOINT_FREQ", 1, "OPTIM.LR", 0.1, "TEST.NO_TEST", True]
+    done = call(house, arguments(data_root, tmp_path, name, config_file=config, options=options))
+    assert done.returncode == 0, done.stderr
+    first, last = (
+        torch.load(tmp_path / "WholeModel" / f"model.pth.tar-{epoch}", weights_only=False)["state_dict"]
+        for epoch in (1, 3)
+    )
+    moved = {part for part, value in last.items() if not torch.equal(value, first[part])}
+    learned = {part for part in last if "prompt_learner" in part or "VPT" in part}
+    assert moved == {part for part in learned if "token_" not in part}
+    assert sum(last[part].numel() for part in moved) == LEARNED[name]
 
 
 def test_its_keys_are_checked_like_any_other(house, data_root, tmp_path):
@@ -168,8 +342,9 @@ def test_its_keys_are_checked_like_any_other(house, data_root, tmp_path):
     assert done.returncode == 2 and "TRAINER.SHARED_WORDS.COUNT" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_a_missing_folder_of_defaults_is_explained(house, data_root, tmp_path):
-    shutil.rmtree(house / "configs/trainers/SharedWords")
+def test_a_missing_folder_of_defaults_is_explained(house, data_root, tmp_path, monkeypatch):
+    folder = house / "configs/trainers/SharedWords"
+    folder.rename(tmp_path / "elsewhere")
     config = house / "configs/trainers/CoOp/embedded.yaml"
     done = call(house, arguments(data_root, tmp_path / "out", "SharedWords", config_file=config))
     assert done.returncode == 2 and "defaults.yaml" in done.stderr and "Traceback" not in done.stderr
