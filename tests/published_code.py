@@ -106,7 +106,7 @@ CASES = {
     ),
     "ProGrad": (
         "ProGrad", ("BeierZhu/Prompt-align", "ProGrad.public"), "trainers.prograd",
-        tree("COOP", COOP | {"CTX_INIT": False}) | {"LOSS.NAME": "prograd", "LOSS.T": 1.0, "LOSS.LAMBDA": 1.0, "LOSS.GM": False},
+        tree("COOP", COOP | {"CTX_INIT": True, "N_CTX": 6}) | {"LOSS.NAME": "prograd", "LOSS.T": 1.0, "LOSS.LAMBDA": 1.0, "LOSS.GM": False},
     ),
 }  # fmt: skip
 
@@ -305,9 +305,12 @@ def main() -> None:
     parser.add_argument("--commit", help="its commit, if the folder is no git checkout")
     arguments = parser.parse_args()
     trainer_name, (repository, folder), module, keys = CASES[arguments.method]
-    commit = arguments.commit or subprocess.run(
-        ["git", "-C", arguments.repository, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
-    ).stdout.strip()
+    commit = (
+        arguments.commit
+        or subprocess.run(
+            ["git", "-C", arguments.repository, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+    )
 
     torch.set_num_threads(1)
     sys.path.insert(0, str((arguments.repository / folder).resolve()))  # from here on `clip` and `trainers` are theirs

@@ -59,7 +59,7 @@ def test_learned_values_act_as_the_encoders_own(model):
     with torch.no_grad():
         for value, learned in zip(chosen, model.prompt_learner.norms.parameters(), strict=True):
             value.copy_(learned)
-        for value, learned in zip(biases, model.prompt_learner.bias, strict=True):
+        for value, learned in zip(biases, model.prompt_learner.biases, strict=True):
             value.copy_(learned)
     f, t = features(plain, images)
     torch.testing.assert_close(model.image_features(images), f, atol=1e-5, rtol=0)
@@ -80,7 +80,7 @@ def test_steps_are_those_of_training_in_place(data_root, tmp_path):
     _, first = features(plain, images, names, "a photo of a {}.")
     first = first.detach()
     moved(trainer.model)  # away from the first values, where the distance to them has no gradient
-    learned = [*trainer.model.prompt_learner.norms.parameters(), *trainer.model.prompt_learner.bias]
+    learned = [*trainer.model.prompt_learner.norms.parameters(), *trainer.model.prompt_learner.biases]
     with torch.no_grad():
         for value, start in zip(chosen + biases, learned, strict=True):
             value.copy_(start)
@@ -101,7 +101,7 @@ def test_steps_are_those_of_training_in_place(data_root, tmp_path):
             value.backward()
             optimiser.step()
     assert 100 * shown["drift"] > 0.05
-    learned = [*trainer.model.prompt_learner.norms.parameters(), *trainer.model.prompt_learner.bias]
+    learned = [*trainer.model.prompt_learner.norms.parameters(), *trainer.model.prompt_learner.biases]
     for value, ours in zip(chosen + biases, learned, strict=True):
         torch.testing.assert_close(ours, value, rtol=1e-4, atol=1e-5)
     assert all((value - old).abs().max() > 0 for value, old in zip(chosen + biases, before, strict=True))
@@ -109,7 +109,7 @@ def test_steps_are_those_of_training_in_place(data_root, tmp_path):
 
 def test_what_is_learned_and_saved(model):
     norms = [f"norms.{i}.{kind}" for i in range(6) for kind in ("weight", "bias")]  # pre, two a block, post
-    expected = {name: (128,) for name in norms} | {"bias": (2, 128)}
+    expected = {name: (128,) for name in norms} | {f"biases.{i}": (128,) for i in range(2)}
     assert {name: tuple(value.shape) for name, value in model.prompt_learner.state_dict().items()} == expected
     learned = {id(value) for value in model.prompt_learner.parameters()}
     assert all(value.requires_grad == (id(value) in learned) for value in model.parameters())
@@ -128,7 +128,7 @@ def test_half_precision_learns_in_fp32():
 def test_a_residual_network_learns_biases_only():
     sizes = SMALL | dict(vision_layers=(1, 1, 1, 1), vision_width=64, vision_patch_size=None, image_resolution=64)
     learner = FitLearner(clip.build_model(random_state(sizes)).float(), NAMES, TEMPLATE)
-    assert list(learner.state_dict()) == ["bias"] and learner.frozen_images
+    assert list(learner.state_dict()) == ["biases.0", "biases.1"] and learner.frozen_images
 
 
 def test_its_own_prompt_of_textures():

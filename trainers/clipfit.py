@@ -22,15 +22,15 @@ TEMPLATES = {"DescribableTextures": "a photo of a {}, a type of texture."}  # wh
 class ShiftBlocks(clip.Edit):
     """Adds shift[i] (D,) to what block i gives: the same as adding it to the bias of the MLP's second layer."""
 
-    def __init__(self, shift: torch.Tensor):
-        self.shift = shift  # (blocks, D)
+    def __init__(self, shift: list[torch.Tensor]):
+        self.shift = shift
 
     def after_block(self, x, i, class_attention):
         return x + self.shift[i].to(x.dtype)
 
 
 class FitLearner(Learner):
-    """`norms`, the image encoder's own layer norms, and `bias` (blocks, D), the text encoder's `mlp.c_proj.bias`.
+    """`norms`, the image encoder's own layer norms, and `biases` [(D,)], the text blocks' own `mlp.c_proj.bias`.
 
     A bias is the last thing a block adds, so the learned one enters as an edit, and the text encoder stays CLIP's own:
     hand-written prompts without the edit are the original's at any time. What is learned is fp32 in any precision.
@@ -41,23 +41,23 @@ class FitLearner(Learner):
         norms = [module for module in clip_model.visual.modules() if isinstance(module, clip.model.LayerNorm)]
         self.norms = nn.ModuleList(norms).float().requires_grad_(True)
         self.frozen_images = not norms  # a residual network has batch norms, which the authors leave alone
-        biases = torch.stack([block.mlp.c_proj.bias.detach() for block in clip_model.transformer.resblocks]).float()
-        self.bias = nn.Parameter(biases.clone())
+        first = [block.mlp.c_proj.bias.detach().float() for block in clip_model.transformer.resblocks]
+        self.biases = nn.ParameterList([nn.Parameter(bias.clone()) for bias in first])
         tokens = clip.tokenize([template.format(readable(name)) for name in classnames])  # (n, 77)
-        tokens = tokens.to(biases.device)
+        tokens = tokens.to(clip_model.logit_scale.device)
         with torch.no_grad():
             prompts = clip_model.token_embedding(tokens).float()  # (n, 77, D)
-        self.register_buffer("first_bias", biases, persistent=False)
+        self.register_buffer("first_biases", torch.stack(first), persistent=False)  # (blocks, D)
         self.register_buffer("prompts", prompts, persistent=False)
         self.register_buffer("end", tokens.argmax(dim=-1), persistent=False)  # (n,)
-        first = zero_shot_text_features(clip_model, classnames, template)  # (n, d)
-        self.register_buffer("first_text", first, persistent=False)
+        text = zero_shot_text_features(clip_model, classnames, template)  # (n, d)
+        self.register_buffer("first_text", text, persistent=False)
 
     def forward(self):
         return self.prompts, self.end
 
     def text_edits(self):
-        return [ShiftBlocks(self.bias - self.first_bias)]
+        return [ShiftBlocks([now - first for now, first in zip(self.biases, self.first_biases, strict=True)])]
 
 
 @TRAINER_REGISTRY.register()
@@ -81,6 +81,19 @@ class CLIPFit(ClipTrainer):
         template = template_of(self.dm.dataset, TEMPLATES)
         print(f"Prompts: {template.format(readable(classnames[0]))} ... ({len(classnames)} classes)")
         return FitLearner(clip_model, classnames, template)
+
+    def from_published(self, state):
+        """A checkpoint of the authors' code holds both encoders whole."""
+        image, blocks = "image_encoder.", "text_encoder.transformer.resblocks."
+        if f"{blocks}0.mlp.c_proj.bias" not in state:
+            return state  # one of ours
+        norms = [name for name in state if name.startswith(image) and "ln_" in name and name.endswith(".weight")]
+        norms = [name.removesuffix("weight") for name in norms]  # in the encoder's order, as ours
+        learned = {
+            f"norms.{i}.{part}": state[name + part] for i, name in enumerate(norms) for part in ("weight", "bias")
+        }
+        depth = len(self.model.prompt_learner.biases)
+        return learned | {f"biases.{i}": state[f"{blocks}{i}.mlp.c_proj.bias"] for i in range(depth)}
 
     def compute_loss(self, images, labels):
         text = self.model.text_features()  # (n, d)
