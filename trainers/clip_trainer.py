@@ -266,10 +266,12 @@ class ClipTrainer(EncodesClassesOnce, TrainerX):
                 raise InputError(f"{path} does not exist: {_what_is_there(directory, name)}")
             checkpoint = load_checkpoint(path)
             print(f"Loading {name} from {path} (epoch {checkpoint['epoch']})")
-            load_learner(self._models[name], self.from_published(checkpoint["state_dict"]), path, self.derived_tensors)
+            state = checkpoint["state_dict"]
+            state = self.from_published(state) if name == self.learner_name else state  # a plug-in's is ours
+            load_learner(self._models[name], state, path, self.derived_tensors)
 
     def from_published(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """A checkpoint of the authors' code in our names; of one of ours, the same."""
+        """The learner's tensors in a checkpoint of the authors' code, in our names; one of ours stays as it is."""
         return state
 
 
