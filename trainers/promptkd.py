@@ -37,7 +37,7 @@ def distillation_loss(logits: torch.Tensor, taught: torch.Tensor, temperature: f
     As published it is divided by B and by n.
     """
     student, teacher = (logits / temperature).log_softmax(1), (taught / temperature).log_softmax(1)
-    return temperature**2 * F.kl_div(student, teacher, reduction="mean", log_target=True)
+    return temperature**2 * F.kl_div(student, teacher, reduction="sum", log_target=True) / logits.numel()
 
 
 class Teacher(PromptedCLIP):

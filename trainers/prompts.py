@@ -14,7 +14,6 @@ import torch.nn as nn
 import torch.nn.functional as F
 
 import clip
-from clip.simple_tokenizer import SimpleTokenizer
 
 DEFAULT_TEMPLATE = "a photo of a {}."
 POSITIONS = ("end", "middle", "front")
@@ -23,6 +22,11 @@ POSITIONS = ("end", "middle", "front")
 def readable(name: str) -> str:
     """A class name as it is written into a prompt: spaces for underscores, as all of the field does."""
     return name.replace("_", " ")
+
+
+def token_count(text: str) -> int:
+    """How many tokens a text has, without the start and the end token, whose id is the largest."""
+    return int(clip.tokenize(text).argmax()) - 1
 
 
 def template_of(dataset, own: dict[str, str] = {}) -> str:  # noqa: B006  it is only read
@@ -85,8 +89,7 @@ class ContextPrompts(nn.Module):
         tokens = tokens[:, : int(end.max()) + 1]  # (n, L)
         with torch.no_grad():
             embeddings = clip_model.token_embedding(tokens).float()  # (n, L, D)
-        encode = SimpleTokenizer().encode
-        order = torch.stack([_order(tokens.shape[1], length, len(encode(name)), position) for name in names])
+        order = torch.stack([_order(tokens.shape[1], length, token_count(name), position) for name in names])
         self.register_buffer("embeddings", embeddings, persistent=False)
         self.register_buffer("end", end, persistent=False)
         self.register_buffer("order", order.to(tokens.device), persistent=False)  # (n, L)
@@ -115,10 +118,9 @@ def _order(total: int, length: int, name: int, position: str) -> torch.Tensor:
 def initial_context(clip_model, words: str) -> torch.Tensor:
     """(m, D) embeddings of hand-written words, such as "a photo of a", to start a context from."""
     device = clip_model.logit_scale.device
-    length = len(SimpleTokenizer().encode(readable(words)))
     with torch.no_grad():
         embeddings = clip_model.token_embedding(clip.tokenize(readable(words)).to(device)).float()  # (1, 77, D)
-    return embeddings[0, 1 : 1 + length].clone()
+    return embeddings[0, 1 : 1 + token_count(readable(words))].clone()
 
 
 def prompts_at_once(clip_model, length: int, memory_mb: float) -> int:

@@ -106,7 +106,8 @@ class PromptSRC(ClipTrainer):
         text_loss = self.keys.TEXT_LOSS_WEIGHT * F.l1_loss(t, frozen_t)  # eq. 3
         image_loss = self.keys.IMAGE_LOSS_WEIGHT * F.l1_loss(f, frozen_f)
         # eq. 4; as published, the divergence of an image is divided by the number of classes too
-        divergence = F.kl_div(logits.log_softmax(1), frozen_logits.log_softmax(1), reduction="mean", log_target=True)
+        divergence = F.kl_div(logits.log_softmax(1), frozen_logits.log_softmax(1), reduction="sum", log_target=True)
+        divergence = divergence / logits.numel()
         shown = {"loss_text": text_loss.item(), "loss_image": image_loss.item(), "loss_logits": divergence.item()}
         accuracy = compute_accuracy(logits, labels)[0].item()
         return class_loss + text_loss + image_loss + divergence, {**shown, "acc": accuracy}
