@@ -1,7 +1,7 @@
 """Train or test one method on one data set: arguments -> config -> seed and log -> train or test.
 
 It knows no method and no data set by name: the packages `trainers` and `datasets` find their modules, and a
-method brings its own config keys.
+method or a data set brings its own config keys.
 
     python train.py --root data --seed 1 --trainer CoOp \\
         --dataset-config-file configs/datasets/embedded_species.yaml \\
@@ -20,6 +20,7 @@ import torch
 import datasets as datasets  # importing registers the data sets
 import trainers
 from dassl.config import get_cfg_default, merge_file, merge_options, read_tree
+from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY, build_trainer
 from dassl.engine.record import RunRecord, read_record, sha256_of_file
 from dassl.utils import InputError, check_availability, collect_env_info, set_random_seed, setup_logger
@@ -61,6 +62,7 @@ def build_config(args: argparse.Namespace):
             f"No method is named: pass --trainer, one of {', '.join(TRAINER_REGISTRY.registered_names())}."
         )
     install_keys(cfg, name, args)
+    install_data_keys(cfg, wanted(args, "DATASET.NAME"))
 
     for path in (args.dataset_config_file, args.config_file):
         if path:
@@ -123,16 +125,22 @@ def install_keys(cfg, name: str, args: argparse.Namespace) -> None:
         install_keys(cfg, host, args)
 
 
+def install_data_keys(cfg, name: str | None) -> None:
+    """A data set may have config keys of its own too; whether there is one of that name is looked at later."""
+    if name in DATASET_REGISTRY.registered_names() and hasattr(DATASET_REGISTRY.get(name), "extend_cfg"):
+        DATASET_REGISTRY.get(name).extend_cfg(cfg)
+
+
 def wanted(args: argparse.Namespace, key: str):
-    """The value that the options, or else the method's file, give a key before the config is put together."""
+    """The value that the options, or else a config file, give a key before the config is put together."""
     options = dict(zip(args.opts[::2], args.opts[1::2], strict=False))
     if key in options:
         return options[key]
-    if os.path.isfile(args.config_file):
-        try:
-            return value_of(read_tree(args.config_file), key)
-        except InputError:
-            return None  # merge_file says what is wrong
+    for path in filter(os.path.isfile, (args.config_file, args.dataset_config_file)):  # the last that is merged first
+        with contextlib.suppress(InputError):  # merge_file says what is wrong
+            value = value_of(read_tree(path), key)
+            if value is not None:
+                return value
     return None
 
 

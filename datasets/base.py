@@ -1,14 +1,28 @@
-"""What all benchmarks share: CoOp's split files, few-shot sampling, base and new halves.
+"""What all benchmarks share: which list of images is read, few-shot sampling, base and new halves.
 
 The rules are the field's (CoOp, Zhou et al., IJCV 2022): same seed, same images as CoOp picks.
-A benchmark is a subclass that states facts: folder, split file, prompt template.
+A benchmark is a subclass that states facts: folders, split file, prompt template, and how its original files read.
 """
 
 import math
 import os
+from collections.abc import Callable
 
 from dassl.data.datasets import DatasetBase, Datum
-from dassl.utils import InputError, read_json
+from dassl.utils import InputError, read_json, write_json
+
+from .splits import (
+    Item,
+    Split,
+    as_json,
+    check_images,
+    hold_out,
+    parse_rows,
+    read_lines,
+    read_mat,
+    read_split,
+    sha256_of_split,
+)
 
 SUBSAMPLES = ("all", "base", "new")
 
@@ -18,66 +32,188 @@ class Benchmark(DatasetBase):
 
     dataset_dir: str  # folder under the data root
     image_dir: str  # folder of the images, under dataset_dir
-    split_file: str  # {"train" | "val" | "test": [[path under image_dir, label, class name], ...]}
+    split_file = ""  # CoOp's, under dataset_dir; "" where CoOp reads the original files
+    images = 0  # how many a whole benchmark has, if they are divided here; fewer are refused
     template = "a photo of a {}."  # the hand-written prompt of zero-shot CLIP
-    remedy = "see README.md, section 'The real benchmarks'"
+    same_names = False  # whether classes may share a name
+    remedy = "python -m datasets.prepare {name} --root {root}"
 
     def __init__(self, cfg):
-        root = os.path.abspath(os.path.expanduser(cfg.DATASET.ROOT))
-        self.dataset_dir = os.path.join(root, self.dataset_dir)
-        self.image_dir = os.path.join(self.dataset_dir, self.image_dir)
-        self._check_folders(root)
-
-        train, val, test = read_split(os.path.join(self.dataset_dir, self.split_file), self.image_dir)
+        self.root = os.path.abspath(os.path.expanduser(cfg.DATASET.ROOT))
+        self.dataset_dir = os.path.join(self.root, self.dataset_dir)
+        self.image_dir = os.path.normpath(os.path.join(self.dataset_dir, self.image_dir))
+        self.check_folders()
+        split = self.read()
+        self.check_classes(split)
         # CoOp's order: few shots of ALL classes first (train, then val), then the half that was asked for.
-        shots = cfg.DATASET.NUM_SHOTS
-        if shots >= 1:
-            train = self.generate_fewshot_dataset(train, num_shots=shots)
-            val = self.generate_fewshot_dataset(val, num_shots=min(shots, 4))
-        train, val, test = subsample_classes(train, val, test, subsample=cfg.DATASET.SUBSAMPLE_CLASSES)
-        super().__init__(train_x=train, val=val, test=test)
+        split = self.few_shots(split, cfg.DATASET.NUM_SHOTS, cfg.SEED)
+        split = subsample_classes(split, cfg.DATASET.SUBSAMPLE_CLASSES)
+        super().__init__(
+            train_x=self.data(split["train"]), val=self.data(split["val"]) or None, test=self.data(split["test"])
+        )
 
-    def _check_folders(self, root: str) -> None:
-        """One sentence for the three usual mistakes, before anything is read."""
-        name, remedy = type(self).__name__, self.remedy.format(root=root)
-        if not os.path.isdir(root):
-            raise InputError(f"The data root {root} does not exist: pass --root FOLDER ({name}: {remedy}).")
+    def data(self, items: list[Item]) -> list[Datum]:
+        return [Datum(os.path.join(self.image_dir, item.path), item.label, classname=item.classname) for item in items]
+
+    # --- the list of images ---------------------------------------------------------------------------------
+
+    def read(self) -> Split:
+        """CoOp's split file, or the one that was built here before, or one built now from the original files."""
+        if not self.split_file:
+            return self.read_original()
+        theirs = os.path.join(self.dataset_dir, self.split_file)
+        ours = os.path.join(self.dataset_dir, f"split_own_{type(self).__name__}.json")
+        for path in (theirs, ours):
+            if os.path.isfile(path):
+                return read_split(path, self.image_dir)
+        split = self.read_original()
+        self.check_classes(split)  # before it is kept
+        print(
+            f"{theirs} is not there: the images were divided anew, by CoOp's rules but with other random numbers, and "
+            "results will not be comparable with published ones to the last digit."
+        )
+        save(as_json(split), ours)
+        return split
+
+    def read_original(self) -> Split:
+        """From the benchmark's own annotation files, or lists of folders; subclasses know how."""
+        raise InputError(
+            f"{type(self).__name__} has no {self.split_file} in {self.dataset_dir} ({self.how_to_get_it()})."
+        )
+
+    # For benchmarks that come with lists.
+
+    def annotation_file(self, name: str) -> str:
+        path = os.path.join(self.dataset_dir, name)
+        if not os.path.isfile(path):
+            raise InputError(f"The annotation file {path} is missing ({self.how_to_get_it()}).")
+        return path
+
+    def read_rows(self, name: str, parse: Callable, key: str = "") -> list:
+        """What `parse` makes of each line of a text file, or each entry of `key` in a .mat file."""
+        path = self.annotation_file(name)
+        return parse_rows(path, read_mat(path, key) if name.endswith(".mat") else read_lines(path), parse)
+
+    def read_list(self, name: str, parse: Callable[..., Item], key: str = "") -> list[Item]:
+        """The same where each is an image, which must be there."""
+        items = self.read_rows(name, parse, key)
+        check_images({"": items}, self.image_dir, named_by=self.annotation_file(name))
+        return items
+
+    def held_out(self, trainval: list[Item], test: list[Item]) -> Split:
+        """Official lists for training and test; as in CoOp, a fifth of each class's training images validates."""
+        self.check_whole(trainval + test)
+        train, val = hold_out(trainval)
+        return {"train": train, "val": val, "test": test}
+
+    # --- checks ---------------------------------------------------------------------------------------------
+
+    def check_folders(self) -> None:
+        """One sentence for the usual mistakes, before anything is read."""
+        name = type(self).__name__
+        if not os.path.isdir(self.root):
+            raise InputError(f"The data root {self.root} does not exist: pass --root FOLDER ({self.how_to_get_it()}).")
         for folder in (self.dataset_dir, self.image_dir):
             if not os.path.isdir(folder):
-                raise InputError(f"{name} is not under {root}: {folder} is missing ({remedy}).")
-        if not os.path.isfile(os.path.join(self.dataset_dir, self.split_file)):
-            raise InputError(f"{name} has no {self.split_file} in {self.dataset_dir} ({remedy}).")
+                raise InputError(f"{name} is not under {self.root}: {folder} is missing ({self.how_to_get_it()}).")
+
+    def check_whole(self, items: list[Item]) -> list[Item]:
+        """Refuse to divide a benchmark of which a part is missing: the division would stay wrong for good."""
+        if len(items) < self.images:
+            raise InputError(
+                f"{self.dataset_dir} has {len(items):,} of the {self.images:,} images of {type(self).__name__}: unpack "
+                f"its archives again ({self.how_to_get_it()})."
+            )
+        return items
+
+    def check_classes(self, split: Split) -> None:
+        """Refuse labels with two names, names with two labels, gaps, and classes that have no training image."""
+        named = {}
+        for item in (item for items in split.values() for item in items):
+            if named.setdefault(item.label, item.classname) != item.classname:
+                raise InputError(
+                    f"{self.dataset_dir}: label {item.label} is both {named[item.label]!r} and {item.classname!r}: "
+                    "write the split file again."
+                )
+        labels = {}
+        for label, name in named.items():
+            other = labels.setdefault(name.replace("_", " ").strip().lower(), label)
+            if other != label and not self.same_names:
+                raise InputError(
+                    f"{self.dataset_dir}: the classes {named[other]!r} and {name!r} have the same name in a prompt: "
+                    "rename one of them."
+                )
+        if sorted(named) != list(range(len(named))):
+            raise InputError(
+                f"{self.dataset_dir}: the {len(named)} labels are not 0 to {len(named) - 1} but between {min(named)} and "
+                f"{max(named)}: fetch the benchmark's lists again."
+            )
+        without = sorted(named.keys() - {item.label for item in split["train"]})
+        if without:
+            raise InputError(
+                f"{self.dataset_dir}: {len(without)} class(es) have no training image, {named[without[0]]!r} first: "
+                "add some, or take the class out."
+            )
+
+    def how_to_get_it(self) -> str:
+        return self.remedy.format(root=self.root, name=type(self).__name__)
+
+    # --- few shots ------------------------------------------------------------------------------------------
+
+    def few_shots(self, split: Split, shots: int, seed: int) -> Split:
+        """`shots` training images a class, and at most 4 validation images, drawn by Python's `random`.
+
+        The draw is kept in `split_fewshot/`, with what it was drawn from, and read from there as long as that is the
+        same. It is made anyway, so that the random numbers of a run do not depend on the file.
+        """
+        if shots < 1:
+            return split
+        drawn = {
+            "train": self.generate_fewshot_dataset(split["train"], num_shots=shots),
+            "val": self.generate_fewshot_dataset(split["val"], num_shots=min(shots, 4)) if split["val"] else [],
+        }
+        if seed < 0:  # another draw each time
+            return {**split, **drawn}
+        path = os.path.join(self.dataset_dir, "split_fewshot", f"shot_{shots}-seed_{seed}.json")
+        made_from = {"split_sha256": sha256_of_split(split), "shots": shots, "seed": seed}
+        kept = read_draw(path)
+        if kept is not None and kept["made_from"] == made_from:
+            return {**split, **{part: [Item(*row) for row in kept[part]] for part in drawn}}
+        if kept is not None:
+            print(f"{path} was drawn from another list of images: drawn again")
+        save({"made_from": made_from, **as_json(drawn)}, path)
+        return {**split, **drawn}
 
 
-def read_split(path: str, image_dir: str) -> tuple[list[Datum], list[Datum], list[Datum]]:
-    """Read a `split_zhou_*.json`: train, val and test items, in the file's order."""
+def read_draw(path: str) -> dict | None:
+    """A few-shot draw that was kept, or None if there is none that can be read."""
+    if not os.path.isfile(path):
+        return None
     try:
-        split = read_json(path)
-        rows = [[(image, int(label), name) for image, label, name in split[part]] for part in ("train", "val", "test")]
-    except (KeyError, ValueError, TypeError) as error:
-        raise InputError(
-            f"{path} is not a split file (lists train, val, test of [path, label, class name]): {error!r}. "
-            "Fetch or write it again."
-        ) from error
-    missing = [image for part in rows for image, _, _ in part if not os.path.isfile(os.path.join(image_dir, image))]
-    if missing:
-        raise InputError(
-            f"{path} names {len(missing)} images that are not in {image_dir}, {missing[0]} first: "
-            "unpack the images again, or take the split file that belongs to them."
-        )
-    return tuple(
-        [Datum(impath=os.path.join(image_dir, image), label=label, classname=name) for image, label, name in part]
-        for part in rows
-    )
+        content = read_json(path)
+        for part in ("train", "val"):
+            content[part] = [Item(str(image), int(label), str(name)) for image, label, name in content[part]]
+        return content if "made_from" in content else None
+    except (KeyError, ValueError, TypeError):
+        print(f"{path} cannot be read: drawn again")
+        return None
 
 
-def subsample_classes(*parts: list[Datum], subsample: str = "all") -> list[list[Datum]]:
+def save(content: dict, path: str) -> None:
+    """Keep a list beside the images, if the folder can be written; a run goes on without."""
+    try:
+        write_json(content, path)
+    except (InputError, OSError) as error:
+        print(f"{path} is not kept: {error}")
+
+
+def subsample_classes(split: Split, subsample: str = "all") -> Split:
     """The base half (first ceil(n/2) labels), the new half (the rest) or all classes, relabelled from 0."""
     if subsample not in SUBSAMPLES:
         raise InputError(f"DATASET.SUBSAMPLE_CLASSES is {subsample!r}: choose one of {', '.join(SUBSAMPLES)}.")
     if subsample == "all":
-        return list(parts)
-    labels = sorted({item.label for item in parts[0]})
+        return split
+    labels = sorted({item.label for item in split["train"]})
     half = math.ceil(len(labels) / 2)
     selected = labels[:half] if subsample == "base" else labels[half:]
     if not selected:
@@ -87,11 +223,7 @@ def subsample_classes(*parts: list[Datum], subsample: str = "all") -> list[list[
         )
     relabel = {label: new_label for new_label, label in enumerate(selected)}
     print(f"SUBSAMPLE {subsample.upper()} CLASSES: {len(selected)} of {len(labels)}")
-    return [
-        [
-            Datum(impath=item.impath, label=relabel[item.label], domain=item.domain, classname=item.classname)
-            for item in part
-            if item.label in relabel
-        ]
-        for part in parts
-    ]
+    return {
+        part: [item._replace(label=relabel[item.label]) for item in items if item.label in relabel]
+        for part, items in split.items()
+    }

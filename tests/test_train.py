@@ -13,6 +13,7 @@ import torch
 from conftest import CLASSES, REPOSITORY, arguments, results
 
 import train
+from dassl.engine.record import by_name
 
 METHODS = ["ZeroshotCLIP", "CoOp", "Spotlighter"]
 FIELDS = {
@@ -29,6 +30,13 @@ def trained(data_root, tmp_path_factory):
     for method in METHODS:
         assert train.main(arguments(data_root, root / method, method)) == 0
     return root
+
+
+def test_classes_of_one_name_are_both_in_the_record():
+    """ImageNet has two "missile" and two "sunglasses"."""
+    entry = {"total": 2, "correct": 1, "accuracy": 50.0}
+    classes = {0: {"name": "missile"} | entry, 3: {"name": "crane"} | entry, 7: {"name": "missile"} | entry}
+    assert by_name(classes) == {"missile [0]": entry, "crane": entry, "missile [7]": entry}
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -7,6 +7,7 @@ Only the public API of Dassl is used, so these files run on upstream Dassl too.
 import contextlib
 import difflib
 import os
+from collections import Counter
 
 import torch
 import torch.nn as nn
@@ -20,7 +21,7 @@ from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import load_checkpoint, load_pretrained_weights
 
-from .prompts import Learner, zero_shot_text_features
+from .prompts import Learner, readable, template_of, zero_shot_text_features
 
 FIXED_TRANSFORMS = {"normalize", "instance_norm", "center_crop"}  # of INPUT.TRANSFORMS, those without chance
 PRECISIONS = ("auto", "fp32", "fp16", "bf16", "amp")
@@ -185,6 +186,30 @@ class ClipTrainer(EncodesClassesOnce, TrainerX):
         raise NotImplementedError
 
     # --- training -----------------------------------------------------------------------------------------
+
+    def before_train(self):
+        if getattr(self.dm.dataset, "introduce", False):
+            self.introduce()
+        super().before_train()
+
+    @torch.no_grad()
+    def introduce(self) -> None:
+        """Print a data set's first prompts and how CLIP does with them: a wrong class name shows before training."""
+        dataset, loader, right, total = self.dm.dataset, self.val_loader or self.test_loader, Counter(), Counter()
+        template, names = template_of(dataset), [readable(name) for name in dataset.classnames]
+        text = zero_shot_text_features(self.model.clip, names, template)  # (n, d)
+        for batch in loader:
+            images, labels = self.parse_batch_test(batch)
+            with self.autocast():
+                f = self.model.clip.encode_image(images).float()  # (B, d)
+            labels, guesses = labels.tolist(), (f @ text.t()).argmax(dim=1).tolist()
+            total.update(labels)
+            right.update(label for label, guess in zip(labels, guesses, strict=True) if label == guess)
+        print(f"Prompts: {' '.join(template.format(name) for name in names[:5])}{' ...' if len(names) > 5 else ''}")
+        part = "validation" if self.val_loader else "test"
+        print(f"Zero-shot CLIP: {100 * right.total() / total.total():.1f}% of {total.total():,} {part} images")
+        worst = sorted(total, key=lambda label: right[label] / total[label])[:3]
+        print("Lowest: " + ", ".join(f"{names[i]!r} {100 * right[i] / total[i]:.0f}%" for i in worst))
 
     def parse_batch_train(self, batch):
         return batch["img"].to(self.device), batch["label"].to(self.device)

@@ -8,10 +8,12 @@ import hashlib
 import os
 import platform
 import time
+from collections import Counter
 from importlib import metadata
 
 import torch
 
+from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import InputError, count_num_param, read_json, write_json
 
 FILE = "results.json"
@@ -103,8 +105,9 @@ class RunRecord:
         former = read_record(self.directory)
         if former is None or former.get("state") != "finished":
             return None
+        no_part = NO_PART_IN_RESULT - ({"DATASET.ROOT"} if is_its_root(self.content["dataset"]) else set())
         ours, theirs = (
-            {"config." + key: value for key, value in flatten(record["config"]).items() if key not in NO_PART_IN_RESULT}
+            {"config." + key: value for key, value in flatten(record["config"]).items() if key not in no_part}
             | {"weights." + key: value for key, value in (record.get("weights") or {}).items() if key != "model_dir"}
             for record in (self.content, former)
         )
@@ -155,10 +158,7 @@ class RunRecord:
             macro_f1=results.get("macro_f1"),
             train_seconds=getattr(trainer, "train_seconds", None),
             test_images_per_second=getattr(trainer, "test_images_per_second", None),
-            classwise={
-                entry["name"]: {key: entry[key] for key in ("total", "correct", "accuracy")}
-                for entry in (getattr(evaluator, "classwise", None) or {}).values()
-            },
+            classwise=by_name(getattr(evaluator, "classwise", None) or {}),
         )
         self.write()
 
@@ -170,6 +170,22 @@ class RunRecord:
     def __exit__(self, kind, error, trace):
         if error is not None:
             self.stop(f"{kind.__name__}: {error}")
+
+
+def is_its_root(dataset: str) -> bool:
+    """Whether the data root is the data set itself, and no folder for many."""
+    return dataset in DATASET_REGISTRY.registered_names() and not DATASET_REGISTRY.get(dataset).dataset_dir
+
+
+def by_name(classwise: dict[int, dict]) -> dict[str, dict]:
+    """The results of each class under its name; where classes share one (ImageNet has two such), with the label."""
+    times = Counter(entry["name"] for entry in classwise.values())
+    return {
+        entry["name"] if times[entry["name"]] == 1 else f"{entry['name']} [{label}]": {
+            key: entry[key] for key in ("total", "correct", "accuracy")
+        }
+        for label, entry in classwise.items()
+    }
 
 
 def count_trainable(module) -> int:

@@ -73,10 +73,16 @@ def read_json(fpath: str):
 
 
 def read_image(path: str) -> Image.Image:
-    """An RGB picture, turned as its EXIF orientation says; a file that is no whole picture is named at once."""
+    """An RGB picture, turned as its EXIF orientation says; a file that is no whole picture is named at once.
+
+    Transparency is dropped, as everywhere in the field: a pixel keeps the colour that is stored beneath it.
+    """
     try:
         with Image.open(path) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
+            image = ImageOps.exif_transpose(image)
+            if image.mode.startswith("I"):  # 16-bit grey, in which PIL's conversion would make all above 255 white
+                image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
+            return image.convert("RGB")
     except FileNotFoundError as error:
         raise InputError(f"The image {path} does not exist: restore it, or take it out of the list.") from error
     except Exception as error:  # decoders fail in many ways

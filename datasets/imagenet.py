@@ -1,0 +1,57 @@
+"""ImageNet (Deng et al., 2009), with CLIP's names of its 1000 classes; and what its shifted test sets share."""
+
+import os
+
+from dassl.data.datasets import DATASET_REGISTRY
+
+from .base import Benchmark
+from .splits import Item, Split, read_folders
+
+
+class SynsetBenchmark(Benchmark):
+    """Folders are WordNet's synsets; `classnames.txt` says their names, in the order of labels."""
+
+    same_names = True  # CLIP names two classes 'missile', and two 'sunglasses'
+
+    def names(self) -> dict[str, str]:
+        return dict(self.read_rows("classnames.txt", synset_and_name))
+
+
+@DATASET_REGISTRY.register()
+class ImageNet(SynsetBenchmark):
+    """Its validation set tests, so it is used for validation too, all of it: nothing may be chosen on that."""
+
+    dataset_dir = "imagenet"
+    image_dir = "images"
+    images = 1_281_167 + 50_000
+
+    def read_original(self):
+        names = self.names()
+        train, val = (read_folders(os.path.join(self.image_dir, part), names, under=part) for part in ("train", "val"))
+        self.check_whole(train + val)
+        return {"train": train, "val": val, "test": val}
+
+    def few_shots(self, split: Split, shots: int, seed: int) -> Split:
+        """Of the training images alone, as in CoOp."""
+        return {**super().few_shots({**split, "val": []}, shots, seed), "val": split["val"]}
+
+
+class ShiftedImageNet(SynsetBenchmark):
+    """A test set only: what a trainer asks of training images (names, number of classes) it learns from these."""
+
+    def read_original(self):
+        items = self.check_whole(self.read_test())
+        return {"train": items, "val": [], "test": items}
+
+    def read_test(self) -> list[Item]:
+        """A folder for each class that occurs, labels in their order."""
+        return read_folders(self.image_dir, self.names())
+
+    def few_shots(self, split: Split, shots: int, seed: int) -> Split:
+        return split
+
+
+def synset_and_name(line: str) -> tuple[str, str]:
+    """`n01440764 tench`"""
+    synset, name = line.split(" ", 1)
+    return synset, name

@@ -1,0 +1,107 @@
+"""Pictures of odd kinds become RGB (read_image of ../dassl/utils/tools.py)."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dassl.utils import InputError, read_image
+
+
+def pixels(path) -> list:
+    image = read_image(str(path))
+    assert image.mode == "RGB"
+    return np.asarray(image).tolist()
+
+
+def test_grey(tmp_path):
+    Image.fromarray(np.array([[0, 7, 255]], np.uint8)).save(tmp_path / "a.png")
+    assert pixels(tmp_path / "a.png") == [[[0, 0, 0], [7, 7, 7], [255, 255, 255]]]
+
+
+def test_black_and_white(tmp_path):
+    Image.fromarray(np.array([[False, True]])).save(tmp_path / "a.png")
+    assert pixels(tmp_path / "a.png") == [[[0, 0, 0], [255, 255, 255]]]
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_grey_of_16_bits_keeps_its_range(tmp_path, suffix):
+    """0 to 65535 become 0 to 255: 257 is one step, 256 is nearer to it than 128 is."""
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(np.array([[0, 128, 129, 256, 257, 32896, 65535]], np.uint16)).save(path)
+    assert [pixel[0] for pixel in pixels(path)[0]] == [0, 0, 1, 1, 1, 128, 255]
+    assert all(len(set(pixel)) == 1 for pixel in pixels(path)[0])
+
+
+def test_cmyk(tmp_path):
+    """Full cyan is no red, black ink is black, no ink is white."""
+    image = Image.new("CMYK", (3, 1))
+    for x, ink in enumerate([(255, 0, 0, 0), (0, 0, 0, 255), (0, 0, 0, 0)]):
+        image.putpixel((x, 0), ink)
+    image.save(tmp_path / "a.tif")
+    assert pixels(tmp_path / "a.tif") == [[[0, 255, 255], [0, 0, 0], [255, 255, 255]]]
+
+
+def test_cmyk_jpeg(tmp_path):
+    Image.new("CMYK", (8, 8), (255, 0, 0, 0)).save(tmp_path / "a.jpg", quality=100)
+    assert np.abs(np.array(pixels(tmp_path / "a.jpg")) - [0, 255, 255]).max() <= 3
+
+
+@pytest.mark.filterwarnings("ignore:Palette images with Transparency")
+def test_transparency_is_dropped(tmp_path):
+    """A pixel keeps the colour beneath it, with an alpha channel, in grey, and in a palette."""
+    Image.new("RGBA", (1, 1), (10, 20, 30, 0)).save(tmp_path / "rgba.png")
+    assert pixels(tmp_path / "rgba.png") == [[[10, 20, 30]]]
+    Image.new("LA", (1, 1), (7, 0)).save(tmp_path / "la.png")
+    assert pixels(tmp_path / "la.png") == [[[7, 7, 7]]]
+    image = Image.new("P", (2, 1))
+    image.putpalette([200, 30, 30, 40, 60, 200])
+    image.putpixel((1, 0), 1)
+    for transparency in (0, b"\x00\x80"):  # one entry, or an alpha for each
+        image.save(tmp_path / "palette.png", transparency=transparency)
+        assert pixels(tmp_path / "palette.png") == [[[200, 30, 30], [40, 60, 200]]]
+
+
+def test_first_picture_of_a_moving_one(tmp_path):
+    frames = [Image.new("RGB", (1, 1), colour) for colour in ((255, 0, 0), (0, 0, 255))]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    assert pixels(tmp_path / "a.gif") == [[[255, 0, 0]]]
+
+
+@pytest.mark.parametrize(
+    ("orientation", "turned"),
+    [
+        (1, [["a", "b", "c"]]),
+        (2, [["c", "b", "a"]]),
+        (3, [["c", "b", "a"]]),
+        (6, [["a"], ["b"], ["c"]]),
+        (8, [["c"], ["b"], ["a"]]),
+    ],
+)
+def test_exif_orientation(tmp_path, orientation, turned):
+    colours = {"a": [250, 0, 0], "b": [0, 250, 0], "c": [0, 0, 250]}
+    image = Image.fromarray(np.array([list(colours.values())], np.uint8))
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    image.save(tmp_path / "a.png", exif=exif)
+    assert pixels(tmp_path / "a.png") == [[colours[letter] for letter in row] for row in turned]
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg"])
+@pytest.mark.parametrize("share", [0, 0.05, 0.6])
+def test_truncated_and_empty(tmp_path, suffix, share):
+    path = tmp_path / f"a picture.{suffix}"
+    noise = np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    assert len(pixels(path)) == 32
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(InputError, match=rf"{path} cannot be read .*fetch it again, or take it out"):
+        read_image(str(path))
+
+
+def test_no_picture(tmp_path):
+    (tmp_path / "a.jpg").write_text("<html>404</html>")
+    with pytest.raises(InputError, match=r"a\.jpg cannot be read"):
+        read_image(str(tmp_path / "a.jpg"))
+    with pytest.raises(InputError, match=r"b\.jpg does not exist"):
+        read_image(str(tmp_path / "b.jpg"))
