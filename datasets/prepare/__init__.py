@@ -1,0 +1,302 @@
+"""Fetch benchmarks and lay them out as CoOp does: python -m datasets.prepare caltech101 dtd --root data
+
+`all` means all 15. What is there and whole is left alone, so that the same command goes on where it stopped. Archives
+that lie in a benchmark's folder under their usual names are used in place of a download. 2 is returned if something is
+left to do by hand, and said at the end.
+"""
+
+import argparse
+import contextlib
+import difflib
+import os
+import shutil
+import sys
+import urllib.request
+
+from filelock import FileLock, Timeout
+
+import clip.errors
+from dassl.data.datasets import DATASET_REGISTRY
+from dassl.utils import InputError, mkdir_if_missing, read_json
+
+from ..download import NoRoom, check_space, come_so_far, fetch, unpack, web_address, what_is_wrong
+from ..sources import SOURCES, Archive, File, Part, Source, Way
+from ..splits import PARTS, SUFFIXES
+
+MISTAKES = (InputError, clip.errors.InputError)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m datasets.prepare", description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="+", metavar="NAME", help=f"all, or some of {', '.join(SOURCES)}")
+    parser.add_argument("--root", default="data", help="folder of the data sets")
+    parser.add_argument("--keep-archives", action="store_true", help="keep what was downloaded after unpacking")
+    args = parser.parse_args(argv)
+    # Some servers refuse Python's own name.
+    opener = urllib.request.build_opener()
+    opener.addheaders = [("User-Agent", "spotlighter datasets.prepare")]
+    urllib.request.install_opener(opener)
+    left = {}
+    try:
+        root = os.path.abspath(os.path.expanduser(args.root))
+        for name in benchmark_names(args.names):
+            left[name] = prepare(name, root, args.keep_archives)
+    except InputError as error:
+        parser.error(str(error))
+    except KeyboardInterrupt:
+        print("\nstopped: what has come is kept, and the same command goes on from there", file=sys.stderr)
+        return 130
+    print("ready: " + (", ".join(name for name in left if not left[name]) or "none"))
+    for name, tasks in left.items():
+        if tasks:
+            print("\n".join([f"left to do for {name}:", *(f"  {task}" for task in tasks)]))
+    return 2 if any(left.values()) else 0
+
+
+def benchmark_names(given: list[str], others: tuple[str, ...] = ()) -> list[str]:
+    """Config names for config names, registered names or folders in any case; `all`; `others` stay as they are."""
+    known = {name: name for name in others}
+    for name, source in SOURCES.items():
+        known |= {name: name, source.reader.lower(): name, folder_of(source): name}
+    names = []
+    for name in given:
+        if name.lower() == "all":
+            names += [*SOURCES, *others]
+        elif name.lower() in known:
+            names.append(known[name.lower()])
+        else:
+            near = difflib.get_close_matches(name.lower(), [*known, "all"], n=3, cutoff=0)
+            raise InputError(f"There is no benchmark {name!r}: the nearest names are {', '.join(near)}.")
+    return list(dict.fromkeys(names))
+
+
+def folder_of(source: Source) -> str:
+    return DATASET_REGISTRY.get(source.reader).dataset_dir
+
+
+def prepare(name: str, root: str, keep_archives: bool = False) -> list[str]:
+    """Make one benchmark ready; what is left to do is returned."""
+    source = SOURCES[name]
+    folder = os.path.join(root, folder_of(source))
+    left, ask = [], ""
+    try:
+        mkdir_if_missing(folder)
+        with taking_turns(os.path.join(folder, ".prepare.lock"), name):
+            for part in source.parts:
+                if part.spare and is_ready(source.parts[0], folder):
+                    continue
+                try:
+                    print(f"{name}: {part.name}: {make_ready(part, folder, root, keep_archives)}", flush=True)
+                except MISTAKES as error:
+                    left.append(f"{error} Only needed without CoOp's split file." if part.spare else str(error))
+                    if isinstance(part, Archive) and not part.spare:
+                        ask = source.by_hand.format(folder=folder)
+                    print(f"{name}: {part.name}: not ready", flush=True)
+            if not left and not keep_archives:
+                shutil.rmtree(downloads(folder), ignore_errors=True)
+    except InputError as error:
+        left.append(str(error))
+    except OSError as error:  # a folder that cannot be written, a full disk
+        left.append(f"{error.filename or folder} cannot be written ({error.strerror or error}): choose another --root.")
+    return [*left, ask] if ask else left
+
+
+@contextlib.contextmanager
+def taking_turns(path: str, name: str):
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"{name}: another process prepares it, waiting", flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def downloads(folder: str) -> str:
+    return os.path.join(folder, ".downloads")
+
+
+def is_ready(part: Part, folder: str) -> bool:
+    if isinstance(part, File):
+        path = os.path.join(folder, part.name)
+        return os.path.isfile(path) and not fault_of(path, part)
+    return all(os.path.exists(os.path.join(folder, member)) for member in part.members) and all(
+        count_images(os.path.join(folder, member)) >= images for member, images in part.images.items()
+    )
+
+
+def make_ready(part: Part, folder: str, root: str, keep_archives: bool) -> str:
+    """Fetch or unpack one part, from what lies there or from its ways in turn; says what was done."""
+    if is_ready(part, folder):
+        return "there already"
+    by_hand = os.path.join(folder, part.name)
+    if isinstance(part, Archive):
+        check_members(part, folder)
+        if os.path.isfile(by_hand):
+            check_by_hand(part, by_hand)
+            install_archive(part, by_hand, folder)
+            return "unpacked"
+    if isinstance(part, File) and part.copy and not fault_of(os.path.join(root, part.copy), part):
+        install_file(os.path.join(root, part.copy), part, folder)
+        return f"copied from {part.copy}"
+    if not part.ways:
+        raise InputError(f"{by_hand} is not there, and cannot be fetched without you (see below).")
+    for way in part.ways:
+        try:
+            obtain(part, way, folder, keep_archives)
+            return f"fetched from {web_address(way)}"
+        except NoRoom:
+            raise
+        except MISTAKES as error:
+            if way is part.ways[-1]:
+                raise
+            print(f"{part.name}: {error} The next place is tried.", flush=True)
+
+
+def obtain(part: Part, way: Way, folder: str, keep_archives: bool) -> None:
+    """Fetch a part and put it into place."""
+    if isinstance(part, Archive):
+        size = way.size or part.gigabytes * 1e9
+        unpacked = size * (2 if way.inside else 1)  # pictures hardly shrink in an archive
+        check_space(folder, size - come_so_far(way, downloads(folder)) + unpacked, part.name)
+    path = fetch(way, downloads(folder), by_hand=os.path.join(folder, part.name))
+    try:
+        if isinstance(part, Archive):
+            install_archive(part, path, folder, way.inside)
+        else:
+            install_file(path, part, folder)
+    except InputError as error:
+        if not way.digest and not isinstance(error, NoRoom):
+            os.unlink(path)  # it came, but is something else
+        raise
+    if not keep_archives:
+        os.unlink(path)
+
+
+# --- single files -----------------------------------------------------------------------------------------------
+
+
+def install_file(path: str, file: File, folder: str) -> None:
+    """Copy a file into place in one step, if it is what it should be; a former one is kept as `.before`."""
+    if fault := fault_of(path, file):
+        raise InputError(f"{file.name} is not what it should be ({fault}).")
+    target = os.path.join(folder, file.name)
+    shutil.copyfile(path, f"{target}.new")
+    if os.path.isfile(target):
+        print(f"{target} is damaged ({fault_of(target, file)}): kept as {file.name}.before")
+        os.replace(target, f"{target}.before")
+    os.replace(f"{target}.new", target)
+
+
+def fault_of(path: str, file: File) -> str:
+    """What is wrong with a file; empty if nothing is."""
+    if not os.path.isfile(path):
+        return "it is missing"
+    for way in file.ways:
+        if way.digest and (wrong := what_is_wrong(path, way)):
+            return wrong
+    try:
+        found = count_entries(path, file.name) if file.entries else file.entries
+    except (ValueError, TypeError, KeyError) as error:
+        return f"it cannot be read: {error!r}"
+    return "" if found == file.entries else f"{found} entries in place of {file.entries}"
+
+
+def count_entries(path: str, name: str) -> int | tuple[int, ...]:
+    """Lines of a text, keys of a dictionary, or rows of a split file's three parts, as the name says."""
+    if not name.endswith(".json"):
+        with open(path, encoding="utf-8") as file:
+            return sum(bool(line.strip()) for line in file)
+    content = read_json(path)
+    return tuple(len(content[part]) for part in PARTS) if "train" in content else len(content)
+
+
+# --- archives ---------------------------------------------------------------------------------------------------
+
+
+def check_members(archive: Archive, folder: str) -> None:
+    """Refuse to touch an image folder that is there, but not whole: it is the user's."""
+    for member, images in archive.images.items():
+        path = os.path.join(folder, member)
+        if os.path.isdir(path) and os.listdir(path) and (found := count_images(path)) < images:
+            raise InputError(f"{path} holds {found:,} of {images:,} images: move it away, then run this again.")
+
+
+def check_by_hand(archive: Archive, path: str) -> None:
+    for way in archive.ways:
+        if way.digest and not way.inside and (wrong := what_is_wrong(path, way)):
+            raise InputError(f"{path} is damaged ({wrong}): fetch it again, or remove it.")
+
+
+def install_archive(archive: Archive, path: str, folder: str, inside: str = "") -> None:
+    """Unpack beside the target, check what has come, move it into place: a kill leaves nothing that looks whole."""
+    work = os.path.join(folder, ".unpacking")
+    shutil.rmtree(work, ignore_errors=True)  # what a killed run left; nobody else is here, because of the lock
+    try:
+        check_space(folder, os.path.getsize(path), archive.name)
+        contents = unpack_imagenet(archive, folder, work) if archive.with_names else unpack_nested(path, inside, work)
+        found = {member: os.path.join(contents, *name.split("/")) for member, name in archive.members.items()}
+        for member, name in archive.members.items():
+            if not os.path.exists(found[member]):
+                raise InputError(f"{path} is not the right archive: it holds no {name}.")
+        for member, images in archive.images.items():
+            if (count := count_images(found[member])) < images:
+                raise InputError(f"{path} is not the whole archive: it holds {count:,} of {images:,} images.")
+        for member, unpacked in found.items():
+            target = os.path.join(folder, member)
+            if not os.path.exists(target) or (os.path.isdir(target) and not os.listdir(target)):
+                mkdir_if_missing(os.path.dirname(target))
+                os.rename(unpacked, target)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def unpack_nested(path: str, inside: str, work: str) -> str:
+    contents = os.path.join(work, "outer")
+    unpack(path, contents)
+    if not inside:
+        return contents
+    inner = os.path.join(contents, *inside.split("/"))
+    if not os.path.isfile(inner):
+        raise InputError(f"{path} is not the right archive: it holds no {inside}.")
+    unpack(inner, os.path.join(work, "inner"))
+    return os.path.join(work, "inner")
+
+
+def unpack_imagenet(archive: Archive, folder: str, work: str) -> str:
+    """torchvision knows how: an archive for each training class, and validation images sorted by the devkit's list."""
+    from torchvision.datasets import imagenet
+
+    os.makedirs(work)
+    for name in (archive.name, *archive.with_names):
+        path = os.path.join(folder, name)
+        if not os.path.isfile(path):
+            raise InputError(f"{path} is not there (see below).")
+        os.symlink(path, os.path.join(work, name))
+    try:
+        imagenet.parse_devkit_archive(work)
+        imagenet.parse_val_archive(work)
+        imagenet.parse_train_archive(work)
+    except RuntimeError as error:  # a wrong MD5 sum
+        raise InputError(f"ImageNet's archives in {folder} are damaged ({error}): fetch them again.") from error
+    return work
+
+
+def count_images(path: str) -> int:
+    """Pictures in a folder and the folders in it; hidden ones are passed over, and none is opened."""
+    if not os.path.isdir(path):
+        return 0
+    count, folders = 0, [path]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir():
+                    folders.append(entry.path)
+                else:
+                    count += entry.name.lower().endswith(SUFFIXES)
+    return count

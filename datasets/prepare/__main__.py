@@ -1,0 +1,7 @@
+"""python -m datasets.prepare"""
+
+import sys
+
+from . import main
+
+sys.exit(main())

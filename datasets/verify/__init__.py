@@ -1,0 +1,172 @@
+"""Say which benchmarks are there and whole, and what to do for the others: python -m datasets.verify --root data
+
+A benchmark is whole if its reader reads it, every image that its lists name is there, and the parts have CoOp's sizes.
+Images are counted, and opened only with `--deep`. 0 is returned if all that was asked for is whole.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from types import SimpleNamespace
+
+from tqdm import tqdm
+
+from dassl.data.datasets import DATASET_REGISTRY
+from dassl.utils import InputError, read_image, read_json
+
+from ..download import digest_of
+from ..prepare import benchmark_names, count_images, folder_of
+from ..sources import SOURCES
+
+AT_MOST = 10  # broken images that are listed
+COLUMNS = ("benchmark", "there", "images", "split", "SHA-256", "train/val/test", "next")
+
+
+@dataclass
+class Finding:
+    name: str
+    folder: str
+    present: bool = False
+    images: int = 0
+    images_expected: int = 0
+    split: str = "missing"  # CoOp's, drawn (embedded sets), own, none needed or missing
+    split_sha256: str = ""
+    rows: tuple[int, ...] = ()  # train, val, test; train is 0 for a set that only tests
+    rows_expected: tuple[int, ...] = ()
+    broken: list[str] = field(default_factory=list)
+    whole: bool = False
+    next: str = ""
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m datasets.verify", description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", default=["all"], metavar="NAME", help="default: all, and embedded sets")
+    parser.add_argument("--root", default="data", help="folder of the data sets")
+    parser.add_argument("--json", action="store_true", help="print JSON in place of a table")
+    parser.add_argument("--deep", action="store_true", help="open every image of the split, and list the broken ones")
+    args = parser.parse_args(argv)
+    root = os.path.abspath(os.path.expanduser(args.root))
+    try:
+        if not os.path.isdir(root):
+            raise InputError(f"The data root {root} does not exist: pass --root FOLDER.")
+        findings = [examine(name, root, args.deep) for name in benchmark_names(args.names, embedded_sets(root))]
+    except InputError as error:
+        parser.error(str(error))
+    print(json.dumps([asdict(finding) for finding in findings], indent=2) if args.json else table(findings))
+    return 0 if all(finding.whole for finding in findings) else 1
+
+
+def embedded_sets(root: str) -> tuple[str, ...]:
+    """Those that are there; reading them needs no download."""
+    return tuple(sorted(name for name in os.listdir(root) if name in readers_of_embedded_sets()))
+
+
+def readers_of_embedded_sets() -> dict[str, str]:
+    names = [name for name in DATASET_REGISTRY.registered_names() if name.startswith("Embedded")]
+    return {DATASET_REGISTRY.get(name).dataset_dir: name for name in names}
+
+
+def examine(name: str, root: str, deep: bool = False) -> Finding:
+    source = SOURCES.get(name)
+    reader = DATASET_REGISTRY.get(source.reader if source else readers_of_embedded_sets()[name])
+    folder = os.path.join(root, folder_of(source) if source else name)
+    pictures = os.path.join(folder, reader.image_dir)
+    finding = Finding(name, folder, images_expected=reader.images, rows_expected=source.rows if source else ())
+    remedy = f"python -m datasets.prepare {name} --root {root}" if source else reader.remedy.format(root=root)
+    finding.images = count_images(pictures)
+    finding.present = finding.images > 0
+    if not source:
+        finding.images_expected = images_of_embedded_set(folder)
+    finding.split, path = split_of(reader, folder, "CoOp's" if source else "drawn")
+    if path:
+        finding.split_sha256 = digest_of(path)
+    if finding.images < finding.images_expected:
+        finding.next = remedy
+    elif finding.split == "missing":
+        finding.next = f"{remedy} (fetches {reader.split_file})"
+    else:
+        with contextlib.redirect_stdout(sys.stderr):
+            read(finding, reader, root, deep, remedy)
+    return finding
+
+
+def split_of(reader, folder: str, shipped: str) -> tuple[str, str]:
+    """Whose list of images is read, and its file."""
+    if not reader.split_file:
+        return "none needed", ""
+    for whose, name in ((shipped, reader.split_file), ("own", f"split_own_{reader.__name__}.json")):
+        if os.path.isfile(path := os.path.join(folder, name)):
+            return whose, path
+    return "missing", ""
+
+
+def images_of_embedded_set(folder: str) -> int:
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return int(read_json(os.path.join(folder, "world.json"))["images"])
+    return 1  # unfinished, or not ours: reading it will say more
+
+
+def read(finding: Finding, reader, root: str, deep: bool, remedy: str) -> None:
+    """Let the reader itself say whether it can read; all shots, all classes."""
+    settings = SimpleNamespace(ROOT=root, NUM_SHOTS=-1, SUBSAMPLE_CLASSES="all")
+    try:
+        data = reader(SimpleNamespace(DATASET=settings, SEED=1))
+    except (InputError, OSError) as error:
+        finding.next = str(error)
+        return
+    test_only = finding.rows_expected and not finding.rows_expected[0]
+    finding.rows = (0 if test_only else len(data.train_x), len(data.val or ()), len(data.test))
+    if deep:
+        items = [*(() if test_only else data.train_x), *(data.val or ()), *data.test]
+        finding.broken = broken_images(sorted({item.impath for item in items}), finding.name)
+    if finding.broken:
+        finding.next = f"broken: {', '.join(finding.broken)}; unpack the images again: move them away, then {remedy}"
+    elif finding.split == "own":  # its parts may differ by a rounding
+        finding.whole = sum(finding.rows) == sum(finding.rows_expected)
+        finding.next = f"{remedy} for CoOp's split; results are not comparable with published ones"
+    else:
+        finding.whole = finding.rows == finding.rows_expected or not finding.rows_expected
+        finding.next = "" if finding.whole else f"the lists are not CoOp's: move them away, then {remedy}"
+
+
+def broken_images(paths: list[str], name: str) -> list[str]:
+    """The first few that cannot be opened."""
+
+    def is_broken(path: str) -> bool:
+        try:
+            read_image(path)
+        except InputError:
+            return True
+        return False
+
+    broken = []
+    with ThreadPoolExecutor() as pool:  # decoders let other threads run
+        for path, bad in zip(paths, tqdm(pool.map(is_broken, paths), name, len(paths), disable=None), strict=True):
+            if bad and len(broken) < AT_MOST:
+                broken.append(path)
+    return broken
+
+
+def table(findings: list[Finding]) -> str:
+    rows = [COLUMNS, *(row(finding) for finding in findings)]
+    widths = [max(len(line[column]) for line in rows) for column in range(len(COLUMNS) - 1)]
+    return "\n".join("  ".join([*map(str.ljust, line, widths), line[-1]]).rstrip() for line in rows)
+
+
+def row(finding: Finding) -> tuple[str, ...]:
+    parts = "/".join(map(str, finding.rows)) or "-"
+    if finding.rows and finding.rows != finding.rows_expected and finding.rows_expected:
+        parts += f" (not {'/'.join(map(str, finding.rows_expected))})"
+    return (
+        finding.name,
+        "yes" if finding.present else "no",
+        f"{finding.images:,} / {finding.images_expected:,}",
+        finding.split,
+        finding.split_sha256[:12] or "-",
+        parts,
+        "whole" + f"; {finding.next}" * bool(finding.next) if finding.whole else finding.next,
+    )

@@ -1,0 +1,7 @@
+"""python -m datasets.verify"""
+
+import sys
+
+from . import main
+
+sys.exit(main())
