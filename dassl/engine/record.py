@@ -19,7 +19,8 @@ from dassl.utils import InputError, count_num_param, read_json, write_json
 FILE = "results.json"
 # Where a run reads, writes and prints does not change what it computes.
 NO_PART_IN_RESULT = {
-    "OUTPUT_DIR", "RESUME", "VERBOSE", "DATASET.ROOT", "DATALOADER.NUM_WORKERS", "DATALOADER.KEEP_MB", "TRAIN.PRINT_FREQ",
+    "OUTPUT_DIR", "RESUME", "VERBOSE", "DATASET.ROOT", "DATALOADER.NUM_WORKERS", "DATALOADER.KEEP_MB",
+    "DATALOADER.TEST.CACHE_DIR", "TRAIN.PRINT_FREQ",
 }  # fmt: skip
 
 
