@@ -1,8 +1,9 @@
-"""Tables and means: from results.json and from logs that other code wrote."""
+"""The command: CoOp's options, and tables with their exit codes."""
 
 import json
 
 import pytest
+from test_reports_read import base2new
 
 import parse_test_res as parse
 
@@ -73,38 +74,71 @@ def test_a_broken_run_is_named(tmp_path, capsys, state):
     assert "seed2 did not finish" in err and "out of memory" in err and err.count("\n") == 1
 
 
-def base2new(root, method, dataset, seed, base, new):
-    tail = f"{dataset}/shots_16/{method}/vit_b16/seed{seed}"
-    if base is not None:
-        write_run(root / "base2new" / "train_base" / tail, base)
-    if new is not None:
-        write_run(root / "base2new" / "test_new" / tail, new)
+def test_logs_and_records_side_by_side(tmp_path, capsys):
+    write_run(tmp_path / "seed1", log="=> result\n* accuracy: 90.0%\n")
+    write_run(tmp_path / "seed2", 91.0)
+    assert parse.main([str(tmp_path), "--test-log"]) == 0
+    assert "* accuracy: 90.50% +- 0.50%" in capsys.readouterr().out
 
 
-def test_base2new_table(tmp_path, capsys):
-    """H of the means, not the mean of the H; the average row likewise."""
-    for seed, base, new in ((1, 90.0, 40.0), (2, 70.0, 60.0)):
-        base2new(tmp_path, "CoOp", "caltech101", seed, base, new)
-    base2new(tmp_path, "CoOp", "dtd", 1, 60.0, 20.0)
-    base2new(tmp_path, "CoOp", "embedded_species", 1, 99.0, 99.0)
-    assert parse.main([str(tmp_path), "--table", "base2new"]) == 0
-    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert ["CoOp/vit_b16", "80.00", "50.00", "61.54", "1,2"] in rows
-    assert ["CoOp/vit_b16", "60.00", "20.00", "30.00", "1"] in rows
-    assert ["CoOp/vit_b16", "70.00", "35.00", "46.67", "1,2"] in rows  # without the embedded set
-    assert any("embedded" in row[0] and "test" in row for row in rows if row)
+# --- tables: the arithmetic and the formats have tests of their own, test_reports_*.py -------------------------
 
 
-def test_base2new_names_a_missing_half(tmp_path, capsys):
-    base2new(tmp_path, "CoOp", "dtd", 1, 60.0, 20.0)
-    base2new(tmp_path, "CoOp", "dtd", 2, 99.0, None)
-    assert parse.main([str(tmp_path), "--table", "base2new"]) == 1
-    captured = capsys.readouterr()
-    assert "60.00  20.00  30.00   1" in captured.out
-    assert "seed2 has a base result and no new result" in captured.err
+@pytest.fixture
+def runs(tmp_path):
+    for seed in (1, 2):
+        for method, dataset in (("CoOp", "dtd"), ("CoOp", "eurosat"), ("MaPLe", "dtd"), ("MaPLe", "eurosat")):
+            base2new(tmp_path, method, dataset, seed, 60.0 + 10 * seed, 40.0)
+    return tmp_path
 
 
-def test_wrong_folder(tmp_path, capsys):
-    assert parse.main([str(tmp_path / "nowhere")]) == 2
-    assert "not a folder" in capsys.readouterr().err
-    assert parse.main([str(tmp_path), "--table", "base2new"]) == 2
+def test_a_table(runs, capsys):
+    assert parse.main([str(runs), "--table", "base2new"]) == 0
+    out, err = capsys.readouterr()
+    rows = [line.split() for line in out.splitlines()]
+    assert rows.count(["CoOp/vit_b16", "75.00", "40.00", "52.17"]) == 3 and not err  # two sets and their average
+    assert rows[0] == ["dtd,", "16", "shots"] and "2 seeds (1, 2), averaged first" in out
+
+
+def test_a_table_of_a_half_done_sweep(runs, capsys):
+    """Exit code 1, and the rest of the table stands."""
+    record = runs / "base2new/test_new/dtd/shots_16/MaPLe/vit_b16/seed2/results.json"
+    record.write_text("{")
+    assert parse.main([str(runs), "--table", "base2new"]) == 1
+    out, err = capsys.readouterr()
+    rows = [line.split() for line in out.splitlines()]
+    assert ["MaPLe/vit_b16", "75.00", "-", "-"] in rows and ["CoOp/vit_b16", "75.00", "40.00", "52.17"] in rows
+    assert f"{record} is not JSON" in out and "not whole" in err
+    assert parse.main([str(runs), "--table", "base2new", "--partial"]) == 1
+    assert "70.00*  40.00*  50.91*" in capsys.readouterr().out
+
+
+def test_pictures_beside_a_table(runs, tmp_path, capsys):
+    assert parse.main([str(runs), "--table", "base2new", "--plot", str(tmp_path / "pictures")]) == 0
+    assert "base2new_16shots.pdf" in capsys.readouterr().err
+    assert len(list((tmp_path / "pictures").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("folder", "options", "said"),
+    [
+        ("nowhere", [], "not a folder"),
+        ("nowhere", ["--table", "base2new"], "not a folder that exists"),
+        ("file", ["--table", "base2new"], "is a file"),
+        ("empty", ["--table", "dg"], "holds no runs of any table"),
+        (".", ["--table", "fewshot"], "it holds those of --table base2new"),
+        (".", ["--table", "base2new", "--seeds", "7"], "No run is of the seeds 7"),
+        (".", ["--table", "base2new", "--keyword", "error"], "better when higher"),
+        (".", ["--table", "base2new", "--keyword", "macro_f1", "--against", "published"], "--against goes with"),
+        (".", ["--table", "base2new", "--plot", "{root}/file"], "is a file"),
+        (".", ["--partial"], "go with --table"),
+        ("embedded", ["--table", "base2new", "--against", "published"], "test bed"),
+    ],
+)
+def test_bad_input_is_one_sentence(runs, capsys, folder, options, said):
+    (runs / "file").write_text("")
+    (runs / "empty").mkdir()
+    base2new(runs / "embedded", "CoOp", "embedded_shapes", 1, 60.0, 40.0)
+    assert parse.main([str(runs / folder), *(option.format(root=runs) for option in options)]) == 2
+    err = capsys.readouterr().err
+    assert said in err and err.startswith("error: ") and err.count("\n") == 1
