@@ -9,11 +9,11 @@ from PIL import Image
 
 import datasets  # noqa: F401  registers
 from dassl.config import get_cfg_default, merge_options
-from dassl.data import DataManager, DatasetWrapper, data_manager
+from dassl.data import DataManager, DatasetWrapper
 from dassl.data.data_manager import build_data_loader
 from dassl.data.datasets import DatasetBase, Datum
 from dassl.data.samplers import build_sampler
-from dassl.data.transforms import INTERPOLATION_MODES, build_transform, is_fixed
+from dassl.data.transforms import INTERPOLATION_MODES, build_transform
 from dassl.utils import InputError
 
 
@@ -206,34 +206,3 @@ def test_data_manager(data_root, capsys):
     order = [index for batch in manager.test_loader for index in batch["index"].tolist()]
     assert order == list(range(20))
     assert "# train_x  10" in capsys.readouterr().out
-
-
-# --- images that are kept -----------------------------------------------------------------------------------------
-
-
-def test_training_images_without_chance_are_read_once(items, monkeypatch):
-    """The same tensors with and without keeping; a picture is read once, until the room is used up."""
-    reads = []
-    read = data_manager.read_image
-    monkeypatch.setattr(data_manager, "read_image", lambda path: reads.append(path) or read(path))
-
-    def images(is_train=True, *options):
-        cfg = config("INPUT.TRANSFORMS", ["normalize"], *options)
-        wrapper = DatasetWrapper(cfg, items, transform=build_transform(cfg, is_train), is_train=is_train)
-        reads.clear()
-        return [[wrapper[i]["img"] for i in range(10)] for _ in range(2)], len(reads)
-
-    (plain, _), without = images(True, "DATALOADER.KEEP_MB", 0)
-    (first, again), kept = images()
-    assert (without, kept) == (20, 10) and all(map(torch.equal, first, plain)) and all(map(torch.equal, again, plain))
-    assert images(is_train=False)[1] == 20  # a test sees each image once
-    assert images(True, "INPUT.TRANSFORMS", ["normalize", "random_flip"])[1] == 20
-    monkeypatch.setattr(DatasetWrapper, "__setattr__", lambda self, name, value: object.__setattr__(self, name, min(value, 2000) if name == "room" else value))  # fmt: skip
-    assert images()[1] == 20 - 3  # an image takes 768 bytes, so the third uses the room up
-
-
-@pytest.mark.parametrize("choice", ["random_flip", "cutout", "gaussian_noise", "colorjitter"])
-def test_what_is_fixed(choice):
-    cfg = config("INPUT.TRANSFORMS", ["normalize"])
-    assert is_fixed(build_transform(cfg, True)) and is_fixed(build_transform(cfg, False))
-    assert not is_fixed(build_transform(cfg, True, [choice])) and not is_fixed(None)

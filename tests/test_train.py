@@ -19,7 +19,7 @@ METHODS = ["ZeroshotCLIP", "CoOp", "Spotlighter"]
 FIELDS = {
     "method", "dataset", "backbone", "seed", "shots", "subsample", "split", "epoch", "state", "accuracy", "macro_f1", "classwise",
     "trainable_parameters", "extra_trainable_parameters", "seconds", "train_seconds", "test_images_per_second",
-    "config", "versions", "device", "images_sha256",
+    "config", "versions", "device", "images_sha256", "commit", "peak_memory_mib", "peak_gpu_memory_mib",
 }  # fmt: skip
 
 
@@ -53,6 +53,9 @@ def test_record(trained, method):
     assert record["images_sha256"] == results(trained / "CoOp")["images_sha256"]  # same seed, same images
     assert record["config"]["TRAINER"]["NAME"] == method
     assert record["test_images_per_second"] > 0
+    assert record["peak_memory_mib"] > 100  # PyTorch alone takes more
+    head = subprocess.run(["git", "-C", REPOSITORY, "rev-parse", "HEAD"], capture_output=True, text=True)
+    assert (record["commit"] or "").rstrip("+") == head.stdout.strip()
     if method == "ZeroshotCLIP":
         assert record["train_seconds"] is None  # there is nothing to train
     else:

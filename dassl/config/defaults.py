@@ -53,7 +53,7 @@ def get_defaults() -> CN:
     cfg.DATALOADER.NUM_WORKERS = 4
     cfg.DATALOADER.K_TRANSFORMS = 1  # versions of each training image
     cfg.DATALOADER.RETURN_IMG0 = False  # the image without augmentation too
-    cfg.DATALOADER.KEEP_MB = 1024  # for training images as tensors, in each process, where their transform is fixed
+    cfg.DATALOADER.KEEP_MB = 1024  # for the decoded images of a training loader, all its workers together; 0: none
     cfg.DATALOADER.TRAIN_X = CN()
     cfg.DATALOADER.TRAIN_X.SAMPLER = "RandomSampler"
     cfg.DATALOADER.TRAIN_X.BATCH_SIZE = 32
@@ -68,6 +68,7 @@ def get_defaults() -> CN:
     cfg.DATALOADER.TEST = CN()
     cfg.DATALOADER.TEST.SAMPLER = "SequentialSampler"
     cfg.DATALOADER.TEST.BATCH_SIZE = 32
+    cfg.DATALOADER.TEST.CACHE_DIR = ""  # folder for test images at INPUT.SIZE, which all runs share; empty: none
 
     cfg.MODEL = CN()
     cfg.MODEL.INIT_WEIGHTS = ""

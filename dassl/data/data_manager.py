@@ -1,14 +1,17 @@
 """Loaders over a data set's parts."""
 
+import numpy as np
 import torch
 import torchvision.transforms as T
+from PIL import Image
 from torch.utils.data import Dataset as TorchDataset
 
 from dassl.utils import InputError, read_image
 
+from .cache import Kept, OnDisk, split
 from .datasets import build_dataset
 from .samplers import build_sampler
-from .transforms import INTERPOLATION_MODES, build_transform, is_fixed
+from .transforms import INTERPOLATION_MODES, build_transform
 
 
 def build_data_loader(
@@ -28,7 +31,7 @@ def build_data_loader(
     sampler = build_sampler(
         sampler_type, cfg=cfg, data_source=data_source, batch_size=batch_size, n_domain=n_domain, n_ins=n_ins
     )
-    return torch.utils.data.DataLoader(
+    return Loader(
         (dataset_wrapper or DatasetWrapper)(cfg, data_source, transform=tfm, is_train=is_train),
         batch_size=batch_size,
         sampler=sampler,
@@ -36,6 +39,15 @@ def build_data_loader(
         drop_last=is_train and len(data_source) >= batch_size,
         pin_memory=torch.cuda.is_available() and cfg.USE_CUDA,
     )
+
+
+class Loader(torch.utils.data.DataLoader):
+    """PyTorch's, which first lets its images' store be made ready: workers are to share it."""
+
+    def __iter__(self):
+        if isinstance(self.dataset, DatasetWrapper):
+            self.dataset.prepare()
+        return super().__iter__()
 
 
 class DataManager:
@@ -68,6 +80,8 @@ class DataManager:
         )
         self.val_loader = loader(dataset.val, parts.TEST, tfm_test, False)
         self.test_loader = loader(dataset.test, parts.TEST, tfm_test, False)
+        if parts.TEST.CACHE_DIR and self.test_loader and isinstance(self.test_loader.dataset, DatasetWrapper):
+            self.test_loader.dataset.cache_on_disk(parts.TEST.CACHE_DIR)
         self._num_source_domains = len(cfg.DATASET.SOURCE_DOMAINS)
         self.dataset, self.tfm_train, self.tfm_test = dataset, tfm_train, tfm_test
         if cfg.VERBOSE:
@@ -103,51 +117,83 @@ class DatasetWrapper(TorchDataset):
     """Items as dicts: `img` (a list of versions where K_TRANSFORMS > 1), `label`, `domain`, `impath`, `index`, and
     `img0`, the picture without augmentation, where RETURN_IMG0 asks for it.
 
-    Training images that come out the same every time are decoded once and kept, as far as KEEP_MB goes.
+    Training images are decoded once and kept in memory, as far as KEEP_MB goes.
     """
 
     def __init__(self, cfg, data_source, transform=None, is_train: bool = False):
-        self.cfg, self.data_source, self.transform, self.is_train = cfg, data_source, transform, is_train
+        self.cfg, self.data_source, self.is_train = cfg, data_source, is_train
         self.k_tfm = cfg.DATALOADER.K_TRANSFORMS if is_train else 1
         self.return_img0 = cfg.DATALOADER.RETURN_IMG0
         if self.k_tfm > 1 and transform is None:
             raise InputError(
                 f"DATALOADER.K_TRANSFORMS is {self.k_tfm}, and there is no transform: remove INPUT.NO_TRANSFORM."
             )
-        self.kept: dict[int, dict] = {}
-        self.room = cfg.DATALOADER.KEEP_MB * 2**20 if is_train and is_fixed(transform) else 0  # bytes
         plain = [T.Resize(cfg.INPUT.SIZE, INTERPOLATION_MODES[cfg.INPUT.INTERPOLATION]), T.ToTensor()]
         if "normalize" in cfg.INPUT.TRANSFORMS:
             plain.append(T.Normalize(mean=cfg.INPUT.PIXEL_MEAN, std=cfg.INPUT.PIXEL_STD))
         self.to_tensor = T.Compose(plain)
+        self.transform = transform
+
+    @property
+    def transform(self):
+        return self._transform
+
+    @transform.setter
+    def transform(self, transform) -> None:
+        """Trainers may exchange it; what is stored depends on it."""
+        self._transform, self.store = transform, None
+        self.first, self.rest, self.size = split(transform)
+        if self.return_img0:  # which is made of the whole picture
+            self.first, self.rest, self.size = T.Compose([]), transform, None
+        if self.is_train and self.cfg.DATALOADER.KEEP_MB > 0:
+            paths, room = [item.impath for item in self.data_source], self.cfg.DATALOADER.KEEP_MB * 2**20
+            self.store = Kept(paths, room, self.size)
+
+    def cache_on_disk(self, folder: str) -> None:
+        """Take the pictures from a file in `folder`; the first iteration makes it if it is not there."""
+        if self.size is None:
+            print("DATALOADER.TEST.CACHE_DIR is not used: the test images are not brought to one size first.")
+            return
+        paths, cfg = [item.impath for item in self.data_source], self.cfg
+        self.store = OnDisk(
+            folder, cfg.DATASET.NAME, paths, cfg.DATASET.ROOT, self.first, self.size, cfg.DATALOADER.NUM_WORKERS
+        )
+
+    def prepare(self) -> None:
+        """Make the store of pictures ready, if it is not; in the main process, before there are workers."""
+        if self.store is not None:
+            self.store.open()
 
     def __len__(self) -> int:
         return len(self.data_source)
 
     def __getitem__(self, index: int) -> dict:
-        if index in self.kept:
-            return dict(self.kept[index])
-        output = self._read(index)
-        if self.room > 0:
-            tensors = [part for value in output.values() for part in (value if isinstance(value, list) else [value])]
-            self.room -= sum(part.nbytes for part in tensors if torch.is_tensor(part))
-            self.kept[index] = dict(output)
-        return output
-
-    def _read(self, index: int) -> dict:
+        if torch.utils.data.get_worker_info() is None:
+            self.prepare()
         item = self.data_source[index]
-        image = read_image(item.impath)
+        image = self._picture(item.impath)
         output = {"label": item.label, "domain": item.domain, "impath": item.impath, "index": index}
-        if self.transform is None:
+        if self.rest is None:
             output["img"] = image
-        elif isinstance(self.transform, (list, tuple)):  # several transforms: img, img2, img3, ...
-            for number, transform in enumerate(self.transform):
+        elif isinstance(self.rest, (list, tuple)):  # several transforms: img, img2, img3, ...
+            for number, transform in enumerate(self.rest):
                 output["img" if number == 0 else f"img{number + 1}"] = self._transformed(transform, image)
         else:
-            output["img"] = self._transformed(self.transform, image)
+            output["img"] = self._transformed(self.rest, image)
         if self.return_img0:
             output["img0"] = self.to_tensor(image)
         return output
+
+    def _picture(self, path: str) -> Image.Image | np.ndarray:
+        """What the rest of the transform takes: a picture, or its array (H, W, 3), which gives the same tensor."""
+        pixels = None if self.store is None else self.store.get(path)
+        if pixels is None:
+            image = self.first(read_image(path))
+            if self.store is not None:
+                self.store.put(path, np.asarray(image))
+            return image
+        tensor_next = self.size is not None and self.rest.transforms and type(self.rest.transforms[0]) is T.ToTensor
+        return pixels if tensor_next else Image.fromarray(pixels)
 
     def _transformed(self, transform, image):
         versions = [transform(image) for _ in range(self.k_tfm)]

@@ -7,11 +7,18 @@ kill at any moment leaves the former or the new one. Only `finished` counts: a r
 import hashlib
 import os
 import platform
+import subprocess
+import sys
 import time
 from collections import Counter
 from importlib import metadata
 
 import torch
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import InputError, count_num_param, read_json, write_json
@@ -91,12 +98,15 @@ class RunRecord:
             "seconds": None,
             "train_seconds": None,  # of the epochs
             "test_images_per_second": None,  # of the last test, decoding left out
+            "peak_memory_mib": None,  # of the process, and on the GPU; in a process of many runs, of the runs so far
+            "peak_gpu_memory_mib": None,
             "device": None,
             "images_sha256": None,
             "transductive": False,  # whether training saw unlabelled images of classes that are new at test
             "unlabelled_images": None,  # how many it saw, of whatever class
             "unlabelled_sha256": None,
             "weights": weights,
+            "commit": commit(),
             "versions": versions(),
             "config": plain(cfg),
         }
@@ -128,6 +138,7 @@ class RunRecord:
 
     def write(self) -> None:
         self.content["seconds"] = time.time() - self.started
+        self.content["peak_memory_mib"], self.content["peak_gpu_memory_mib"] = peak_memory()
         write_json(self.content, os.path.join(self.directory, FILE))
 
     def describe(self, trainer) -> None:
@@ -187,6 +198,25 @@ def by_name(classwise: dict[int, dict]) -> dict[str, dict]:
         }
         for label, entry in classwise.items()
     }
+
+
+def peak_memory() -> tuple[float | None, float | None]:
+    """MiB: of this process, and of its tensors on the GPU, where there is one."""
+    gpu = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else None
+    if resource is None:
+        return None, gpu
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10), gpu
+
+
+def commit() -> str | None:
+    """The commit of this code, with + if something in it has been changed since; None outside a git checkout."""
+    git = ["git", "-C", os.path.dirname(os.path.abspath(__file__))]
+    try:
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10)
+        changed = subprocess.run([*git, "diff", "--quiet", "HEAD"], capture_output=True, timeout=10).returncode
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return head.stdout.strip() + ("+" if changed else "")
 
 
 def count_trainable(module) -> int:

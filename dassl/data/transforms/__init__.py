@@ -2,4 +2,3 @@
 
 from .transforms import INTERPOLATION_MODES as INTERPOLATION_MODES
 from .transforms import build_transform as build_transform
-from .transforms import is_fixed as is_fixed

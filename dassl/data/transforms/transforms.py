@@ -105,12 +105,6 @@ def build_transform(cfg, is_train: bool = True, choices=None):
     return Compose(train_steps(cfg, choices) if is_train else test_steps(cfg, choices))
 
 
-def is_fixed(transform) -> bool:
-    """Whether a transform gives the same for an image every time: there is no chance in any of its steps."""
-    fixed = (Resize, CenterCrop, ToTensor, Normalize, InstanceNormalization)
-    return isinstance(transform, Compose) and all(isinstance(step, fixed) for step in transform.transforms)
-
-
 def test_steps(cfg, choices) -> list:
     """The short side to the larger side of SIZE, then the centre."""
     steps = [

@@ -1,0 +1,242 @@
+"""Pictures that are decoded once: `Kept` holds training images in memory, `OnDisk` a test set in a file.
+
+Both hold uint8 pictures (H, W, 3) as they are after the first, chance-free steps of a transform, before its step to
+float. The further steps get the very bytes that they would get from the image file, so the tensors are the same bits.
+"""
+
+import glob
+import hashlib
+import inspect
+import json
+import mmap
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import PIL
+import torch
+import torchvision
+from filelock import FileLock  # comes with torch
+from PIL import Image, features
+from torchvision.transforms import CenterCrop, Compose, Resize
+
+from dassl.utils import InputError, mkdir_if_missing, read_image, replace_file, write_json
+
+OPENERS = 8  # threads that read the heads of files: they wait for the disk, not for a processor
+A_TIME = 64  # files that are handed to threads: what comes of a million must not wait in memory
+
+
+def split(transform) -> tuple[Compose, Callable | None, tuple[int, int] | None]:
+    """(first, rest, size): `first` has no chance in it and ends in pictures of one `size` (H, W).
+
+    Where a transform does not begin so, `first` has no steps and `size` is None.
+    """
+    steps = transform.transforms if type(transform) is Compose else []
+    count, size = 0, None
+    for number, step in enumerate(steps, 1):
+        if type(step) not in (Resize, CenterCrop):
+            break
+        if not isinstance(step.size, int) and len(step.size) == 2:  # one number is the short side's
+            count, size = number, tuple(step.size)
+    return Compose(steps[:count]), Compose(steps[count:]) if count else transform, size
+
+
+def shared_zeros(count: int, dtype: torch.dtype) -> torch.Tensor:
+    """(count,) in memory that forked processes write to as well; a spawned one does too, as PyTorch pickles tensors.
+
+    Memory is used up as it is written to. OSError where there is not enough.
+    """
+    return torch.frombuffer(mmap.mmap(-1, count * dtype.itemsize), dtype=dtype)
+
+
+class Kept:
+    """Pictures in memory that worker processes share: the one that first decodes a picture puts it there.
+
+    `room` bytes hold the first pictures of a list of files. Each has a place of its own, so no lock is needed: all
+    that two processes can write there is the same. `size` (H, W) is that of every picture, or None for that of its file.
+    """
+
+    def __init__(self, paths: list[str], room: int, size: tuple[int, int] | None):
+        self.paths, self.room, self.size = paths, room, size
+        self.places: dict[str, int] | None = None  # of the pictures that there is room for
+        self.ends: list[int] = []  # of the places, in bytes
+        self.memory = self.shapes = None  # (bytes,) uint8, (2 * places,) int32: height and width, 0 until it is there
+
+    def open(self) -> None:
+        """Set the places apart; in the main process, before it starts workers. Nothing is decoded."""
+        if self.places is not None:
+            return
+        paths = list(dict.fromkeys(self.paths))  # a file may be listed twice
+        self.ends = np.cumsum(self._lengths(paths), dtype=np.int64).tolist()
+        self.places = {path: place for place, path in enumerate(paths[: len(self.ends)])}
+        if not self.ends or not self.ends[-1]:
+            return
+        try:
+            self.memory = shared_zeros(self.ends[-1], torch.uint8)
+            self.shapes = shared_zeros(2 * len(self.ends), torch.int32)
+        except OSError as error:
+            self._give_up(error)
+
+    def _lengths(self, paths: list[str]) -> list[int]:
+        """Bytes of the first pictures, as many as there is room for."""
+        if self.size is not None:
+            length = 3 * self.size[0] * self.size[1]
+            return [length] * min(len(paths), self.room // length)
+        lengths, left = [], self.room
+        with ThreadPoolExecutor(OPENERS) as pool:
+            for start in range(0, len(paths), A_TIME):
+                for length in pool.map(decoded_bytes, paths[start : start + A_TIME]):
+                    left -= length
+                    if left < 0:
+                        return lengths
+                    lengths.append(length)
+        return lengths
+
+    def _place(self, path: str) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """The bytes of a picture, (bytes,), and its height and width, (2,)."""
+        place = None if self.memory is None else self.places.get(path)
+        if place is None:
+            return None
+        start = self.ends[place - 1] if place else 0
+        return self.memory[start : self.ends[place]], self.shapes[2 * place : 2 * place + 2]
+
+    def get(self, path: str) -> np.ndarray | None:
+        """(H, W, 3) uint8, to be read only; None if it is not there."""
+        place = self._place(path)
+        if place is None:
+            return None
+        height, width = place[1].tolist()
+        return place[0].numpy().reshape(height, width, 3) if width else None
+
+    def put(self, path: str, pixels: np.ndarray) -> None:
+        """Keep (H, W, 3) uint8, if there is a place for it."""
+        place = self._place(path)
+        if place is not None and len(place[0]) == pixels.size:
+            place[0].numpy()[:] = pixels.reshape(-1)
+            place[1].numpy()[:] = pixels.shape[:2]  # from now on it is there
+
+    def _give_up(self, error: Exception) -> None:
+        self.memory = None
+        print(
+            f"Training images are decoded each time, as memory for them is short ({error}); DATALOADER.KEEP_MB bounds it."
+        )
+
+    def __getstate__(self) -> dict:
+        if self.memory is not None:
+            try:
+                self.memory.share_memory_()  # as a spawned worker needs it: in /dev/shm, which may be small
+            except (OSError, RuntimeError) as error:
+                self._give_up(error)
+        return vars(self)
+
+
+def decoded_bytes(path: str) -> int:
+    """Of a picture in RGB, told by the head of its file; 0 for a file that cannot be read, which its reader names."""
+    try:
+        with Image.open(path) as image:
+            return 3 * image.width * image.height
+    except Exception:  # decoders fail in many ways
+        return 0
+
+
+class OnDisk:
+    """All pictures of a list in one file (N, H, W, 3) in `folder`, which the first run makes and all others map.
+
+    The file's name says which list of images it is and how they were made; the JSON beside it says it in full.
+    """
+
+    def __init__(self, folder: str, name: str, paths: list[str], root: str, first: Compose, size, threads: int):
+        self.folder, self.root = (os.path.abspath(os.path.expanduser(path)) for path in (folder, root))
+        self.rows = {path: row for row, path in enumerate(dict.fromkeys(paths))}
+        self.name, self.first, self.shape, self.threads = name, first, (len(self.rows), *size, 3), max(1, threads)
+        self.path = ""  # of the file, once it is there
+        self.pixels: np.ndarray | None = None
+        self.tried, self.broken = False, []  # errors of images that cannot be read
+
+    def open(self) -> None:
+        """Map the file, made before if it is not there; in the main process, before it starts workers.
+
+        An image that cannot be read is an InputError. A file that cannot be made is not: the run goes on without.
+        """
+        if self.tried:
+            return
+        self.tried = True
+        try:
+            facts = self.facts()
+            digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+            self.path = os.path.join(self.folder, f"{self.name}-{digest}.npy")
+            self.pixels = self._mapped()
+            if self.pixels is None:
+                mkdir_if_missing(self.folder)
+                print(f"Test images are decoded once, into {self.path}, here or by a run that has begun", flush=True)
+                with FileLock(self.path + ".lock"):  # the system frees it if its holder is killed
+                    if self._mapped() is None:
+                        self._make(facts)
+                self.pixels = self._mapped()
+        except (OSError, InputError) as error:
+            if error in self.broken:
+                raise
+            print(f"The run goes on without a cache of the test images (DATALOADER.TEST.CACHE_DIR): {error}")
+        finally:
+            self.path = "" if self.pixels is None else self.path
+
+    def facts(self) -> dict:
+        """What the pictures' bytes depend on."""
+        lines = []
+        for path in self.rows:
+            stat = os.stat(path)
+            lines.append(f"{os.path.relpath(path, self.root)}\t{stat.st_size}\t{stat.st_mtime_ns}")
+        return {
+            "images_sha256": hashlib.sha256("\n".join(lines).encode()).hexdigest(),  # path, bytes, time of change
+            "shape": list(self.shape),
+            "steps": [str(step) for step in self.first.transforms],  # with their sizes and interpolation
+            "reader_sha256": hashlib.sha256(inspect.getsource(read_image).encode()).hexdigest(),
+            "pillow": PIL.__version__,
+            "libjpeg": features.version("jpg"),
+            "torchvision": torchvision.__version__,
+        }
+
+    def _mapped(self) -> np.ndarray | None:
+        try:
+            pixels = np.load(self.path, mmap_mode="c")  # pages are shared; "c" rather than "r", which PyTorch warns of
+        except (OSError, ValueError, EOFError):
+            return None
+        return np.asarray(pixels) if pixels.shape == self.shape and pixels.dtype == np.uint8 else None
+
+    def _read(self, path: str) -> bytes:
+        try:
+            return self.first(read_image(path)).tobytes()
+        except InputError as error:
+            self.broken.append(error)
+            raise
+
+    def _make(self, facts: dict) -> None:
+        for left in glob.glob(os.path.join(glob.escape(self.folder), f".{os.path.basename(self.path)}.*")):
+            os.unlink(left)  # by a run that was killed: nobody else writes while the lock is held
+
+        def write(file) -> None:
+            header = {"descr": "|u1", "fortran_order": False, "shape": self.shape}
+            np.lib.format.write_array_header_1_0(file, header)
+            with ThreadPoolExecutor(self.threads) as pool:  # Pillow lets other threads run while it decodes and resizes
+                paths = list(self.rows)
+                for start in range(0, len(paths), A_TIME):
+                    file.writelines(pool.map(self._read, paths[start : start + A_TIME]))
+            file.flush()
+            os.fsync(file.fileno())  # a crash of the machine must not leave the name before the bytes
+
+        write_json(facts, self.path.removesuffix(".npy") + ".json")
+        replace_file(self.path, write)
+
+    def get(self, path: str) -> np.ndarray | None:
+        """(H, W, 3) uint8, to be read only; None if it is not there."""
+        if self.pixels is None and self.path:  # in a spawned worker
+            self.pixels = self._mapped()
+        row = self.rows.get(path)
+        return None if self.pixels is None or row is None else self.pixels[row]
+
+    def put(self, path: str, pixels: np.ndarray) -> None:
+        """The file is made as a whole, and nothing is added to it."""
+
+    def __getstate__(self) -> dict:
+        return {**vars(self), "pixels": None}  # a map would be pickled as a copy
