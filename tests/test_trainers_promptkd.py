@@ -25,8 +25,8 @@ KEYS = CfgNode({"CTX_INIT": "a photo of a", "N_CTX_TEXT": 2, "N_CTX_VISION": 3, 
 
 def prompted_clip():
     """A CLIP with prompts that matter, and its learner; others than any config's in number and depth."""
+    torch.manual_seed(0)  # the prompts are drawn while CLIP is built
     model = load_clip(BACKBONE, "fp32", torch.device("cpu"), DESIGN)
-    torch.manual_seed(0)
     learner = DeepPromptLearner(model, CLASSES, KEYS)
     with torch.no_grad():
         for prompt in learner.parameters():
