@@ -9,7 +9,18 @@ from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
 
 ROOT = Path(__file__).resolve().parent.parent
-OURS = {"clip", "dassl", "datasets", "trainers", "train", "parse_test_res", "show_tokens", "benchmarks", "reports"}
+OURS = {
+    "clip",
+    "dassl",
+    "datasets",
+    "trainers",
+    "train",
+    "parse_test_res",
+    "show_tokens",
+    "benchmarks",
+    "reports",
+    "sweep",
+}
 BASE = {"dassl.utils", "dassl.config", "dassl.metrics", "dassl.optim"}
 MAY_IMPORT = {
     "dassl.utils": set(),
@@ -28,6 +39,7 @@ MAY_IMPORT = {
     "parse_test_res": {"reports"},
     "show_tokens": {"dassl.utils", "dassl.data", "dassl.engine", "trainers", "train"},
     "benchmarks": BASE | {"dassl.data", "dassl.engine", "clip", "trainers", "train", "parse_test_res"},
+    "sweep": {"dassl.config", "dassl.engine", "train"},
 }
 SHARED_BY_METHODS = {"clip_trainer", "deep_prompts", "prompts", "zoom"}
 
@@ -59,7 +71,7 @@ def imported(path: Path) -> set[str]:
 def sources() -> list[Path]:
     files = [
         path
-        for package in ("clip", "dassl", "datasets", "trainers", "benchmarks", "reports")
+        for package in ("clip", "dassl", "datasets", "trainers", "benchmarks", "reports", "sweep")
         for path in (ROOT / package).rglob("*.py")
     ]
     return [*files, *(ROOT / name for name in ("train.py", "parse_test_res.py", "show_tokens.py"))]

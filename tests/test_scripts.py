@@ -1,11 +1,21 @@
-"""The shell scripts (../scripts): CoOp's folders, settings from the environment, clear refusals."""
+"""The shell scripts (../scripts): links to one file, CoOp's folders, settings from the environment, clear refusals."""
 
+import dataclasses
 import os
 import subprocess
 import sys
 
 import pytest
 from conftest import REPOSITORY, results
+
+import trainers as trainers  # importing registers the methods
+from dassl.engine import TRAINER_REGISTRY
+from datasets.embedded import sets
+from sweep import one
+from sweep.protocols import find_method
+
+SIX = {"base2new_train", "base2new_test", "few_shot", "xd_train", "xd_test", "dg_test"}
+SHORT = ("OPTIM.MAX_EPOCH", "1")
 
 
 def script(name, *arguments, **environment):
@@ -14,22 +24,89 @@ def script(name, *arguments, **environment):
     return subprocess.run(line, env=env, capture_output=True, text=True, cwd="/")
 
 
+def done_well(name, *arguments, **environment):
+    done = script(name, *arguments, **environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def shapes(tmp_path_factory, data_root):
+    """A data root with the small benchmark, and few pictures of embedded_shapes and its dark variant."""
+    root = tmp_path_factory.mktemp("shapes")
+    (root / "caltech-101").symlink_to(data_root / "caltech-101")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("shapes", "shapes_dark"):
+            few = dataclasses.replace(sets.SETS[name], images={"train": 2, "val": 1, "test": 1})
+            patch.setitem(sets.SETS, name, few)
+            sets.write_set(name, str(root))
+    return root
+
+
+# --- one file ----------------------------------------------------------------------------------------------------
+
+
+def test_every_method_has_the_same_links():
+    folders = [path for path in (REPOSITORY / "scripts").iterdir() if path.is_dir() and path.name != "__pycache__"]
+    for folder in folders:
+        links = {path.stem: os.readlink(path) for path in folder.iterdir()}
+        assert links.keys() - {"teacher"} == SIX, folder
+        assert set(links.values()) == {"../run.sh"}
+        assert links.keys() <= one.SCRIPTS.keys()
+    ours = {name for name in TRAINER_REGISTRY.registered_names() if TRAINER_REGISTRY.get(name).__module__.startswith("trainers.")}  # fmt: skip
+    assert {find_method(folder.name).name for folder in folders} == ours
+
+
+def test_the_file_itself_is_no_method():
+    done = script("run.sh", "caltech101", "1")
+    assert done.returncode == 2 and done.stderr.startswith("usage:")
+
+
+# --- runs --------------------------------------------------------------------------------------------------------
+
+
 def test_base_to_new(data_root, tmp_path):
-    """Train, test, and both again: skipped. Called from another folder, as the paths say."""
+    """Train, test, and again: skipped. Called from another folder, as the paths say."""
     where = dict(DATA=str(data_root), OUTPUT=str(tmp_path))
     run = "caltech101/shots_4/CoOp/embedded/seed2"
-    short = ("OPTIM.MAX_EPOCH", "1")
-    done = script("coop/base2new_train.sh", "caltech101", "2", *short, **where)
-    assert done.returncode == 0, done.stderr
+    done_well("coop/base2new_train.sh", "caltech101", "2", *SHORT, **where)
     trained = results(tmp_path / "base2new" / "train_base" / run)
     assert (trained["subsample"], trained["shots"], trained["seed"], trained["epoch"]) == ("base", 4, 2, 1)
-    assert trained["config"]["USE_CUDA"] is False
-    done = script("coop/base2new_test.sh", "caltech101", "2", *short, **where)
-    assert done.returncode == 0, done.stderr
-    assert results(tmp_path / "base2new" / "test_new" / run)["subsample"] == "new"
-    for name in ("coop/base2new_train.sh", "coop/base2new_test.sh"):
-        done = script(name, "caltech101", "2", *short, **where)
-        assert done.returncode == 0 and "Skipped" in done.stdout
+    assert trained["device"].startswith("cpu")
+    said = done_well("coop/base2new_test.sh", "caltech101", "2", *SHORT, **where)
+    tested = tmp_path / "base2new" / "test_new" / run
+    assert results(tested)["subsample"] == "new"
+    assert said.splitlines()[-1] == f"Results: {tested}/results.json"
+    assert "Skipped" in done_well("coop/base2new_test.sh", "caltech101", "2", *SHORT, **where)
+
+
+def test_one_source_for_other_sets_and_shifted_ones(shapes, tmp_path):
+    """The classes, their number and the pictures' style differ from what was trained on."""
+    where = dict(DATA=str(shapes), OUTPUT=str(tmp_path), SHOTS="2", SOURCE="embedded_shapes", CFG="")
+    run = "shots_2/Spotlighter/embedded/seed1"
+    done_well("spotlighter/xd_train.sh", "1", *SHORT, **where)
+    source = tmp_path / "fewshot" / "embedded_shapes" / run
+    assert results(source)["subsample"] == "all" and results(source)["epoch"] == 1
+    done_well("spotlighter/xd_test.sh", "caltech101", "1", *SHORT, **where)
+    where["SOURCE"] = ""  # embedded_shapes, as the target is embedded
+    done_well("spotlighter/dg_test.sh", "embedded_shapes_dark", "1", *SHORT, **where)
+    for folder, name in (("xd/caltech101", "Caltech101"), ("dg/embedded_shapes_dark", "EmbeddedShapesDark")):
+        record = results(tmp_path / folder / run)
+        assert (record["dataset"], record["subsample"], record["state"]) == (name, "all", "finished")
+        assert record["weights"]["model_dir"] == str(source)
+    assert "Skipped" in done_well("spotlighter/few_shot.sh", "embedded_shapes", "2", "1", *SHORT, **where)
+
+
+def test_the_teacher_of_few_shots(data_root, tmp_path):
+    """It is trained on all classes, as its student is, and by its own config."""
+    where = dict(DATA=str(data_root), OUTPUT=str(tmp_path), CFG="embedded_inductive")
+    short = (*SHORT, "DATALOADER.TRAIN_X.BATCH_SIZE", "4")
+    done_well("promptkd/few_shot.sh", "caltech101", "1", "3", *short, **where)
+    runs = tmp_path / "fewshot/caltech101/shots_1"
+    teacher = runs / "PromptSRC/embedded/seed3"
+    assert results(teacher)["subsample"] == "all" and results(teacher)["epoch"] > 1
+    student = results(runs / "PromptKD/embedded_inductive/seed3")
+    assert student["config"]["TRAINER"]["PROMPTKD"]["TEACHER_DIR"] == str(teacher)
 
 
 def test_a_test_before_its_training(data_root, tmp_path):
@@ -37,15 +114,80 @@ def test_a_test_before_its_training(data_root, tmp_path):
     assert done.returncode == 2 and "train first" in done.stderr and "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("name", ["spotlighter", "coop", "zsclip"])
-@pytest.mark.parametrize("phase", ["train", "test"])
-def test_usage(name, phase):
-    done = script(f"{name}/base2new_{phase}.sh")
-    assert done.returncode == 2 and done.stderr.startswith("usage:")
+# --- arguments ---------------------------------------------------------------------------------------------------
 
 
-def test_unknown_data_set_and_config(data_root, tmp_path):
-    done = script("coop/base2new_train.sh", "caltech", "1", DATA=str(data_root), OUTPUT=str(tmp_path))
-    assert done.returncode == 2 and "caltech101.yaml" in done.stderr
-    done = script("coop/base2new_train.sh", "caltech101", "1", DATA=str(data_root), OUTPUT=str(tmp_path), CFG="vit_b17")
-    assert done.returncode == 2 and "vit_b16.yaml" in done.stderr
+def asked(name, *arguments, **environment):
+    return one.run_of(*name.split("/"), list(arguments), environment)
+
+
+def test_settings_and_their_defaults():
+    run = asked("coop/base2new_train", "dtd", "3")
+    assert run.folder == REPOSITORY / "output/base2new/train_base/dtd/shots_16/CoOp/vit_b16/seed3"
+    assert run.command[run.command.index("--root") + 1] == str(REPOSITORY / "data")
+    run = asked("coop/few_shot", "embedded_small", "8", "1", "OPTIM.LR", "0.1", OUTPUT="/o", SHOTS="4", DATA="d")
+    assert str(run.folder) == "/o/fewshot/embedded_small/shots_8/CoOp/embedded/seed1"
+    assert run.command[-6:] == ("OPTIM.LR", "0.1", "DATASET.NUM_SHOTS", "8", "DATASET.SUBSAMPLE_CLASSES", "all")
+    assert run.command[run.command.index("--root") + 1] == os.path.abspath("d")
+    assert str(asked("vpt/dg_test", "imagenet_r", "1", OUTPUT="/o", CFG="vit_b16_shallow").folder) == (
+        "/o/dg/imagenet_r/shots_16/VPT/vit_b16_shallow/seed1"
+    )
+
+
+def test_teachers_of_the_users_choice():
+    run = asked("spotlighter_promptkd/xd_train", "1", OUTPUT="/o")
+    assert str(run.after.folder) == "/o/fewshot/imagenet/shots_16/PromptSRC/vit_l14/seed1"
+    assert f"TRAINER.PROMPTKD.TEACHER_DIR {run.after.folder}" in " ".join(run.command)
+    run = asked("spotlighter_promptkd/xd_train", "1", OUTPUT="/o", TEACHER_DIR="/theirs")
+    assert run.after is None and "TRAINER.PROMPTKD.TEACHER_DIR /theirs" in " ".join(run.command)
+    run = asked("promptkd/base2new_test", "dtd", "1", OUTPUT="/o", TEACHER_CFG="vit_b16")
+    assert "/PromptSRC/vit_b16/seed1" in " ".join(run.command)
+    run = asked("promptkd/teacher", "dtd", "1", "OPTIM.LR", "0.1", OUTPUT="/o", TEACHER_DIR="/theirs", CFG="vit_b16")
+    assert str(run.folder) == "/o/base2new/train_base/dtd/shots_16/PromptSRC/vit_l14/seed1" and "0.1" in run.command
+
+
+def test_device():
+    assert one.with_device({"DEVICE": "cpu"})["CUDA_VISIBLE_DEVICES"] == ""
+    assert one.with_device({"DEVICE": "cuda:3", "CUDA_VISIBLE_DEVICES": "0"})["CUDA_VISIBLE_DEVICES"] == "3"
+    assert "CUDA_VISIBLE_DEVICES" not in one.with_device({})
+
+
+@pytest.mark.parametrize("name", ["spotlighter/base2new_test", "coop/few_shot", "zsclip/xd_train", "vpt/dg_test"])
+def test_usage(name):
+    arguments = one.SCRIPTS[name.split("/")[1]].split()
+    done = script(f"{name}.sh", *arguments[1:])
+    assert done.returncode == 2 and done.stderr.startswith(f"usage: {name.split('/')[1]}.sh {arguments[0]}")
+
+
+@pytest.mark.parametrize(
+    "name, arguments, environment, words",
+    [
+        ("coop/base2new_train", ["caltech", "1"], {}, "'caltech' is unknown; the nearest: caltech101"),
+        ("coop/base2new_train", ["dtd", "1"], {"CFG": "vit_b17"}, "config of CoOp 'vit_b17' is unknown; the nearest: vit_b16"),
+        ("promptkd/few_shot", ["dtd", "1", "1"], {"TEACHER_CFG": "vit_l15"}, "the nearest: vit_l14"),
+        ("coop/base2new_train", ["dtd", "x"], {}, "SEED is 'x': give a whole number from 0"),
+        ("coop/few_shot", ["dtd", "0", "1"], {}, "SHOTS is '0': give a whole number from 1"),
+        ("coop/xd_train", ["1"], {"SHOTS": "all"}, "SHOTS is 'all'"),
+        ("coop/few_shot", ["imagenet_a", "16", "1"], {}, "imagenet_a has test images only"),
+        ("coop/xd_train", ["1"], {"SOURCE": "imagenett"}, "source 'imagenett' is unknown; the nearest: imagenet"),
+        ("coop/dg_test", ["imagenet_b", "1"], {}, "the nearest: imagenet_"),
+        ("coop/dg_test", ["dtd", "1"], {}, "shifted data set 'dtd' is unknown; known are: "),
+        ("coop/few_shot", ["dtd", "1", "1"], {"OUTPUT": __file__}, "choose another OUTPUT"),
+    ],
+)  # fmt: skip
+def test_refusals(name, arguments, environment, words, tmp_path, capsys, monkeypatch):
+    for key in ("CFG", "SHOTS", "SOURCE", "TEACHER_CFG"):
+        monkeypatch.setenv(key, environment.get(key, ""))
+    monkeypatch.setenv("OUTPUT", environment.get("OUTPUT", str(tmp_path)))
+    assert one.main([*name.split("/"), *arguments]) == 2
+    said = capsys.readouterr().err
+    assert words in said and said.startswith("error: ") and said.count("\n") == 1
+
+
+def test_two_processes_of_one_run(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("OUTPUT", str(tmp_path))
+    lock = one.lock_of(asked("zsclip/few_shot", "dtd", "1", "1", OUTPUT=str(tmp_path)))
+    assert os.get_inheritable(lock)  # train.py takes this process's place, and keeps the lock
+    assert one.main(["zsclip", "few_shot", "dtd", "1", "1"]) == 2
+    assert "Another process is working in" in capsys.readouterr().err
+    os.close(lock)

@@ -1,0 +1,150 @@
+"""Many runs: methods x data sets x shots x seeds of one protocol, on this machine, on Ray or on SLURM.
+
+    python -m sweep --methods CoOp Spotlighter Spotlighter:vit_b16_maple --datasets all11 --seeds 1 2 3
+    python -m sweep --methods CoOp PromptKD --datasets embedded --protocol fewshot --shots 1 2 4 8 16 --dry-run
+
+It can be stopped and started again at any time: what has finished, as its results.json says, is not done again. A run
+that fails does not stop the others; it is listed at the end, with its last lines. Exit code: 0 if all is finished, 1 if
+not, 2 for what the user can mend, 130 when stopped.
+"""
+
+import argparse
+import os
+import signal
+import sys
+
+import torch
+
+import train
+from dassl.engine.record import RunRecord
+from dassl.errors import InputError
+
+from .on_local import run_locally, slots_of
+from .on_ray import run_on_ray
+from .on_slurm import run_on_slurm, sbatch_options
+from .progress import Progress
+from .protocols import (
+    GROUPS,
+    PROTOCOLS,
+    ROOT,
+    Run,
+    Setting,
+    absolute,
+    check_name,
+    find_datasets,
+    find_method,
+    plan,
+    whole_number,
+)
+
+PLACES = ("local", "ray", "slurm")
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m sweep", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    what, where = parser.add_argument_group("which runs"), parser.add_argument_group("where")
+    several = dict(nargs="*", default=[], metavar="NAME")
+    what.add_argument("--methods", **several, help="METHOD or METHOD:CFG (configs/trainers/METHOD/CFG.yaml)")
+    what.add_argument("--datasets", **several, help=f"data sets, or groups: {', '.join(GROUPS)}")
+    what.add_argument("--seeds", nargs="*", default=["1", "2", "3"], metavar="N")
+    what.add_argument("--shots", nargs="*", default=["16"], metavar="N")
+    what.add_argument("--protocol", default="base2new", help=", ".join(PROTOCOLS))
+    what.add_argument(
+        "--source", default="", help="what xd and dg train on (imagenet; embedded_shapes for embedded sets)"
+    )
+    what.add_argument("--teacher", default="", metavar="CFG", help="config of PromptKD's teacher, a PromptSRC")
+    what.add_argument("--set", nargs="*", default=[], metavar="KEY VALUE", help="config keys, for all runs")
+    what.add_argument("--data", default=str(ROOT / "data"), help="folder of the data sets")
+    what.add_argument("--output", default=str(ROOT / "output"), help="folder of the runs")
+    what.add_argument("--dry-run", action="store_true", help="print the plan and what of it is finished, do nothing")
+    where.add_argument("--on", default="local", help=", ".join(PLACES))
+    where.add_argument("--threads", metavar="N", help="cores of a run (local: the machine's, shared out; else 4)")
+    where.add_argument(
+        "--devices", nargs="*", default=[], help="local: cpu, or numbers of GPUs (all there are, or cpu)"
+    )
+    where.add_argument("--per-device", default="1", metavar="N", help="local: runs at a time on each device")
+    where.add_argument("--gpus", type=float, default=1, help="ray, slurm: GPUs of a run (1; 0: none; ray: 0.5 too)")
+    where.add_argument("--address", default="auto", help="ray: of the cluster")
+    where.add_argument("--minutes", default="240", metavar="N", help="slurm: the time limit of an array's element")
+    where.add_argument("--slurm", nargs="*", default=[], metavar="NAME=VALUE", help="slurm: more options of sbatch")
+    return parser.parse_args(argv)
+
+
+def planned(args: argparse.Namespace) -> list[Run]:
+    for name in ("methods", "datasets", "seeds", "shots"):
+        if not getattr(args, name):
+            raise InputError(f"--{name} is empty: name at least one.")
+    methods = list(dict.fromkeys(find_method(text) for text in args.methods))
+    seeds = dict.fromkeys(whole_number(text, "--seeds", 0) for text in args.seeds)
+    shots = dict.fromkeys(whole_number(text, "--shots", 1) for text in args.shots)
+    data, output, options = absolute(args.data), absolute(args.output), tuple(args.set)
+    check_folder(output)
+    setting = Setting(data, output, options, teacher_options=options, teacher_config=args.teacher, source=args.source)
+    return plan(args.protocol, methods, find_datasets(args.datasets), list(shots), list(seeds), setting)
+
+
+def check_folder(path) -> None:
+    """What is there of a folder's path is folders."""
+    above = next(folder for folder in (path, *path.parents) if folder.exists())
+    if not above.is_dir():
+        raise InputError(f"--output {path} cannot be a folder, because {above} is a file: choose another one.")
+    if not os.access(above, os.W_OK):
+        raise InputError(f"--output {path}: nothing may be written to {above}: choose another one.")
+
+
+def is_finished(run: Run, finished: set[Run]) -> bool:
+    """As train.py itself would find. An unknown key, and another finished run in this folder, are errors here already."""
+    args = train.parse_arguments(list(run.command[1:]))
+    cfg = train.build_config(args)
+    if run.after is not None and run.after not in finished:
+        return False  # a test's weights are not there yet
+    return RunRecord(cfg, train.weights_to_test(args, cfg)).already_finished() is not None
+
+
+def show(runs: list[Run], finished: set[Run]) -> None:
+    for run in runs:
+        print(f"{'finished' if run in finished else 'to do':<8}  {run.label}")
+
+
+def sweep(args: argparse.Namespace) -> int:
+    check_name(args.on, PLACES, "place")
+    runs = planned(args)
+    finished: set[Run] = set()
+    for run in runs:
+        if is_finished(run, finished):
+            finished.add(run)
+    if args.dry_run:
+        show(runs, finished)
+    print(f"{len(runs)} runs: {len(finished)} finished before, {len(runs) - len(finished)} to do.", flush=True)
+    if args.dry_run or len(finished) == len(runs):
+        return 0
+    progress = Progress(runs, finished)
+    threads = args.threads and whole_number(args.threads, "--threads", 1)
+    try:
+        if args.on == "local":
+            per_device = whole_number(args.per_device, "--per-device", 1)
+            run_locally(progress, slots_of(args.devices, per_device, threads, torch.cuda.device_count()))
+        elif args.on == "ray":
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
+            run_on_ray(progress, args.address, args.gpus, threads or 4)
+        else:
+            folder, minutes = absolute(args.output) / "slurm", whole_number(args.minutes, "--minutes", 1)
+            run_on_slurm(progress, folder, int(args.gpus), threads or 4, minutes, sbatch_options(args.slurm))
+    except KeyboardInterrupt:
+        print(f"Stopped, {progress.count('finished')} of {len(runs)} runs are finished; start again to go on.")
+        return 130
+    return progress.conclude()
+
+
+def main(argv: list[str] | None = None) -> int:
+    try:
+        return sweep(parse_arguments(argv))
+    except (InputError, train.trainers.InputError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

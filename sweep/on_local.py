@@ -1,0 +1,90 @@
+"""The runs of a sweep on this machine: a queue over its devices, each run a process of its own."""
+
+import os
+import signal
+import time
+
+from dassl.errors import InputError
+
+from .progress import Progress
+from .work import GRACE, Busy, Outcome, Work, left_out
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def run_locally(progress: Progress, slots: list[dict[str, str]], poll: float = 0.1) -> None:
+    """One run at a time in each slot; a slot is what its runs find in their environment.
+
+    A signal sets a mark that the loop sees, so no process is lost between its start and its entry in `working`.
+    """
+    free, working, stop = list(slots), {}, []
+    former = {number: signal.signal(number, lambda *_: stop.append(True)) for number in SIGNALS}
+    try:
+        while not stop and (working or progress.waiting()):
+            fill(progress, free, working)
+            time.sleep(poll)
+            for work, slot in list(working.items()):
+                if (outcome := work.outcome()) is not None:
+                    del working[work]
+                    free.append(slot)
+                    progress.ended(work.run, outcome)
+        if stop:
+            raise KeyboardInterrupt
+    finally:
+        for work in working:
+            work.interrupt()
+        deadline = time.monotonic() + GRACE
+        for work in working:
+            while work.outcome() is None and len(stop) < 2 and time.monotonic() < deadline:
+                time.sleep(poll)
+            work.end(0)
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def fill(progress: Progress, free: list, working: dict) -> None:
+    """Start what can start."""
+    for run in progress.waiting():
+        needed = "finished" if run.after is None else progress.state(run.after)
+        if needed not in (None, "finished"):
+            progress.ended(run, left_out(run))
+        elif free and needed == "finished":
+            try:
+                work = Work(run, free[0])
+            except Busy:
+                progress.ended(run, Outcome("busy", said="Another process is doing this run: start again later."))
+            except OSError as error:
+                progress.ended(run, Outcome("failed", said=str(error)))
+            else:
+                working[work] = free.pop(0)
+                progress.started(run)
+
+
+def slots_of(devices: list[str], per_device: int, threads: int | None, gpus: int) -> list[dict[str, str]]:
+    """The environment of each run that goes on at a time. The devices take turns, so that the first runs spread."""
+    devices = devices or [str(number) for number in range(gpus)] or ["cpu"]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpus else []
+    for device in devices:
+        if device != "cpu" and not (device.isdecimal() and int(device) < gpus):
+            there = f"0 to {gpus - 1}" if gpus > 1 else "0" if gpus else "none"
+            raise InputError(f"The device {device!r} is not here: give cpu or the number of a GPU (here: {there}).")
+    count = len(devices) * per_device
+    if threads is None:  # what the user set for each process, or a fair share of the cores
+        threads = os.environ.get("OMP_NUM_THREADS") or max(1, cores() // count)
+    return [
+        {"OMP_NUM_THREADS": str(threads), "CUDA_VISIBLE_DEVICES": visible_as(device, visible)}
+        for _ in range(per_device)
+        for device in devices
+    ]
+
+
+def cores() -> int:
+    """Those that this process may use, where the system tells."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def visible_as(device: str, visible: list[str]) -> str:
+    """CUDA_VISIBLE_DEVICES for one of the GPUs that are visible here; "" hides all."""
+    if device == "cpu":
+        return ""
+    return visible[int(device)] if any(visible) else device

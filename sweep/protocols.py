@@ -1,0 +1,244 @@
+"""What a run is: its folder, its command line, and the runs that must be finished before it.
+
+The protocols are the field's: base-to-new and cross-dataset (Zhou et al., "Conditional Prompt Learning for
+Vision-Language Models", CVPR 2022), few-shot and domain generalisation (Zhou et al., "Learning to Prompt for
+Vision-Language Models", IJCV 2022). Folders are named as theirs. No PyTorch is needed to plan.
+"""
+
+import difflib
+import functools
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from dassl.config import read_tree
+from dassl.errors import InputError
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIGS = ROOT / "configs"
+
+BENCHMARKS = (
+    "imagenet", "caltech101", "oxford_pets", "stanford_cars", "oxford_flowers", "food101", "fgvc_aircraft", "sun397",
+    "dtd", "eurosat", "ucf101",
+)  # fmt: skip
+EMBEDDED = tuple(
+    f"embedded_{name}" for name in ("shapes", "textures", "compounds", "scenes", "species", "clutter", "small")
+)
+SHIFTED_IMAGENETS = ("imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r")  # they have no training images
+SHIFTED_SHAPES = tuple(f"embedded_shapes_{name}" for name in ("dark", "lowres", "negative", "sketch"))
+GROUPS = {
+    "all11": BENCHMARKS,
+    "embedded": EMBEDDED,
+    "shifts": SHIFTED_IMAGENETS,
+    "embedded_shifts": SHIFTED_SHAPES,
+}
+
+
+class Phase(NamedTuple):
+    folder: str  # under the output folder
+    classes: str  # DATASET.SUBSAMPLE_CLASSES
+    trained: str = ""  # the phase whose model it tests; "" where it trains
+
+
+PHASES = {
+    "base2new_train": Phase("base2new/train_base", "base"),
+    "base2new_test": Phase("base2new/test_new", "new", trained="base2new_train"),
+    "few_shot": Phase("fewshot", "all"),
+    "xd_test": Phase("xd", "all", trained="few_shot"),
+    "dg_test": Phase("dg", "all", trained="few_shot"),
+}
+# The last phase of each protocol; what comes before follows from it.
+PROTOCOLS = {"base2new": "base2new_test", "fewshot": "few_shot", "xd": "xd_test", "dg": "dg_test"}
+
+
+@dataclass(frozen=True)
+class Run:
+    label: str
+    folder: Path
+    command: tuple[str, ...]  # for Python: train.py and its arguments
+    after: "Run | None" = None  # the run whose model it needs, which may need another in turn
+    trains: bool = True
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the runs of a script or a sweep share."""
+
+    data: Path
+    output: Path
+    options: tuple[str, ...] = ()  # KEY VALUE ...
+    teacher_options: tuple[str, ...] = ()
+    teacher_config: str = ""  # configs/trainers/PromptSRC/<this>.yaml
+    teacher_folder: str = ""  # a teacher's run that is there already
+    source: str = ""  # the data set that xd and dg train on
+
+
+@dataclass(frozen=True)
+class Method:
+    name: str  # as registered
+    config: str = ""  # configs/trainers/<name>/<config>.yaml; "" where the data set decides
+    suffix: str = field(default="", kw_only=True)  # of the config that the data set decides
+
+
+# --- names -------------------------------------------------------------------------------------------------------
+
+
+def check_name(name: str, known: Iterable[str], kind: str) -> str:
+    """The name, if it is known; otherwise the nearest known ones are said."""
+    known = sorted(known)
+    if name in known:
+        return name
+    lower = {other.lower(): other for other in known}
+    near = [lower[other] for other in difflib.get_close_matches(name.lower(), lower, n=3)]  # the nearest first
+    raise InputError(
+        f"The {kind} {name!r} is unknown; the nearest: {', '.join(near)}."
+        if near
+        else f"The {kind} {name!r} is unknown; known are: {', '.join(known)}."
+    )
+
+
+def configs_in(folder: str) -> list[str]:
+    return [path.stem for path in (CONFIGS / folder).glob("*.yaml") if path.stem != "defaults"]
+
+
+@functools.cache
+def method_names() -> dict[str, Method]:
+    """Methods as they are registered, and the folders of scripts/ that are named otherwise."""
+    names = [path.name for path in (CONFIGS / "trainers").iterdir() if path.is_dir() and path.name != "_base"]
+    return {
+        **{name: Method(name) for name in names},
+        "zsclip": Method("ZeroshotCLIP"),
+        "zsclip2": Method("ZeroshotCLIP2"),
+        "spotlighter_promptkd": Method("Spotlighter", suffix="_promptkd"),
+    }
+
+
+def find_method(text: str) -> Method:
+    """METHOD or METHOD:CFG; capitals do not matter, as the folders of scripts/ have none."""
+    name, colon, config = text.partition(":")
+    name = {known.lower(): known for known in method_names()}.get(name.lower(), name)
+    method = method_names()[check_name(name, method_names(), "method")]
+    if colon:
+        check_name(config, configs_in(f"trainers/{method.name}"), f"config of {method.name}")
+        method = Method(method.name, config)
+    return method
+
+
+def find_datasets(names: Iterable[str]) -> list[str]:
+    """Names of data sets and of groups -> data sets, each once."""
+    known = configs_in("datasets")
+    checked = [check_name(name, [*known, *GROUPS], "data set") for name in names]
+    return list(dict.fromkeys(dataset for name in checked for dataset in GROUPS.get(name, (name,))))
+
+
+def whole_number(text: str, name: str, least: int) -> int:
+    if not (text.isdecimal() and int(text) >= least):
+        raise InputError(f"{name} is {text!r}: give a whole number from {least} on.")
+    return int(text)
+
+
+# --- runs --------------------------------------------------------------------------------------------------------
+
+
+def build(phase: str, method: Method, dataset: str, shots: int, seed: int, setting: Setting) -> Run:
+    """The run, and in `after` the one that it needs: a test its training, a student its teacher."""
+    folder, classes, trained_in = PHASES[phase]
+    trained_on = source_of(phase, dataset, setting)
+    if not trained_in and dataset in SHIFTED_IMAGENETS:
+        raise InputError(f"{dataset} has test images only: train on imagenet, and test on it with xd_test or dg_test.")
+    method = with_config(method, trained_on)
+    options = list(setting.options)
+    flags, after = [], None
+    if trained_in:
+        after = build(trained_in, method, trained_on, shots, seed, setting)
+        flags = ["--model-dir", after.folder, "--eval-only"]
+    if needs_teacher(method, options):
+        teacher_folder = setting.teacher_folder
+        if not teacher_folder:
+            teacher = build_teacher(trained_in or phase, method, trained_on, shots, seed, setting)
+            teacher_folder, after = teacher.folder, after or teacher
+        options = ["TRAINER.PROMPTKD.TEACHER_DIR", teacher_folder, *options]
+    run = Path(dataset, f"shots_{shots}", method.name, method.config, f"seed{seed}")
+    command = [
+        ROOT / "train.py", "--root", setting.data, "--seed", seed, "--trainer", method.name,
+        "--dataset-config-file", CONFIGS / "datasets" / f"{dataset}.yaml",
+        "--config-file", CONFIGS / "trainers" / method.name / f"{method.config}.yaml",
+        "--output-dir", setting.output / folder / run, *flags,
+        *options, "DATASET.NUM_SHOTS", shots, "DATASET.SUBSAMPLE_CLASSES", classes,
+    ]  # fmt: skip
+    return Run(
+        label=f"{phase} {method.name}/{method.config} {dataset} shots_{shots} seed{seed}",
+        folder=setting.output / folder / run,
+        command=tuple(map(str, command)),
+        after=after,
+        trains=not trained_in,
+    )
+
+
+def build_teacher(phase: str, student: Method, dataset: str, shots: int, seed: int, setting: Setting) -> Run:
+    """PromptKD's teacher: PromptSRC, trained on the same images as the student is."""
+    config = setting.teacher_config or ("embedded" if student.config.startswith("embedded") else "vit_l14")
+    setting = replace(setting, options=setting.teacher_options)
+    return build(phase, Method("PromptSRC", config), dataset, shots, seed, setting)
+
+
+def needs_teacher(method: Method, options: list[str]) -> bool:
+    """Whether it is PromptKD, or stands on it; a teacher that the options name is the user's affair."""
+    given = dict(zip(options[::2], options[1::2], strict=False))
+    if "TRAINER.PROMPTKD.TEACHER_DIR" in given:
+        return False
+    host = given.get("TRAINER.SPOTLIGHTER.HOST") or host_in(method.name, method.config)
+    return method.name == "PromptKD" or (method.name == "Spotlighter" and host == "PromptKD")
+
+
+@functools.cache
+def host_in(name: str, config: str) -> str:
+    tree = read_tree(str(CONFIGS / "trainers" / name / f"{config}.yaml"))
+    return tree.get("TRAINER", {}).get("SPOTLIGHTER", {}).get("HOST", "")
+
+
+def source_of(phase: str, dataset: str, setting: Setting) -> str:
+    """The data set that the model of a run was trained on."""
+    if phase not in ("xd_test", "dg_test"):
+        return dataset
+    if phase == "dg_test":
+        check_name(dataset, [*SHIFTED_IMAGENETS, *SHIFTED_SHAPES], "shifted data set")
+    source = setting.source or ("embedded_shapes" if dataset.startswith("embedded_") else "imagenet")
+    return check_name(source, configs_in("datasets"), "source")
+
+
+def with_config(method: Method, dataset: str) -> Method:
+    """A method whose config is decided, and there."""
+    config = method.config or ("embedded" if dataset.startswith("embedded_") else "vit_b16") + method.suffix
+    check_name(config, configs_in(f"trainers/{method.name}"), f"config of {method.name}")
+    return Method(method.name, config)
+
+
+def plan(
+    protocol: str, methods: list[Method], datasets: list[str], shots: list[int], seeds: list[int], setting: Setting
+) -> list[Run]:
+    """All runs of a sweep, each once, each behind those that it needs."""
+    last = PROTOCOLS[check_name(protocol, PROTOCOLS, "protocol")]
+    runs: dict[Path, Run] = {}
+    for seed in seeds:
+        for dataset in datasets:
+            own = last == "xd_test" and dataset == source_of(last, dataset, setting)  # its training tests on it already
+            for method in methods:
+                for k in shots:
+                    run = build("few_shot" if own else last, method, dataset, k, seed, setting)
+                    for each in (*reversed(list(needed_by(run))), run):
+                        runs.setdefault(each.folder, each)
+    return list(runs.values())
+
+
+def needed_by(run: Run) -> Iterator[Run]:
+    """The run that it needs, the one that this needs, ..."""
+    while run.after is not None:
+        run = run.after
+        yield run
+
+
+def absolute(path: str | os.PathLike) -> Path:
+    return Path(os.path.abspath(os.path.expanduser(path)))

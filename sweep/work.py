@@ -1,0 +1,151 @@
+"""A run at work: its lock, its process, its outcome. No PyTorch here, so that a worker elsewhere starts at once.
+
+`results.json` alone says what is finished (dassl/engine/record.py): train.py skips a finished run and starts one that
+broke off from the beginning, so a run may be handed out again at any time. The lock only keeps two processes from
+doing the same one at once. It is flock's, which belongs to an open file: the training inherits that file, so the lock
+lives exactly as long as the training, whoever started it and however either ends. (The filelock package keeps its
+file to itself.)
+"""
+
+import contextlib
+import ctypes
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from .protocols import Run
+
+LAST_LINES = 5  # that are shown of a run that failed
+GRACE = 10.0  # seconds that a process has to end by itself once it was interrupted
+
+
+@dataclass
+class Outcome:
+    state: str  # finished, failed, busy (another process is doing it), skipped (what it needs is not finished)
+    seconds: float = 0.0
+    said: str = ""  # why it is not finished
+    killed: bool = False  # by a signal
+
+
+def state_of(folder: Path) -> str | None:
+    """What the record of a run says: running, finished, failed; None where there is none."""
+    try:
+        return json.loads((folder / "results.json").read_text(encoding="utf-8")).get("state")
+    except (OSError, ValueError):
+        return None
+
+
+def take_lock(folder: Path) -> int | None:
+    """The descriptor of an open file that holds the run's lock; None if another process has it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        return None
+    return lock
+
+
+class Busy(Exception):
+    """Another process is doing this run."""
+
+
+class Work:
+    """The process of a run. Its output goes to `console.txt` in the run's folder."""
+
+    def __init__(self, run: Run, environment: dict[str, str]):
+        self.run, self.begun = run, time.monotonic()
+        lock = take_lock(run.folder)
+        if lock is None:
+            raise Busy
+        try:
+            with open(run.folder / "console.txt", "wb") as console:
+                self.process = subprocess.Popen(
+                    [sys.executable, *run.command],
+                    stdin=subprocess.DEVNULL,
+                    stdout=console,
+                    stderr=subprocess.STDOUT,
+                    env={**os.environ, **environment},
+                    pass_fds=(lock,),
+                    start_new_session=True,  # Ctrl-C comes from `stop` alone, once
+                    preexec_fn=end_with_parent(),
+                )
+        finally:
+            os.close(lock)  # the process has it now
+
+    def outcome(self) -> Outcome | None:
+        """None while it works."""
+        code = self.process.poll()
+        if code is None:
+            return None
+        seconds = time.monotonic() - self.begun
+        if code == 0 and state_of(self.run.folder) == "finished":
+            return Outcome("finished", seconds)
+        why = [] if code else [f"It ended well, and its record says {state_of(self.run.folder)}."]
+        if code < 0:
+            why = [f"It was killed by {signal.Signals(-code).name}."]
+        return Outcome("failed", seconds, "\n".join([*tail(self.run.folder / "console.txt"), *why]), killed=code < 0)
+
+    def interrupt(self) -> None:
+        self.process.send_signal(signal.SIGINT)
+
+    def end(self, patience: float) -> None:
+        """Wait until the interrupted process has ended; kill it, and what it started, after `patience` seconds."""
+        try:
+            self.process.wait(max(0.0, patience))
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+
+def end_with_parent():
+    """What a new process does first: ask Linux for an interrupt when the process that started it dies."""
+    if sys.platform != "linux":
+        return None
+    prctl, set_death_signal = ctypes.CDLL(None).prctl, 1
+    return lambda: prctl(set_death_signal, signal.SIGINT)
+
+
+def tail(path: Path) -> list[str]:
+    """The last lines of a file that may be long."""
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        file.seek(max(0, os.path.getsize(path) - 8192))
+        lines = file.read().decode(errors="replace").splitlines()
+        return [line for line in lines if line.strip()][-LAST_LINES:]
+    return []
+
+
+def carry_out(run: Run, environment: dict[str, str]) -> Outcome:
+    """Do a run to its end, on a machine where somebody else decides what is done when.
+
+    If its lock is held, that is an earlier attempt on a machine thought lost: it is waited for, then train.py sees
+    whether it has finished.
+    """
+    while True:
+        try:
+            work = Work(run, environment)
+            break
+        except Busy:
+            time.sleep(1)
+        except OSError as error:
+            return Outcome("failed", said=str(error))
+    try:
+        while (outcome := work.outcome()) is None:
+            time.sleep(0.1)
+        return outcome
+    except BaseException:
+        work.interrupt()
+        work.end(GRACE)
+        raise
+
+
+def left_out(run: Run) -> Outcome:
+    return Outcome("skipped", said=f"It needs {run.after.label}, which is not finished.")
