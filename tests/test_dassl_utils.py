@@ -1,9 +1,11 @@
 """Files, seeds, registry, meters, log and checkpoints (../dassl/utils)."""
 
 import json
+import os
 import random
 import subprocess
 import sys
+import tempfile
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from dassl.utils import (
     count_num_param,
     load_checkpoint,
     load_pretrained_weights,
+    mkdir_if_missing,
     open_all_layers,
     open_specified_layers,
     read_image,
@@ -151,6 +154,18 @@ def test_a_failed_write_loses_nothing(tmp_path, monkeypatch):
         save_checkpoint(state_of(nn.Linear(2, 2)), str(tmp_path))
     assert (tmp_path / "model.pth.tar-2").read_bytes() == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint", "model.pth.tar-2"]
+
+
+def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
+    def refuse(*args, **keywords):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(tempfile, "mkstemp", refuse)
+    with pytest.raises(InputError, match="Nothing can be written into .*Permission denied"):
+        write_json({}, str(tmp_path / "a.json"))
+    monkeypatch.setattr(os, "makedirs", refuse)
+    with pytest.raises(InputError, match=r"The folder .*b cannot be made \(Permission denied\)"):
+        mkdir_if_missing(str(tmp_path / "b"))
 
 
 def test_a_full_disk(tmp_path):

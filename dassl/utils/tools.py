@@ -23,6 +23,8 @@ def mkdir_if_missing(dirname: str) -> None:
         raise InputError(
             f"The folder {dirname} cannot be made, because a file is in its way: choose another folder."
         ) from error
+    except OSError as error:
+        raise InputError(f"The folder {dirname} cannot be made ({error.strerror}): choose another folder.") from error
 
 
 def check_isfile(fpath: str) -> bool:
@@ -45,7 +47,10 @@ def replace_file(path: str, write: Callable) -> None:
     """
     folder = os.path.dirname(os.path.abspath(path))
     mkdir_if_missing(folder)
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{os.path.basename(path)}.")
+    try:
+        handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{os.path.basename(path)}.")
+    except OSError as error:
+        raise InputError(f"Nothing can be written into {folder} ({error.strerror}): choose another folder.") from error
     try:
         with os.fdopen(handle, "wb") as file:
             write(file)
