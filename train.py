@@ -209,8 +209,16 @@ def run(args: argparse.Namespace) -> None:
         print(f"Skipped: {cfg.OUTPUT_DIR} holds this finished run (accuracy {former['accuracy']}).")
         return
 
+    goes_on = not (args.eval_only or cfg.RESUME) and record.broke_off()
+    if goes_on:
+        cfg.defrost()
+        cfg.RESUME = cfg.OUTPUT_DIR
+        cfg.freeze()
+
     with record:
         setup_logger(cfg.OUTPUT_DIR)
+        if goes_on:
+            print(f"{cfg.OUTPUT_DIR} holds this run, which broke off: it goes on from its last checkpoint.")
         if cfg.SEED >= 0:
             print(f"Setting fixed seed: {cfg.SEED}")
             set_random_seed(cfg.SEED)
@@ -243,7 +251,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {sentence(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("error: interrupted; --resume FOLDER goes on from the last checkpoint.", file=sys.stderr)
+        print("error: interrupted; the same command goes on from the last checkpoint.", file=sys.stderr)
         return 130
     return 0
 

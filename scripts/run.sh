@@ -18,7 +18,7 @@
 #   for PromptKD, alone or as a host, whose *train.sh and few_shot.sh train its teacher first, on the same images:
 #   TEACHER_CFG  configs/trainers/PromptSRC/TEACHER_CFG.yaml  (vit_l14; embedded if CFG is)
 #   TEACHER_DIR  folder of another teacher's run, such as one of the authors'; then none is trained
-# A finished run is skipped; one that broke off runs again. What a run is stands in sweep/protocols.py.
+# A finished run is skipped; one that broke off goes on. What a run is stands in sweep/protocols.py.
 set -euo pipefail
 
 SELF=${BASH_SOURCE[0]}

@@ -1,7 +1,7 @@
 """A run at work: its lock, its process, its outcome. No PyTorch here, so that a worker elsewhere starts at once.
 
-`results.json` alone says what is finished (dassl/engine/record.py): train.py skips a finished run and starts one that
-broke off from the beginning, so a run may be handed out again at any time. The lock only keeps two processes from
+`results.json` alone says what is finished (dassl/engine/record.py): train.py skips a finished run and goes on
+with one that broke off, so a run may be handed out again at any time. The lock only keeps two processes from
 doing the same one at once. It is flock's, which belongs to an open file: the training inherits that file, so the lock
 lives exactly as long as the training, whoever started it and however either ends. (The filelock package keeps its
 file to itself.)

@@ -97,6 +97,7 @@ def test_one_source_for_other_sets_and_shifted_ones(shapes, tmp_path):
     assert "Skipped" in done_well("spotlighter/few_shot.sh", "embedded_shapes", "2", "1", *SHORT, **where)
 
 
+@pytest.mark.slow
 def test_the_teacher_of_few_shots(data_root, tmp_path):
     """It is trained on all classes, as its student is, and by its own config."""
     where = dict(DATA=str(data_root), OUTPUT=str(tmp_path), CFG="embedded_inductive")

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 
+import pytest
 from conftest import REPOSITORY, results
 from test_sweep import wait_until
 
@@ -17,6 +18,7 @@ def arguments(data_root, output, *more):
     return [str(part) for part in line]
 
 
+@pytest.mark.slow
 def test_a_data_set_that_is_not_there(data_root, tmp_path, capsys):
     """Its training fails, its test is left out, the other data set is done; the plan then knows."""
     line = arguments(data_root, tmp_path, "--methods", "ZeroshotCLIP:embedded", "--datasets", "eurosat", "caltech101")

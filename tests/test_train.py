@@ -177,10 +177,9 @@ def test_a_killed_run_is_not_taken_for_finished(trained, data_root, tmp_path, ca
     assert results(tmp_path)["accuracy"] == results(trained / "CoOp")["accuracy"]
 
 
-@pytest.mark.parametrize("method", ["CoOp", "Spotlighter"])
-def test_resume(trained, data_root, tmp_path, method, monkeypatch):
-    """A run broken off after its second epoch goes on to the very tensors of one that was not."""
-    from dassl.engine import TrainerX
+def broken_off(line, monkeypatch, seconds=0.0):
+    """The run, interrupted as its third epoch begins; checkpoints are `seconds` apart."""
+    from dassl.engine import TrainerX, trainer
 
     def stop(self):
         if self.epoch == 2:
@@ -188,16 +187,63 @@ def test_resume(trained, data_root, tmp_path, method, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(TrainerX, "before_epoch", stop)
-        assert train.main(arguments(data_root, tmp_path, method, options=["TRAIN.CHECKPOINT_FREQ", 1])) == 130
+        patch.setattr(trainer, "SAVE_SECONDS", seconds)
+        assert train.main(line) == 130
+
+
+def assert_same_tensors(whole, resumed):
+    for path in sorted(whole.glob("*/model.pth.tar-3")):
+        theirs, ours = (
+            torch.load(folder / path.relative_to(whole), weights_only=True)["state_dict"] for folder in (whole, resumed)
+        )
+        assert theirs.keys() == ours.keys()
+        for name, value in theirs.items():
+            assert torch.equal(value, ours[name]) if torch.is_tensor(value) else value == ours[name]
+
+
+@pytest.mark.parametrize("method", ["CoOp", "Spotlighter"])
+def test_a_run_that_broke_off_goes_on(trained, data_root, tmp_path, method, monkeypatch, capsys):
+    """By the same command, to the very tensors of one that did not; the checkpoint it went on from is gone then."""
+    line = arguments(data_root, tmp_path, method)
+    broken_off(line, monkeypatch)
     assert results(tmp_path)["state"] == "failed"
-    line = arguments(data_root, tmp_path, method, resume=tmp_path, options=["TRAIN.CHECKPOINT_FREQ", 1])
+    assert {path.name for path in tmp_path.glob("*/model.pth.tar-*")} == {"model.pth.tar-2"}  # the first's is gone
+    capsys.readouterr()
     assert train.main(line) == 0
-    for path in sorted(trained.glob(f"{method}/*/model.pth.tar-3")):
-        whole = torch.load(path, weights_only=True)["state_dict"]
-        resumed = torch.load(tmp_path / path.relative_to(trained / method), weights_only=True)["state_dict"]
-        for name, value in whole.items():
-            assert torch.equal(value, resumed[name]) if torch.is_tensor(value) else value == resumed[name]
+    said = capsys.readouterr().out
+    assert "which broke off" in said and "epoch [3/3]" in said and "epoch [2/3]" not in said
+    assert_same_tensors(trained / method, tmp_path)
     assert results(tmp_path)["accuracy"] == results(trained / method)["accuracy"]
+    assert {path.name for path in tmp_path.glob("*/model.pth.tar-*")} == {"model.pth.tar-3"}
+
+
+def test_resume_from_another_folder(trained, data_root, tmp_path, monkeypatch):
+    """--resume, as in Dassl; what CHECKPOINT_FREQ asked for stays."""
+    options = ["TRAIN.CHECKPOINT_FREQ", 1]
+    broken_off(arguments(data_root, tmp_path / "first", "CoOp", options=options), monkeypatch, seconds=1e6)
+    line = arguments(data_root, tmp_path / "second", "CoOp", resume=tmp_path / "first", options=options)
+    assert train.main(line) == 0
+    assert_same_tensors(trained / "CoOp", tmp_path / "second")
+    assert len(list((tmp_path / "first").glob("*/model.pth.tar-*"))) == 2
+
+
+def test_a_broken_off_run_of_another_config_is_begun_anew(data_root, tmp_path, monkeypatch, capsys):
+    broken_off(arguments(data_root, tmp_path, "CoOp"), monkeypatch)
+    capsys.readouterr()
+    assert train.main(arguments(data_root, tmp_path, "CoOp", options=["OPTIM.LR", 0.1])) == 0
+    said = capsys.readouterr().out
+    assert "broke off" not in said and "epoch [1/3]" in said
+
+
+def test_checkpoints_of_different_epochs_are_not_mixed(data_root, tmp_path, monkeypatch, capsys):
+    """A kill between the saving of the host's prompts and of the head."""
+    line = arguments(data_root, tmp_path, "Spotlighter")
+    broken_off(line, monkeypatch)
+    (tmp_path / "spotlighter" / "checkpoint").write_text("model.pth.tar-1\n")
+    capsys.readouterr()
+    assert train.main(line) == 0
+    said = capsys.readouterr().out
+    assert "are of different epochs" in said and "epoch [1/3]" in said
 
 
 # --- bad input: one sentence, exit code not 0, before any long work -------------------------------------------

@@ -1,9 +1,10 @@
 """What one run leaves behind for people and programs: `results.json` beside `log.txt`.
 
 The record says `running` while a run goes on, then `finished` or `failed`. It is replaced as a whole, so a
-kill at any moment leaves the former or the new one. Only `finished` counts: a run that broke off runs again.
+kill at any moment leaves the former or the new one. Only `finished` counts: a run that broke off goes on.
 """
 
+import glob
 import hashlib
 import os
 import platform
@@ -116,21 +117,35 @@ class RunRecord:
         former = read_record(self.directory)
         if former is None or former.get("state") != "finished":
             return None
+        different = self.differences(former)
+        if different:
+            key, (ours, theirs) = next(iter(different.items()))
+            more = f" ({len(different) - 1} more keys differ)" if len(different) > 1 else ""
+            raise InputError(
+                f"{self.directory} holds a finished run in which {key} is {theirs!r}, and here it is "
+                f"{ours!r}{more}: choose another --output-dir, or remove that folder."
+            )
+        return former
+
+    def broke_off(self) -> bool:
+        """Whether the folder holds a training of this very config that did not come to its end, with a checkpoint."""
+        former = read_record(self.directory)
+        if former is None or former.get("state") == "finished" or former.get("weights") or self.content["weights"]:
+            return False
+        return bool(glob.glob(os.path.join(glob.escape(self.directory), "*", "checkpoint"))) and not self.differences(
+            former
+        )
+
+    def differences(self, former: dict) -> dict[str, tuple]:
+        """What of another record's config, and of the weights that are tested, is not as here: key -> (here, there)."""
         no_part = NO_PART_IN_RESULT - ({"DATASET.ROOT"} if is_its_root(self.content["dataset"]) else set())
         ours, theirs = (
             {"config." + key: value for key, value in flatten(record["config"]).items() if key not in no_part}
             | {"weights." + key: value for key, value in (record.get("weights") or {}).items() if key != "model_dir"}
             for record in (self.content, former)
         )
-        different = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
-        if different:
-            key = different[0]
-            more = f" ({len(different) - 1} more keys differ)" if len(different) > 1 else ""
-            raise InputError(
-                f"{self.directory} holds a finished run in which {key} is {theirs.get(key)!r}, and here it is "
-                f"{ours.get(key)!r}{more}: choose another --output-dir, or remove that folder."
-            )
-        return former
+        keys = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
+        return {key: (ours.get(key), theirs.get(key)) for key in keys}
 
     def __enter__(self):
         self.write()

@@ -2,6 +2,7 @@
 `build_model` and `forward_backward`, and whatever else it needs.
 """
 
+import contextlib
 import datetime
 import os
 import time
@@ -29,6 +30,8 @@ from dassl.utils import (
     tolist_if_not,
 )
 from dassl.utils.torchtools import random_states
+
+SAVE_SECONDS = 60.0  # between checkpoints to go on from: a run that breaks off loses this, and the epoch it is in
 
 
 def __getattr__(name: str):
@@ -145,6 +148,15 @@ class TrainerBase:
         names = self.get_model_names()
         if not all(os.path.exists(os.path.join(directory, name, "checkpoint")) for name in names):
             print(f"No checkpoint found in {directory}, train from scratch")
+            return 0
+        latest = set()
+        for name in names:
+            with open(os.path.join(directory, name, "checkpoint"), encoding="utf-8") as file:
+                latest.add(file.readline().strip())
+        if len(latest) > 1:
+            print(
+                f"The checkpoints in {directory} are of different epochs: it broke off between them. Train from scratch"
+            )
             return 0
         print(f"Found checkpoint at {directory} (will resume training)")
         start_epoch = 0
@@ -272,6 +284,8 @@ class SimpleTrainer(TrainerBase):
         self.device = torch.device("cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
         self.start_epoch = self.epoch = 0
         self.max_epoch = cfg.OPTIM.MAX_EPOCH
+        self.time_saved = time.time()
+        self.passing: int | None = None  # the epoch of a checkpoint that goes when the next is there
         self.output_dir = cfg.OUTPUT_DIR
         self.cfg = cfg
         self.build_data_loader()
@@ -306,17 +320,19 @@ class SimpleTrainer(TrainerBase):
         super().train(self.start_epoch, self.max_epoch)
 
     def before_train(self):
-        """Go on with RESUME's run, if there is one; a run never resumes by itself."""
+        """Go on with RESUME's run, if there is one; a trainer never resumes by itself (train.py may set RESUME)."""
         if self.cfg.RESUME:
             if not os.path.isdir(self.cfg.RESUME):
                 raise InputError(
                     f"The folder to resume from, {self.cfg.RESUME}, does not exist: correct --resume, or leave it out."
                 )
             self.start_epoch = self.resume_model_if_exist(self.cfg.RESUME)
+            if self.start_epoch and not self.is_kept(self.start_epoch) and self.start_epoch < self.max_epoch:
+                self.passing = self.start_epoch
         writer_dir = os.path.join(self.output_dir, "tensorboard")
         mkdir_if_missing(writer_dir)
         self.init_writer(writer_dir)
-        self.time_start = time.time()
+        self.time_start = self.time_saved = time.time()
 
     def after_train(self):
         print("Finish training")
@@ -331,16 +347,29 @@ class SimpleTrainer(TrainerBase):
         self.close_writer()
 
     def after_epoch(self):
-        """Validation and the best model first, then the periodic or last checkpoint."""
+        """Validation and the best model first, then the periodic or last checkpoint, or one to go on from."""
         last = self.epoch + 1 == self.max_epoch
-        frequency = self.cfg.TRAIN.CHECKPOINT_FREQ
         if not self.cfg.TEST.NO_TEST and self.cfg.TEST.FINAL_MODEL == "best_val":
             result = self.test(split="val")
             if result > self.best_result:
                 self.best_result = result
                 self.save_model(self.epoch, self.output_dir, val_result=result, model_name="model-best.pth.tar")
-        if last or (frequency > 0 and (self.epoch + 1) % frequency == 0):
+        if last or self.is_kept(self.epoch + 1) or time.time() - self.time_saved >= SAVE_SECONDS:
             self.save_model(self.epoch, self.output_dir)
+            self.time_saved = time.time()
+            self.remove_passing()
+            self.passing = None if last or self.is_kept(self.epoch + 1) else self.epoch + 1
+
+    def is_kept(self, epoch: int) -> bool:
+        """Whether CHECKPOINT_FREQ asks for the checkpoint of an epoch (counted from 1)."""
+        frequency = self.cfg.TRAIN.CHECKPOINT_FREQ
+        return frequency > 0 and epoch % frequency == 0
+
+    def remove_passing(self) -> None:
+        """Remove the checkpoint that was there for resuming alone, now that there is a later one."""
+        for name in self.get_model_names() if self.passing is not None else []:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(self.output_dir, name, f"model.pth.tar-{self.passing}"))
 
     @torch.no_grad()
     def test(self, split: str | None = None) -> float:
