@@ -74,7 +74,7 @@ BY_LABEL = {row.label: row for row in ROWS}
 
 
 def folder(output: Path, half: str, row: Row, set_name: str, seed: int) -> Path:
-    """Of a run, as scripts/base2new.sh names it."""
+    """Of a run, as sweep/protocols.py names it."""
     phase = {"base": "train_base", "new": "test_new"}[half]
     run = Path(f"embedded_{set_name}", f"shots_{SHOTS}", row.method, row.config, f"seed{seed}")
     return output / "base2new" / phase / run
