@@ -203,6 +203,10 @@ def run(args: argparse.Namespace) -> None:
     with explain_undeclared_keys(args.trainer):
         cfg = build_config(args)
     check_precision(cfg)
+    if args.eval_only and args.model_dir and os.path.realpath(args.model_dir) == os.path.realpath(cfg.OUTPUT_DIR):
+        raise InputError(
+            f"--output-dir {cfg.OUTPUT_DIR} is the training run itself: choose another folder for its test."
+        )
     record = RunRecord(cfg, weights_to_test(args, cfg))
     former = record.already_finished()
     if former is not None:

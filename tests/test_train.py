@@ -156,6 +156,15 @@ def test_a_finished_run_of_another_config_is_refused(trained, data_root, capsys)
     assert snapshot(trained / "CoOp") == before
 
 
+def test_an_evaluation_never_writes_into_the_training_folder(trained, data_root, capsys):
+    folder = trained / "CoOp"
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    line = arguments(data_root, folder / ".." / "CoOp", "CoOp", subsample="new", model_dir=folder, eval_only=True)
+    assert train.main(line) == 2
+    assert "is the training run itself" in one_sentence(capsys)
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
 def test_a_killed_run_is_not_taken_for_finished(trained, data_root, tmp_path, capsys):
     """Killed in the middle of training: the record says running; the next start runs it again, from the start."""
     line = arguments(data_root, tmp_path, "CoOp", options=["TRAIN.CHECKPOINT_FREQ", 1])
