@@ -31,7 +31,7 @@ from scipy.stats import t as student
 import train
 from clip.tokens import DropTokens
 from dassl.engine import build_trainer
-from dassl.utils import InputError, read_image, set_random_seed, write_json
+from dassl.utils import InputError, read_image, replace_file, set_random_seed, write_json
 from trainers.spotlighter import (
     ZOOM_WIDTHS,
     Shots,
@@ -603,10 +603,7 @@ def main(argv: list[str] | None = None) -> int:
         args.images,
     )
     out = Path(args.out)
-    out.mkdir(parents=True, exist_ok=True)
-    temporary = out / f".{args.name}.md"
-    temporary.write_text(text)
-    os.replace(temporary, out / f"{args.name}.md")
+    replace_file(str(out / f"{args.name}.md"), lambda file: file.write(text.encode()))
     content = summary(results)
     write_json({
         "world": world, "sets": results.sets, "seeds": results.seeds, "command": command,

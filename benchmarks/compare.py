@@ -25,8 +25,9 @@ from scipy.stats import t as student
 
 import train
 from dassl.engine.record import read_record
-from dassl.utils import write_json
+from dassl.utils import replace_file, write_json
 from parse_test_res import harmonic_mean
+from sweep.protocols import Method, Run, Setting, absolute, build
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SETS = ("shapes", "textures", "compounds", "scenes", "species", "clutter", "small")
@@ -73,28 +74,15 @@ BY_LABEL = {row.label: row for row in ROWS}
 # --- runs ------------------------------------------------------------------------------------------------------
 
 
+def run_of(root: str, output: Path, half: str, row: Row, set_name: str, seed: int) -> Run:
+    """Training and testing on the base classes, or testing that run on the new ones."""
+    setting = Setting(absolute(root), absolute(output), options=("USE_CUDA", "False", "VERBOSE", "False"))
+    phase = {"base": "base2new_train", "new": "base2new_test"}[half]
+    return build(phase, Method(row.method, row.config), f"embedded_{set_name}", SHOTS, seed, setting)
+
+
 def folder(output: Path, half: str, row: Row, set_name: str, seed: int) -> Path:
-    """Of a run, as sweep/protocols.py names it."""
-    phase = {"base": "train_base", "new": "test_new"}[half]
-    run = Path(f"embedded_{set_name}", f"shots_{SHOTS}", row.method, row.config, f"seed{seed}")
-    return output / "base2new" / phase / run
-
-
-def arguments(root: str, output: Path, half: str, row: Row, set_name: str, seed: int) -> list[str]:
-    """train.py's command line: training and testing on the base classes, or testing that run on the new ones."""
-    configs, trained = REPOSITORY / "configs", folder(output, "base", row, set_name, seed)
-    line = [
-        "--root", root, "--seed", seed, "--trainer", row.method,
-        "--dataset-config-file", configs / "datasets" / f"embedded_{set_name}.yaml",
-        "--config-file", configs / "trainers" / row.method / f"{row.config}.yaml",
-        "--output-dir", folder(output, half, row, set_name, seed),
-        *(["--model-dir", trained, "--eval-only"] if half == "new" else []),
-        "DATASET.NUM_SHOTS", SHOTS, "DATASET.SUBSAMPLE_CLASSES", half, "USE_CUDA", False, "VERBOSE", False,
-    ]  # fmt: skip
-    if row.teacher:
-        teacher = folder(output, "base", BY_LABEL[row.teacher], set_name, seed)
-        line += ["TRAINER.PROMPTKD.TEACHER_DIR", teacher]
-    return [str(part) for part in line]
+    return run_of("", output, half, row, set_name, seed).folder
 
 
 def run_cell(root: str, output: Path, rows: tuple[Row, ...], set_name: str, seed: int) -> list[str]:
@@ -105,7 +93,7 @@ def run_cell(root: str, output: Path, rows: tuple[Row, ...], set_name: str, seed
         for half in ("base", "new"):
             said = io.StringIO()
             with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
-                code = train.main(arguments(root, output, half, row, set_name, seed))
+                code = train.main(list(run_of(root, output, half, row, set_name, seed).command[1:]))
             if code:
                 last = said.getvalue().strip().splitlines()[-1:] or ["no reason given"]
                 why = last[0].removeprefix("error: ")
@@ -252,17 +240,11 @@ def main(argv: list[str] | None = None) -> int:
     command = f"python -m benchmarks.compare {' '.join(sys.argv[1:] if argv is None else argv)}".strip()
     text = markdown(results, command, {"torch": torch.__version__})
     write_json(as_json(results, command), os.path.join(args.out, f"{args.name}.json"))
-    write_text(text, Path(args.out) / f"{args.name}.md")
+    replace_file(os.path.join(args.out, f"{args.name}.md"), lambda file: file.write(text.encode()))
     print(text)
     for failure in failures:
         print(f"error: {failure}", file=sys.stderr)
     return 1 if failures else 0
-
-
-def write_text(text: str, path: Path) -> None:
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
 
 
 if __name__ == "__main__":

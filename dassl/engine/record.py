@@ -4,6 +4,7 @@ The record says `running` while a run goes on, then `finished` or `failed`. It i
 kill at any moment leaves the former or the new one. Only `finished` counts: a run that broke off goes on.
 """
 
+import functools
 import glob
 import hashlib
 import os
@@ -132,9 +133,8 @@ class RunRecord:
         former = read_record(self.directory)
         if former is None or former.get("state") == "finished" or former.get("weights") or self.content["weights"]:
             return False
-        return bool(glob.glob(os.path.join(glob.escape(self.directory), "*", "checkpoint"))) and not self.differences(
-            former
-        )
+        has_checkpoint = bool(glob.glob(os.path.join(glob.escape(self.directory), "*", "checkpoint")))
+        return has_checkpoint and not self.differences(former)
 
     def differences(self, former: dict) -> dict[str, tuple]:
         """What of another record's config, and of the weights that are tested, is not as here: key -> (here, there)."""
@@ -223,6 +223,7 @@ def peak_memory() -> tuple[float | None, float | None]:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10), gpu
 
 
+@functools.cache  # a process keeps the code that it began with; a sweep asks for every run that it plans
 def commit() -> str | None:
     """The commit of this code, with + if something in it has been changed since; None outside a git checkout."""
     git = ["git", "-C", os.path.dirname(os.path.abspath(__file__))]
