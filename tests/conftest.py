@@ -1,4 +1,4 @@
-"""A small benchmark on disk, in Caltech101's layout, and one way to call train.py in this process."""
+"""Fixtures of all tests: threads, and a small benchmark on disk, in Caltech101's layout."""
 
 import json
 from pathlib import Path
@@ -8,10 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-CLASSES = ["red", "green", "blue", "dark_grey", "yellow"]  # base: the first three
-COLOURS = [(200, 30, 30), (30, 160, 40), (40, 60, 200), (60, 60, 60), (230, 220, 40)]
-COUNTS = {"train": 6, "val": 4, "test": 4}
+from tests.helpers import CLASSES, COLOURS, COUNTS
 
 
 @pytest.fixture(autouse=True)
@@ -38,21 +35,3 @@ def data_root(tmp_path_factory) -> Path:
                 split[part].append([path, label, name])
     (root / "caltech-101" / "split_zhou_Caltech101.json").write_text(json.dumps(split))
     return root
-
-
-def arguments(root, output, trainer="CoOp", seed=1, subsample="base", options=(), **flags) -> list[str]:
-    """train.py's arguments for a short run on the small benchmark; `flags` are further --name value pairs."""
-    parts = ["--root", root, "--seed", seed, "--trainer", trainer, "--output-dir", output]
-    parts += ["--dataset-config-file", REPOSITORY / "configs/datasets/caltech101.yaml"]
-    if "config_file" not in flags:
-        parts += ["--config-file", REPOSITORY / f"configs/trainers/{trainer}/embedded.yaml"]
-    for name, value in flags.items():
-        parts += [f"--{name.replace('_', '-')}"] + ([] if value is True else [value])
-    if trainer != "ZeroshotCLIP":
-        parts += ["DATALOADER.TRAIN_X.BATCH_SIZE", 4, "OPTIM.MAX_EPOCH", 3]
-    parts += ["DATASET.NUM_SHOTS", 4, "DATASET.SUBSAMPLE_CLASSES", subsample, *options]
-    return [str(part) for part in parts]
-
-
-def results(output) -> dict:
-    return json.loads((Path(output) / "results.json").read_text())

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import REPOSITORY, arguments, results
+
+from tests.helpers import REPOSITORY, arguments, results
 
 TRAINER = """
 import os.path as osp

@@ -7,8 +7,8 @@ import pytest
 
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
+from tests.helpers import REPOSITORY as ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 OURS = {
     "clip",
     "dassl",

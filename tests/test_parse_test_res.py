@@ -3,9 +3,9 @@
 import json
 
 import pytest
-from test_reports_read import base2new
 
 import parse_test_res as parse
+from tests.reports.test_read import base2new
 
 UPSTREAM_LOG = """epoch [50/50] batch [5/5] time 0.1 (0.1) loss 0.5 (0.6) lr 1.0e-05 eta 0:00:00
 => result

@@ -7,10 +7,10 @@ import json
 
 import pytest
 import torch
-from published_code import CASES, RECORD, build, run, tree, write_checkpoint, write_images
 
 import trainers as trainers
 from dassl.engine import TRAINER_REGISTRY
+from tests.published_code import CASES, RECORD, build, run, tree, write_checkpoint, write_images
 
 RECORDED = json.loads(RECORD.read_text())
 # Keys of ours where they are not those of the published code.

@@ -6,13 +6,13 @@ import subprocess
 import sys
 
 import pytest
-from conftest import REPOSITORY, results
 
 import trainers as trainers  # importing registers the methods
 from dassl.engine import TRAINER_REGISTRY
 from datasets.embedded import sets
 from sweep import one
 from sweep.protocols import find_method
+from tests.helpers import REPOSITORY, results
 
 SIX = {"base2new_train", "base2new_test", "few_shot", "xd_train", "xd_test", "dg_test"}
 SHORT = ("OPTIM.MAX_EPOCH", "1")

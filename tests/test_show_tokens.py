@@ -6,7 +6,6 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from conftest import CLASSES, arguments
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -15,6 +14,7 @@ import train
 import trainers.spotlighter as spotlighter
 from dassl.data.transforms import build_transform
 from show_tokens import Look, draw, look, main
+from tests.helpers import CLASSES, arguments
 
 ZOOM = spotlighter.Zoom(map=1, width=0.5, count=3, share=0.5)
 NAMES = ["red", "a $class$ with a name that is far too long for its panel", "blue"]

@@ -10,10 +10,10 @@ import time
 
 import pytest
 import torch
-from conftest import CLASSES, REPOSITORY, arguments, results
 
 import train
 from dassl.engine.record import by_name
+from tests.helpers import CLASSES, REPOSITORY, arguments, results
 
 METHODS = ["ZeroshotCLIP", "CoOp", "Spotlighter"]
 FIELDS = {

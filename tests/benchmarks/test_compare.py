@@ -1,0 +1,106 @@
+"""The comparison's arithmetic against hand-made records, and one small run of it."""
+
+import dataclasses
+import json
+import math
+
+import pytest
+
+from benchmarks import compare
+from benchmarks.compare import BY_LABEL, ROWS, Results, folder
+from dassl.engine import TRAINER_REGISTRY
+from datasets.embedded import sets
+from tests.helpers import REPOSITORY, results
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A small drawing of the species: 16 images a class to train on, 2 to test."""
+    root = tmp_path_factory.mktemp("embedded")
+    with pytest.MonkeyPatch.context() as patch:
+        small = dataclasses.replace(sets.SETS["species"], images={"train": 16, "val": 4, "test": 2})
+        patch.setitem(sets.SETS, "species", small)
+        sets.write_set("species", str(root))
+    return root
+
+
+def write(output, label, set_name, seed, base, new, **more):
+    """The two records of a row."""
+    for half, accuracy in (("base", base), ("new", new)):
+        path = folder(output, half, BY_LABEL[label], set_name, seed)
+        path.mkdir(parents=True)
+        record = {"state": "finished", "accuracy": accuracy, "trainable_parameters": 512, "train_seconds": 2.0}
+        (path / "results.json").write_text(json.dumps({**record, "test_images_per_second": 100.0, **more}))
+
+
+def test_every_row_has_a_config_and_a_script():
+    for row in ROWS:
+        assert row.method in TRAINER_REGISTRY.registered_names()
+        assert (REPOSITORY / f"configs/trainers/{row.method}/{row.config}.yaml").is_file()
+        assert not row.host or row.host in BY_LABEL
+        assert not row.teacher or ROWS.index(BY_LABEL[row.teacher]) < ROWS.index(row)
+    ours = {name for name in TRAINER_REGISTRY.registered_names() if TRAINER_REGISTRY.get(name).__module__.startswith("trainers.")}  # fmt: skip
+    assert ours == {row.method for row in ROWS}
+
+
+def test_means_and_gains(tmp_path):
+    """Seeds and sets are averaged first, then H; gains are paired by seed, with Student's quantile for 1 degree."""
+    for seed, (host, plugged) in {1: (50, 60), 2: (60, 66)}.items():
+        write(tmp_path, "CoOp", "shapes", seed, host, host)
+        write(tmp_path, "CoOp w/ Spotlighter", "shapes", seed, plugged + 10, plugged - 10)
+    table = Results(tmp_path, [BY_LABEL["CoOp"], BY_LABEL["CoOp w/ Spotlighter"]], ["shapes"], [1, 2])
+    assert table.missing == [] and table.whole == {"CoOp", "CoOp w/ Spotlighter"}
+    h = lambda base, new: 2 * base * new / (base + new)  # noqa: E731
+    assert table.mean("CoOp w/ Spotlighter", ["shapes"]) == pytest.approx((73, 53, h(73, 53)))
+    first, second = h(70, 50) - 50, h(76, 56) - 60
+    mean, half = table.gain("CoOp w/ Spotlighter", "CoOp")
+    assert mean == pytest.approx((first + second) / 2)
+    assert half == pytest.approx(12.706 * abs(first - second) / math.sqrt(2) / math.sqrt(2), rel=1e-4)
+
+
+def test_a_row_with_a_run_missing_is_named_and_left_out(tmp_path):
+    write(tmp_path, "CoOp", "shapes", 1, 70, 60)
+    write(tmp_path, "CoOp", "shapes", 2, 70, 60, state="failed")
+    write(tmp_path, "PromptKD", "shapes", 1, 80, 70, transductive=True)
+    write(tmp_path, "PromptKD", "shapes", 2, 80, 70, transductive=True)
+    table = Results(tmp_path, [BY_LABEL["CoOp"], BY_LABEL["PromptKD"]], ["shapes"], [1, 2])
+    text = compare.markdown(table, "the command", {"torch": "2"})
+    assert "| PromptKD † | 80.0 | 70.0 | **74.7** |" in text and "| CoOp |" not in text
+    assert "CoOp on shapes, seed 2" in text and "the command" in text and "test bed" in text
+
+
+def test_a_small_run_goes_on_where_it_stopped(root, tmp_path, capsys):
+    argv = ["--root", root, "--output", tmp_path / "runs", "--out", tmp_path, "--name", "small", "--sets", "species"]
+    argv = [str(part) for part in [*argv, "--seeds", 1, "--workers", 1, "--methods", "zero-shot CLIP"]]
+    assert compare.main(argv) == 0
+    run = folder(tmp_path / "runs", "base", BY_LABEL["zero-shot CLIP"], "species", 1)
+    record = results(run)
+    assert record["accuracy"] is not None and record["test_images_per_second"] > 0 and record["train_seconds"] is None
+    before = (run / "results.json").stat().st_mtime_ns
+    assert compare.main(argv) == 0
+    assert (run / "results.json").stat().st_mtime_ns == before
+    assert f"{record['accuracy']:.1f}" in (tmp_path / "small.md").read_text()
+    content = json.loads((tmp_path / "small.json").read_text())
+    assert content["rows"]["zero-shot CLIP"]["accuracies"]["species/1"][0] == record["accuracy"]
+    capsys.readouterr()
+
+
+def test_a_failed_run_is_named(root, tmp_path, capsys):
+    split = next(root.glob("embedded_species/split*.json"))
+    whole = split.read_text()
+    try:
+        split.write_text(whole[:100])
+        argv = ["--root", root, "--output", tmp_path / "runs", "--out", tmp_path, "--sets", "species", "--seeds", 1]
+        argv += ["--workers", 1, "--methods", "zero-shot CLIP"]
+        assert compare.main([str(part) for part in argv]) == 1
+    finally:
+        split.write_text(whole)
+    said = capsys.readouterr()
+    assert "error: zero-shot CLIP on species, seed 1, base classes: " in said.err and "Traceback" not in said.err
+
+
+@pytest.mark.parametrize("options, what", [(["--methods", "CoOps"], "'CoOps' is no row"), (["--root", "nowhere"], "nowhere has no embedded_")])  # fmt: skip
+def test_what_does_not_exist(root, options, what, capsys):
+    with pytest.raises(SystemExit):
+        compare.main(["--root", str(root), "--sets", "species", *options])
+    assert what in capsys.readouterr().err

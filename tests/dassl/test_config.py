@@ -1,0 +1,139 @@
+"""Merging files and options into the config (../dassl/config)."""
+
+import pytest
+import yaml
+
+import train
+from dassl.config import clean_cfg, get_cfg_default, merge_file, merge_options
+from dassl.utils import InputError
+from tests.helpers import REPOSITORY
+
+
+def test_values_are_evaluated_and_coerced(tmp_path):
+    cfg = get_cfg_default()
+    path = tmp_path / "a.yaml"
+    path.write_text(
+        "INPUT:\n  SIZE: (64, 64)\n  TRANSFORMS: [normalize]\n  PIXEL_MEAN: (0.1, 0.2, 0.3)\nOPTIM:\n  WARMUP_CONS_LR: 1e-5\n  LR: 1\n"
+    )
+    merge_file(cfg, str(path))
+    assert (
+        cfg.INPUT.SIZE == (64, 64)
+        and cfg.INPUT.TRANSFORMS == ("normalize",)
+        and cfg.INPUT.PIXEL_MEAN == [0.1, 0.2, 0.3]
+    )
+    assert cfg.OPTIM.WARMUP_CONS_LR == 1e-5 and isinstance(cfg.OPTIM.LR, float)
+    merge_options(cfg, ["OPTIM.LR", "2e-3", "DATASET.NUM_SHOTS", "16", "USE_CUDA", "False", "OUTPUT_DIR", "123"])
+    assert (cfg.OPTIM.LR, cfg.DATASET.NUM_SHOTS, cfg.USE_CUDA, cfg.OUTPUT_DIR) == (0.002, 16, False, "123")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["OPTIM.LRR", 1], "OPTIM.LRR is unknown; the nearest is OPTIM.LR"),
+        (["OPTM.LR", 1], "the nearest is OPTIM.LR"),
+        (["OPTIM", 1], "OPTIM is unknown"),
+        (["OPTIM.LR.X", 1], "OPTIM.LR.X is unknown"),
+        (["OPTIM.LR"], "OPTIM.LR has no value"),
+        (["OPTIM.LR", "fast"], "takes a float, such as 0.0003, and got 'fast'"),
+        (["OPTIM.MAX_EPOCH", "1.5"], "takes a int"),
+        (["USE_CUDA", "1"], "takes a bool"),
+        (["INPUT.SIZE", "64"], "takes a tuple"),
+    ],
+)
+def test_bad_options(options, says):
+    with pytest.raises(InputError) as error:
+        merge_options(get_cfg_default(), options)
+    assert says in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("OPTIM:\n  LRR: 1", "OPTIM.LRR is unknown"),
+        ("OPTIM: 1", "OPTIM is a tree"),
+        ("SEED:\n  A: 1", "SEED takes one value"),
+        ("- a\n- b", "holds a list"),
+        ("a: [1", "no valid YAML"),
+    ],
+)
+def test_bad_files(tmp_path, text, says):
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError) as error:
+        merge_file(get_cfg_default(), str(path))
+    assert says in str(error.value) and "bad.yaml" in str(error.value)
+
+
+def test_missing_file_names_its_neighbours(tmp_path):
+    (tmp_path / "there.yaml").write_text("")
+    with pytest.raises(InputError, match=r"there are: there\.yaml"):
+        merge_file(get_cfg_default(), str(tmp_path / "nowhere.yaml"))
+
+
+def test_new_keys_where_they_are_allowed(tmp_path):
+    cfg = get_cfg_default()
+    (tmp_path / "defaults.yaml").write_text("TRAINER:\n  MINE:\n    N: 1e-3\n    NAME: x\n")
+    merge_file(cfg, str(tmp_path / "defaults.yaml"), new_allowed=True)
+    assert cfg.TRAINER.MINE.N == 0.001 and cfg.TRAINER.MINE.NAME == "x"
+    merge_options(cfg, ["TRAINER.MINE.N", "0.5"])
+    assert cfg.TRAINER.MINE.N == 0.5
+
+
+def test_defaults_are_fresh():
+    get_cfg_default().OPTIM.LR = 7.0
+    assert get_cfg_default().OPTIM.LR == 0.0003
+
+
+def test_clean():
+    cfg = get_cfg_default()
+    for name in ("COOP", "OTHER"):
+        cfg.TRAINER[name] = type(cfg)()
+    clean_cfg(cfg, "CoOp")
+    assert set(cfg.TRAINER) == {"NAME", "COOP"}
+
+
+SHIPPED = [path for path in sorted((REPOSITORY / "configs").rglob("*.yaml")) if path.name != "defaults.yaml"]
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: str(p.relative_to(REPOSITORY)))
+def test_every_shipped_config(path):
+    """It merges, and lists nothing that is the default anyway."""
+    cfg = get_cfg_default()
+    name = path.parent.name
+    if path.parent.parent.name == "trainers" and name != "_base":
+        train.install_keys(cfg, name, train.parse_arguments(["--trainer", name, "--config-file", str(path)]))
+    own = yaml.safe_load(path.read_text())
+    if path.parent.name == "datasets":
+        train.install_data_keys(cfg, own["DATASET"]["NAME"])
+    if "_BASE_" in own:
+        merge_file(cfg, str(path.parent / own.pop("_BASE_")))
+    before = cfg.clone()
+    merge_file(cfg, str(path))
+    assert cfg != before or not own or name == "Spotlighter"  # which may stand on another as it is
+
+    def values(tree, *nodes):
+        for key, value in tree.items():
+            if isinstance(value, dict):
+                yield from values(value, *(node[key] for node in nodes))
+            else:
+                yield key, *(node[key] for node in nodes)
+
+    allowed = {"WARMUP_CONS_LR", "BATCH_SIZE", "HOST", "SIZE", "TEMPLATE"}  # a reader looks for these
+    same = [key for key, now, then in values(own, cfg, before) if now == then and key not in allowed]
+    assert not same
+
+
+def test_a_file_stands_on_its_base(tmp_path):
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "a.yaml").write_text("OPTIM:\n  LR: 0.1\n  MAX_EPOCH: 7\nVERBOSE: False\n")
+    (tmp_path / "b.yaml").write_text("_BASE_: below/a.yaml\nOPTIM:\n  LR: 0.2\n")
+    (tmp_path / "c.yaml").write_text("_BASE_: b.yaml\nOPTIM:\n  MAX_EPOCH: 9\n")
+    cfg = get_cfg_default()
+    merge_file(cfg, str(tmp_path / "c.yaml"))
+    assert (cfg.OPTIM.LR, cfg.OPTIM.MAX_EPOCH, cfg.VERBOSE) == (0.2, 9, False)
+    (tmp_path / "below" / "a.yaml").write_text("_BASE_: ../c.yaml\n")
+    with pytest.raises(InputError, match="break the circle"):
+        merge_file(get_cfg_default(), str(tmp_path / "c.yaml"))
+    (tmp_path / "b.yaml").write_text("_BASE_: nowhere.yaml\n")
+    with pytest.raises(InputError, match=r"nowhere\.yaml does not exist"):
+        merge_file(get_cfg_default(), str(tmp_path / "b.yaml"))

@@ -1,0 +1,235 @@
+"""Files, seeds, registry, meters, log and checkpoints (../dassl/utils)."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+import pytest
+import torch
+import torch.nn as nn
+
+from dassl.utils import (
+    AverageMeter,
+    InputError,
+    MetricMeter,
+    Registry,
+    count_num_param,
+    load_checkpoint,
+    load_pretrained_weights,
+    mkdir_if_missing,
+    open_all_layers,
+    open_specified_layers,
+    read_image,
+    resume_from_checkpoint,
+    save_checkpoint,
+    set_random_seed,
+    write_json,
+)
+from tests.helpers import REPOSITORY
+
+
+def test_seed():
+    draws = []
+    for _ in range(2):
+        set_random_seed(3)
+        draws.append((random.random(), np.random.rand(), torch.rand(1).item()))
+    assert draws[0] == draws[1]
+    random.seed(3)
+    assert draws[0][0] == random.random()
+
+
+class TestRegistry:
+    def test_decorator_and_function(self):
+        registry = Registry("ANIMAL")
+
+        @registry.register()
+        class Cat:
+            pass
+
+        registry.register(dict)
+        assert registry.get("Cat") is Cat and registry.registered_names() == ["Cat", "dict"] and "Cat" in registry
+
+    def test_unknown_name(self):
+        registry = Registry("ANIMAL")
+        registry.register(dict)
+        with pytest.raises(InputError, match="ANIMAL 'dicd' is unknown; the nearest name is 'dict'"):
+            registry.get("dicd")
+
+    def test_a_second_one_of_the_same_name(self):
+        registry = Registry("ANIMAL")
+        one, two = type("Cat", (), {"__module__": "zoo"}), type("Cat", (), {"__module__": "farm"})
+        registry.register(one)
+        with pytest.raises(InputError, match="farm registers a ANIMAL named Cat, as zoo"):
+            registry.register(two)
+        registry.register(two, force=True)
+        assert registry.get("Cat") is two
+
+
+def test_meters():
+    meter = AverageMeter()
+    meter.update(torch.tensor(1.0))
+    meter.update(4.0, n=2)
+    assert (meter.val, meter.avg, meter.count) == (4.0, 3.0, 3)
+    metrics = MetricMeter()
+    metrics.update({"loss": 1.0, "acc": torch.tensor(50.0)})
+    metrics.update({"loss": 2.0, "acc": 100.0})
+    assert str(metrics) == "loss 2.0000 (1.5000) acc 100.0000 (75.0000)"
+    metrics.update(None)
+    with pytest.raises(TypeError, match="float"):
+        metrics.update(1.0)
+
+
+def test_log_keeps_what_is_there(tmp_path):
+    """In a process of its own, since standard output is replaced."""
+    code = (
+        f"from dassl.utils import setup_logger; import sys; setup_logger({str(tmp_path)!r}); print('hello'); "
+        "assert not sys.stdout.isatty(); sys.stdout.encoding; sys.stdout.flush()"
+    )
+    for _ in range(2):
+        done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+        assert done.stdout == "hello\n"
+    logs = sorted(path.name for path in tmp_path.iterdir())
+    assert len(logs) == 2 and logs[0] == "log.txt" and logs[1].startswith("log.txt-")
+    assert all((tmp_path / name).read_text() == "hello\n" for name in logs)
+
+
+def test_images(tmp_path):
+    from PIL import Image
+
+    Image.new("L", (4, 6), 7).save(tmp_path / "grey.png")
+    assert read_image(str(tmp_path / "grey.png")).mode == "RGB"
+    turned = Image.new("RGB", (4, 6))
+    exif = turned.getexif()
+    exif[0x0112] = 6  # orientation: a quarter turn
+    turned.save(tmp_path / "turned.jpg", exif=exif)
+    assert read_image(str(tmp_path / "turned.jpg")).size == (6, 4)
+    (tmp_path / "broken.png").write_bytes((tmp_path / "grey.png").read_bytes()[:40])
+    with pytest.raises(InputError, match=r"broken\.png cannot be read"):
+        read_image(str(tmp_path / "broken.png"))
+    with pytest.raises(InputError, match="does not exist"):
+        read_image(str(tmp_path / "nowhere.png"))
+
+
+# --- checkpoints ---------------------------------------------------------------------------------------------------
+
+
+def state_of(model, epoch=2, **more):
+    return {
+        "state_dict": model.state_dict(),
+        "epoch": epoch,
+        "optimizer": None,
+        "scheduler": None,
+        "val_result": None,
+        **more,
+    }
+
+
+def test_layout(tmp_path):
+    model = nn.DataParallel(nn.Linear(2, 2))
+    save_checkpoint(state_of(model), str(tmp_path), is_best=True)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint", "model-best.pth.tar", "model.pth.tar-2"]
+    assert (tmp_path / "checkpoint").read_text() == "model.pth.tar-2\n"
+    checkpoint = load_checkpoint(str(tmp_path / "model.pth.tar-2"))
+    assert list(checkpoint["state_dict"]) == ["weight", "bias"]  # module. is stripped
+    assert checkpoint["epoch"] == 2
+    fresh = nn.Linear(2, 2)
+    assert resume_from_checkpoint(str(tmp_path), fresh) == 2
+    assert torch.equal(fresh.weight, model.module.weight)
+
+
+def test_a_failed_write_loses_nothing(tmp_path, monkeypatch):
+    save_checkpoint(state_of(nn.Linear(2, 2)), str(tmp_path))
+    before = (tmp_path / "model.pth.tar-2").read_bytes()
+
+    def half(state, file):
+        file.write(b"half a checkpoint")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", half)
+    with pytest.raises(InputError, match=r"model\.pth\.tar-2 could not be written \(No space left on device\)"):
+        save_checkpoint(state_of(nn.Linear(2, 2)), str(tmp_path))
+    assert (tmp_path / "model.pth.tar-2").read_bytes() == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint", "model.pth.tar-2"]
+
+
+def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
+    def refuse(*args, **keywords):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(tempfile, "mkstemp", refuse)
+    with pytest.raises(InputError, match="Nothing can be written into .*Permission denied"):
+        write_json({}, str(tmp_path / "a.json"))
+    monkeypatch.setattr(os, "makedirs", refuse)
+    with pytest.raises(InputError, match=r"The folder .*b cannot be made \(Permission denied\)"):
+        mkdir_if_missing(str(tmp_path / "b"))
+
+
+def test_a_full_disk(tmp_path):
+    """A limit on the size of files, in a process of its own: the former checkpoint still loads."""
+    save_checkpoint(state_of(nn.Linear(2, 2)), str(tmp_path))
+    code = (
+        "import resource, torch.nn as nn; from dassl.utils import save_checkpoint, InputError\n"
+        "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10000, 10000))\n"
+        "model = nn.Linear(100, 100)\n"
+        f"save_checkpoint({{'state_dict': model.state_dict(), 'epoch': 2}}, {str(tmp_path)!r})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode != 0 and "could not be written" in done.stderr
+    assert load_checkpoint(str(tmp_path / "model.pth.tar-2"))["state_dict"]["weight"].shape == (2, 2)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint", "model.pth.tar-2"]
+
+
+def test_bad_checkpoints(tmp_path):
+    save_checkpoint(state_of(nn.Linear(2, 2)), str(tmp_path))
+    path = tmp_path / "model.pth.tar-2"
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(InputError, match=r"model\.pth\.tar-2 .*cut short"):
+        load_checkpoint(str(path))
+    with pytest.raises(InputError, match="does not exist"):
+        load_checkpoint(str(tmp_path / "nowhere"))
+    with pytest.raises(InputError, match="No path"):
+        load_checkpoint("")
+
+
+def test_a_checkpoint_of_another_model(tmp_path):
+    save_checkpoint(state_of(nn.Linear(2, 2)), str(tmp_path))
+    with pytest.raises(InputError, match="does not fit the run"):
+        resume_from_checkpoint(str(tmp_path), nn.Linear(3, 2))
+
+
+def test_pretrained_weights(tmp_path, capsys):
+    source, model = nn.Linear(2, 3), nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+    state = {"0.weight": source.weight, "0.bias": source.bias, "1.weight": torch.zeros(9, 9)}
+    torch.save({"state_dict": {f"module.{name}": value for name, value in state.items()}}, tmp_path / "w.pt")
+    load_pretrained_weights(model, str(tmp_path / "w.pt"))
+    assert torch.equal(model[0].weight, source.weight)
+    assert "1.weight" in capsys.readouterr().out
+    with pytest.raises(InputError, match="Nothing in"):
+        load_pretrained_weights(nn.Linear(7, 7), str(tmp_path / "w.pt"))
+
+
+def test_json_is_replaced_as_a_whole(tmp_path):
+    path = tmp_path / "sub" / "a.json"
+    write_json({"a": 1}, str(path))
+    with pytest.raises(TypeError):
+        write_json({"a": object()}, str(path))
+    assert json.loads(path.read_text()) == {"a": 1}
+    assert len(list(path.parent.iterdir())) == 1
+
+
+def test_open_layers():
+    model = nn.Sequential()
+    model.add_module("a", nn.Linear(1, 1))
+    model.add_module("ab", nn.Linear(1, 1))
+    open_specified_layers(model, "a")
+    assert [p.requires_grad for p in model.parameters()] == [True, True, False, False]
+    assert model.a.training and not model.ab.training
+    open_all_layers(model)
+    assert all(p.requires_grad for p in model.parameters()) and count_num_param(model) == 4
+    with pytest.raises(InputError, match="'b' is no child"):
+        open_specified_layers(model, ["b"])

@@ -1,0 +1,203 @@
+"""python -m datasets.verify on small folders in the benchmarks' layouts."""
+
+import json
+import re
+import subprocess
+import sys
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import datasets.verify as verify
+from dassl.data.datasets import DATASET_REGISTRY
+from datasets.sources import SOURCES, Source
+from tests.helpers import REPOSITORY as ROOT
+
+
+def draw(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(folder / name)
+
+
+def shrink(monkeypatch, name: str, rows: tuple[int, int, int], images: int) -> None:
+    """The facts of a benchmark that is small enough to be made here."""
+    monkeypatch.setitem(SOURCES, name, Source(SOURCES[name].reader, rows, SOURCES[name].parts))
+    monkeypatch.setattr(DATASET_REGISTRY.get(SOURCES[name].reader), "images", images)
+
+
+@pytest.fixture
+def pets(tmp_path, monkeypatch) -> Path:
+    """A whole, small `oxford_pets`."""
+    shrink(monkeypatch, "oxford_pets", (4, 2, 2), 8)
+    folder = tmp_path / "oxford_pets"
+    draw(folder / "images", *(f"{name}_{number}.jpg" for name in ("cat", "dog") for number in range(4)))
+    split = {
+        part: [[f"{name}_{number}.jpg", label, name] for label, name in enumerate(("cat", "dog")) for number in numbers]
+        for part, numbers in (("train", (0, 1)), ("val", (2,)), ("test", (3,)))
+    }
+    (folder / "split_zhou_OxfordPets.json").write_text(json.dumps(split))
+    return folder
+
+
+def run(capsys, root, *args: str) -> tuple[int, dict]:
+    code = verify.main([*args, "--root", str(root), "--json"])
+    return code, {finding["name"]: finding for finding in json.loads(capsys.readouterr().out)}
+
+
+def test_whole(pets, tmp_path, capsys):
+    code, found = run(capsys, tmp_path, "OxfordPets")
+    assert code == 0
+    assert found == {
+        "oxford_pets": {
+            "name": "oxford_pets",
+            "folder": str(pets),
+            "present": True,
+            "images": 8,
+            "images_expected": 8,
+            "split": "CoOp's",
+            "split_sha256": sha256((pets / "split_zhou_OxfordPets.json").read_bytes()).hexdigest(),
+            "rows": [4, 2, 2],
+            "rows_expected": [4, 2, 2],
+            "broken": [],
+            "whole": True,
+            "next": "",
+        }
+    }
+
+
+def test_table_of_all(pets, tmp_path, capsys):
+    assert verify.main(["--root", str(tmp_path)]) == 1  # the other 14 are missing
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head.split() == ["benchmark", "there", "images", "split", "SHA-256", "train/val/test", "next"]
+    assert [line.split()[0] for line in lines] == list(SOURCES)
+    digest = sha256((pets / "split_zhou_OxfordPets.json").read_bytes()).hexdigest()
+    for line in lines:
+        name, there, *rest = line.split()
+        if name == "oxford_pets":
+            assert [there, *rest] == ["yes", "8", "/", "8", "CoOp's", digest[:12], "4/2/2", "whole"]
+        else:
+            assert there == "no" and line.endswith(f"python -m datasets.prepare {name} --root {tmp_path}")
+
+
+def test_nothing_is_written(pets, tmp_path, capsys):
+    (pets / "split_zhou_OxfordPets.json").unlink()
+    (pets / "annotations").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    code, found = run(capsys, tmp_path, "oxford_pets")
+    assert code == 1 and found["oxford_pets"]["split"] == "missing" and sorted(tmp_path.rglob("*")) == before
+    assert "datasets.prepare oxford_pets" in found["oxford_pets"]["next"]
+    assert "(fetches split_zhou_OxfordPets.json)" in found["oxford_pets"]["next"]
+
+
+def test_too_few_images(pets, tmp_path, capsys):
+    (pets / "images/dog_3.jpg").unlink()
+    (pets / "images/.hidden.jpg").touch()
+    (pets / "images/dog.mat").touch()
+    code, found = run(capsys, tmp_path, "oxford_pets")
+    assert code == 1 and found["oxford_pets"]["images"] == 7 and "datasets.prepare" in found["oxford_pets"]["next"]
+
+
+def test_an_image_of_the_split_is_missing(pets, tmp_path, capsys):
+    (pets / "images/dog_3.jpg").rename(pets / "images/dog_4.jpg")
+    code, found = run(capsys, tmp_path, "oxford_pets")
+    assert code == 1 and "names 1 images that are not in" in found["oxford_pets"]["next"]
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"train": [], "val": [], "test": [1]}', '{"train": []}'])
+def test_a_damaged_split(pets, tmp_path, capsys, content):
+    (pets / "split_zhou_OxfordPets.json").write_text(content)
+    code, found = run(capsys, tmp_path, "oxford_pets")
+    assert code == 1 and "is not a split file" in found["oxford_pets"]["next"]
+
+
+def test_other_sizes_than_coop(pets, tmp_path, capsys):
+    split = json.loads((pets / "split_zhou_OxfordPets.json").read_text())
+    split["train"].append(split["val"].pop())
+    (pets / "split_zhou_OxfordPets.json").write_text(json.dumps(split))
+    assert verify.main(["oxford_pets", "--root", str(tmp_path)]) == 1
+    assert "5/1/2 (not 4/2/2)  the lists are not CoOp's: move them away" in capsys.readouterr().out
+
+
+def test_an_own_split(pets, tmp_path, capsys):
+    (pets / "split_zhou_OxfordPets.json").rename(pets / "split_own_OxfordPets.json")
+    code, found = run(capsys, tmp_path, "oxford_pets")
+    assert code == 0 and found["oxford_pets"]["split"] == "own" and "not comparable" in found["oxford_pets"]["next"]
+
+
+def test_deep_lists_broken_images(pets, tmp_path, capsys, monkeypatch):
+    assert run(capsys, tmp_path, "oxford_pets", "--deep")[0] == 0
+    for number in range(3):
+        (pets / f"images/cat_{number}.jpg").write_bytes((pets / f"images/cat_{number}.jpg").read_bytes()[:-200])
+    assert run(capsys, tmp_path, "oxford_pets")[0] == 0  # not opened
+    code, found = run(capsys, tmp_path, "oxford_pets", "--deep")
+    assert code == 1 and found["oxford_pets"]["broken"] == [
+        str(pets / f"images/cat_{number}.jpg") for number in range(3)
+    ]
+    monkeypatch.setattr(verify, "AT_MOST", 2)
+    assert len(run(capsys, tmp_path, "oxford_pets", "--deep")[1]["oxford_pets"]["broken"]) == 2
+
+
+def test_a_benchmark_without_split_file(tmp_path, capsys, monkeypatch):
+    shrink(monkeypatch, "fgvc_aircraft", (2, 1, 1), 4)
+    folder = tmp_path / "fgvc_aircraft"
+    draw(folder / "images", "1.jpg", "2.jpg", "3.jpg", "4.jpg")
+    (folder / "variants.txt").write_text("A340-300\n")
+    for part, numbers in (("train", "12"), ("val", "3"), ("test", "4")):
+        (folder / f"images_variant_{part}.txt").write_text("".join(f"{number} A340-300\n" for number in numbers))
+    code, found = run(capsys, tmp_path, "fgvc_aircraft")
+    assert (
+        code == 0 and found["fgvc_aircraft"]["split"] == "none needed" and found["fgvc_aircraft"]["rows"] == [2, 1, 1]
+    )
+    (folder / "variants.txt").unlink()
+    code, found = run(capsys, tmp_path, "fgvc_aircraft")
+    assert code == 1 and "variants.txt is missing" in found["fgvc_aircraft"]["next"]
+
+
+def test_a_set_that_only_tests(tmp_path, capsys, monkeypatch):
+    shrink(monkeypatch, "imagenet_a", (0, 0, 2), 2)
+    folder = tmp_path / "imagenet-adversarial"
+    draw(folder / "imagenet-a", "n01/1.jpg", "n02/1.jpg")
+    (folder / "classnames.txt").write_text("n01 tench\nn02 cock\nn03 hen\n")
+    code, found = run(capsys, tmp_path, "imagenet_a", "--deep")
+    assert code == 0 and found["imagenet_a"]["rows"] == [0, 0, 2]
+
+
+def test_embedded_sets(tmp_path, capsys, monkeypatch):
+    folder = tmp_path / "embedded_small"
+    draw(folder / "images", "a/1.png", "a/2.png", "a/3.png")
+    rows = [[f"a/{number}.png", 0, "a"] for number in (1, 2, 3)]
+    (folder / "split_zhou_EmbeddedSmall.json").write_text(
+        json.dumps(dict(zip(("train", "val", "test"), [[row] for row in rows], strict=True)))
+    )
+    (folder / "world.json").write_text(json.dumps({"images": 3}))
+    for name in list(SOURCES)[1:]:
+        monkeypatch.delitem(SOURCES, name)
+    code, found = run(capsys, tmp_path)
+    assert code == 1 and set(found) == {"imagenet", "embedded_small"}
+    assert found["embedded_small"]["whole"] and found["embedded_small"]["split"] == "drawn"
+    (folder / "images/a/3.png").unlink()
+    code, found = run(capsys, tmp_path, "embedded_small")
+    assert code == 1 and "python -m datasets.embedded --root" in found["embedded_small"]["next"]
+
+
+def test_mistakes_are_one_sentence(tmp_path, capsys):
+    for args, said in (
+        (["--root", str(tmp_path / "nowhere")], "The data root .*nowhere does not exist"),
+        (["oxford_cats", "--root", str(tmp_path)], "no benchmark 'oxford_cats': the nearest names are oxford_pets"),
+        (["embedded_small", "--root", str(tmp_path)], "no benchmark 'embedded_small'"),  # not there
+    ):
+        with pytest.raises(SystemExit, match="2"):
+            verify.main(args)
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert error.startswith("python -m datasets.verify: error: ")
+        assert re.search(said, error)
+
+
+def test_as_a_command(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "datasets.verify", "dtd", "--root", tmp_path], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 1 and done.stderr == "" and len(done.stdout.splitlines()) == 2

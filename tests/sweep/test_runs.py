@@ -1,0 +1,69 @@
+"""Sweeps of real runs on the small benchmark: a failure among them, a stop in the middle and a second start."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from sweep import work
+from sweep.__main__ import main
+from tests.helpers import REPOSITORY, results
+from tests.sweep.test_sweep import wait_until
+
+
+def arguments(data_root, output, *more):
+    line = ["--data", data_root, "--output", output, "--seeds", 1, "--shots", 2, "--devices", "cpu", *more]
+    return [str(part) for part in line]
+
+
+@pytest.mark.slow
+def test_a_data_set_that_is_not_there(data_root, tmp_path, capsys):
+    """Its training fails, its test is left out, the other data set is done; the plan then knows."""
+    line = arguments(data_root, tmp_path, "--methods", "ZeroshotCLIP:embedded", "--datasets", "eurosat", "caltech101")
+    assert main(line) == 1
+    out, err = capsys.readouterr()
+    assert "4 runs: 0 finished before, 4 to do." in out and "2 of 4 runs are finished." in out
+    assert "failed: base2new_train ZeroshotCLIP/embedded eurosat shots_2 seed1" in err and "error: EuroSAT" in err
+    assert "skipped: base2new_test ZeroshotCLIP/embedded eurosat" in err
+    tested = tmp_path / "base2new/test_new/caltech101/shots_2/ZeroshotCLIP/embedded/seed1"
+    assert results(tested)["subsample"] == "new" and results(tested)["device"].startswith("cpu")
+    assert "Results: " in (tested / "console.txt").read_text()
+    assert main([*line, "--dry-run"]) == 0
+    states = [text.split()[0] for text in capsys.readouterr().out.splitlines() if "base2new_" in text]
+    assert states == ["to", "to", "finished", "finished"]
+    assert main([*line, "--dry-run", "--set", "INPUT.SIZE", "(32, 32)"]) == 2  # another run has these folders
+    assert "INPUT.SIZE" in capsys.readouterr().err
+
+
+def test_stopped_and_started_again(data_root, tmp_path, capsys):
+    line = arguments(
+        data_root, tmp_path, "--protocol", "fewshot", "--methods", "ZeroshotCLIP:embedded", "CoOp:embedded",
+        "--datasets", "caltech101", "--set", "OPTIM.MAX_EPOCH", 2,
+    )  # fmt: skip
+    first, second = (
+        tmp_path / f"fewshot/caltech101/shots_2/{name}/embedded/seed1" for name in ("ZeroshotCLIP", "CoOp")
+    )
+    sweep = subprocess.Popen(
+        [sys.executable, "-m", "sweep", *line],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_until(lambda: work.state_of(second) == "running" or sweep.poll() is not None, 300)
+    sweep.send_signal(signal.SIGINT)
+    out, err = sweep.communicate()
+    assert sweep.returncode == 130 and "Stopped, 1 of 2 runs are finished" in out, err
+    assert "Traceback" not in err
+    assert results(second)["state"] == "failed" and "KeyboardInterrupt" in results(second)["why"]
+    lock = work.take_lock(second)  # nobody is at work there
+    assert lock is not None
+    os.close(lock)
+    before = (first / "results.json").read_bytes()
+    assert main(line) == 0
+    assert "2 runs: 1 finished before, 1 to do." in capsys.readouterr().out
+    assert results(second)["state"] == "finished" and results(second)["epoch"] == 2
+    assert (first / "results.json").read_bytes() == before
+    assert main(line) == 0 and "2 runs: 2 finished before, 0 to do." in capsys.readouterr().out

@@ -1,0 +1,334 @@
+"""Sweeps (../sweep): what is planned, in which order it is done, what is said; with stand-ins for train.py."""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from dassl.errors import InputError
+from sweep import on_local, on_ray, on_slurm, progress, protocols, work
+from sweep.__main__ import main
+from sweep.on_local import run_locally, slots_of
+from sweep.progress import Progress
+from sweep.protocols import GROUPS, Method, Run, Setting, find_datasets, find_method, plan
+from sweep.work import Outcome, Work
+from tests.helpers import REPOSITORY
+
+FAKE = str(REPOSITORY / "tests" / "sweep" / "fake.py")
+SETTING = Setting(Path("/d"), Path("/o"))
+
+
+def planned(protocol, methods, names, shots=(16,), seeds=(1,), setting=SETTING):
+    return plan(protocol, [find_method(text) for text in methods], names, list(shots), list(seeds), setting)
+
+
+def folders(runs):
+    return [str(run.folder) for run in runs]
+
+
+def fake(folder, name, seconds=0.0, what="", after=None):
+    return Run(name, folder / name, (FAKE, str(folder / name), str(seconds), what), after)
+
+
+def journal(folder):
+    return [tuple(line.split()[:2]) for line in (folder / "journal").read_text().splitlines()]
+
+
+def do(runs, slots=2):
+    done = Progress(runs, set())
+    run_locally(done, [{"OMP_NUM_THREADS": "1"}] * slots, poll=0.02)
+    return done
+
+
+# --- what is planned ---------------------------------------------------------------------------------------------
+
+
+def test_base_to_new():
+    runs = planned("base2new", ["CoOp", "VPT:vit_b16_shallow"], ["dtd"], seeds=(2, 1))
+    assert folders(runs) == [
+        f"/o/base2new/{phase}/dtd/shots_16/{method}/seed{seed}"
+        for seed in (2, 1)
+        for method in ("CoOp/vit_b16", "VPT/vit_b16_shallow")
+        for phase in ("train_base", "test_new")
+    ]
+    train, test = runs[:2]
+    assert test.after == train and train.trains and not test.trains
+    assert train.command[-4:] == ("DATASET.NUM_SHOTS", "16", "DATASET.SUBSAMPLE_CLASSES", "base")
+    assert "--eval-only" not in train.command
+    assert test.command[test.command.index("--model-dir") + 1] == str(train.folder) and "--eval-only" in test.command
+
+
+def test_few_shot_curves():
+    runs = planned("fewshot", ["CoOp"], ["dtd", "embedded_small"], shots=(1, 2))
+    assert folders(runs) == [
+        f"/o/fewshot/{name}/seed1"
+        for name in (
+            "dtd/shots_1/CoOp/vit_b16", "dtd/shots_2/CoOp/vit_b16",
+            "embedded_small/shots_1/CoOp/embedded", "embedded_small/shots_2/CoOp/embedded",
+        )
+    ]  # fmt: skip
+    assert all(run.command[-1] == "all" and run.after is None for run in runs)
+
+
+def test_one_training_for_all_targets():
+    """The source itself needs no test of its own: its few-shot run is one."""
+    runs = planned("xd", ["CoOp"], ["imagenet", "dtd", "embedded_species"])
+    run = "shots_16/CoOp/{}/seed1"
+    source, shapes = (
+        "/o/fewshot/imagenet/" + run.format("vit_b16"),
+        "/o/fewshot/embedded_shapes/" + run.format("embedded"),
+    )
+    targets = "/o/xd/dtd/" + run.format("vit_b16"), "/o/xd/embedded_species/" + run.format("embedded")
+    assert folders(runs) == [source, targets[0], shapes, targets[1]]
+    shifted = planned("dg", ["CoOp"], list(GROUPS["shifts"]))
+    assert folders(shifted) == [source, *(f"/o/dg/{name}/{run.format('vit_b16')}" for name in GROUPS["shifts"])]
+    assert all(other.after == shifted[0] for other in shifted[1:])
+    elsewhere = planned("xd", ["CoOp"], ["dtd"], setting=Setting(Path("/d"), Path("/o"), source="caltech101"))
+    assert elsewhere[0].folder == Path("/o/fewshot/caltech101/shots_16/CoOp/vit_b16/seed1")
+
+
+@pytest.mark.parametrize(
+    "protocol, where", [("base2new", "base2new/train_base"), ("fewshot", "fewshot"), ("xd", "fewshot")]
+)
+def test_teachers_come_first_and_once(protocol, where):
+    """Trained on what their students are, also where the student stands under Spotlighter; tests name them too."""
+    setting = Setting(Path("/d"), Path("/o"), source="dtd")
+    runs = planned(protocol, ["PromptKD", "spotlighter_promptkd"], ["embedded_small" if protocol == "xd" else "dtd"], setting=setting)  # fmt: skip
+    teacher = Path(f"/o/{where}/dtd/shots_16/PromptSRC/vit_l14/seed1")
+    assert runs[0].folder == teacher
+    assert [run.folder.parent.parent.name for run in runs[1:]].count("PromptSRC") == 0
+    students = [run for run in runs[1:] if run.trains]
+    assert len(students) == 2 and all(run.after == runs[0] for run in students)
+    assert all(f"TRAINER.PROMPTKD.TEACHER_DIR {teacher}" in " ".join(run.command) for run in runs[1:])
+    assert all(run.after in students for run in runs if not run.trains)
+
+
+def test_who_needs_a_teacher():
+    needs = protocols.needs_teacher
+    assert needs(Method("PromptKD", "vit_b16"), []) and needs(Method("Spotlighter", "embedded_promptkd"), [])
+    assert not needs(Method("Spotlighter", "embedded"), []) and not needs(Method("CoOp", "embedded"), [])
+    assert needs(Method("Spotlighter", "embedded"), ["TRAINER.SPOTLIGHTER.HOST", "PromptKD"])
+    assert not needs(Method("PromptKD", "vit_b16"), ["TRAINER.PROMPTKD.TEACHER_DIR", "/theirs"])
+
+
+def test_names():
+    assert find_datasets(["embedded", "dtd", "all11", "dtd"])[:8] == [*GROUPS["embedded"], "dtd"]
+    assert len(find_datasets(["all11"])) == 11
+    for name in {name for group in GROUPS.values() for name in group}:
+        assert (REPOSITORY / f"configs/datasets/{name}.yaml").is_file()
+    assert find_method("coop") == Method("CoOp") and find_method("zsclip2").name == "ZeroshotCLIP2"
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--methods", "CoOpp"], "method 'CoOpp' is unknown; the nearest: CoOp"),
+        (["--methods", "CoOp:vit_b17"], "config of CoOp 'vit_b17' is unknown; the nearest: vit_b16"),
+        (["--methods"], "--methods is empty"),
+        (["--datasets", "all12"], "data set 'all12' is unknown; the nearest: all11"),
+        (["--protocol", "base2nev"], "protocol 'base2nev' is unknown; the nearest: base2new"),
+        (["--seeds"], "--seeds is empty"),
+        (["--seeds", "one"], "--seeds is 'one'"),
+        (["--shots", "4", "0"], "--shots is '0': give a whole number from 1"),
+        (["--output", __file__], "is a file"),
+        (["--output", f"{__file__}/deeper"], "is a file"),
+        (["--set", "OPTIM.MAX_EPOCHS", "3"], "OPTIM.MAX_EPOCHS is unknown; the nearest is OPTIM.MAX_EPOCH"),
+        (["--set", "OPTIM.MAX_EPOCH"], "KEY VALUE"),
+        (["--on", "slurn"], "place 'slurn' is unknown; the nearest: slurm"),
+        (["--protocol", "fewshot", "--datasets", "shifts"], "has test images only"),
+        (["--protocol", "dg"], "shifted data set 'dtd' is unknown"),
+        (["--teacher", "vit_l15", "--methods", "PromptKD"], "the nearest: vit_l14"),
+        (["--devices", "63"], "'63' is not here"),
+        (["--per-device", "0"], "--per-device is '0'"),
+    ],
+)
+def test_refusals(arguments, words, tmp_path, capsys):
+    given = {"--methods": ["CoOp"], "--datasets": ["dtd"], "--output": [str(tmp_path / "runs")]}
+    line = [part for name, values in given.items() if name not in arguments for part in (name, *values)]
+    assert main([*line, *arguments]) == 2
+    said = capsys.readouterr().err
+    assert words in said and said.startswith("error: ") and said.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+# --- the queue ---------------------------------------------------------------------------------------------------
+
+
+def test_order(tmp_path):
+    """A test begins after its training has finished, and meanwhile a free slot takes the next that can begin."""
+    teacher = fake(tmp_path, "teacher", what="with:other")
+    student = fake(tmp_path, "student", after=teacher)
+    runs = [teacher, student, fake(tmp_path, "test", after=student), fake(tmp_path, "other")]
+    assert do(runs).conclude() == 0
+    events = journal(tmp_path)
+    order = [events.index((word, name)) for name in ("teacher", "student", "test") for word in ("begun", "finished")]
+    assert order == sorted(order)
+    assert len(events) == 8
+
+
+def test_as_many_at_a_time_as_slots(tmp_path):
+    first = [fake(tmp_path, "a", what="with:b"), fake(tmp_path, "b", what="with:a")]
+    assert do([*first, *(fake(tmp_path, f"run{i}", 0.05) for i in range(4))]).conclude() == 0
+    at_work = 0
+    for word, _ in journal(tmp_path):
+        at_work += 1 if word == "begun" else -1
+        assert at_work <= 2
+
+
+def test_a_failure_does_not_stop_the_others(tmp_path, capsys):
+    broken = fake(tmp_path, "broken", what="fail")
+    needing = fake(tmp_path, "needing", after=broken)
+    runs = [broken, needing, fake(tmp_path, "last", after=needing), fake(tmp_path, "forgetful", what="forget")]
+    runs += [fake(tmp_path, "killed", what="kill"), fake(tmp_path, "well")]
+    done = do(runs, slots=1)
+    states = {run.label: outcome.state for run, outcome in done.outcomes.items()}
+    assert states == dict(broken="failed", needing="skipped", last="skipped", forgetful="failed", killed="failed", well="finished")  # fmt: skip
+    assert done.outcomes[runs[4]].killed and not done.outcomes[broken].killed
+    assert done.conclude() == 1
+    out, err = capsys.readouterr()
+    assert "1 of 6 runs are finished." in out
+    assert "failed: broken" in err and "    error: it cannot be done." in err
+    assert "skipped: needing" in err and "It needs broken, which is not finished." in err
+    assert "killed by SIGKILL" in err and "its record says running" in err
+
+
+def test_what_an_environment_cannot_start(tmp_path):
+    """A file in the way of one run's folder is that run's failure."""
+    (tmp_path / "blocked").write_text("")
+    done = do([fake(tmp_path, "blocked"), fake(tmp_path, "well")])
+    assert [outcome.state for outcome in done.outcomes.values()] == ["failed", "finished"]
+
+
+def test_one_process_a_run(tmp_path):
+    """The lock lasts as long as the training, though nobody else holds it, and is free after a kill."""
+    run = fake(tmp_path, "run", 60)
+    at_work = Work(run, {})
+    assert work.take_lock(run.folder) is None
+    test = fake(tmp_path, "test", after=run)
+    done = do([run, test])
+    assert done.state(run) == "busy" and done.state(test) == "skipped" and done.conclude() == 1
+    at_work.process.kill()
+    at_work.process.wait()
+    assert do([fake(tmp_path, "run")]).state(fake(tmp_path, "run")) == "finished"
+
+
+def test_those_that_are_finished_are_not_begun(tmp_path, capsys):
+    former = fake(tmp_path, "former")
+    do([former])
+    runs = [former, fake(tmp_path, "test", after=former)]
+    done = Progress(runs, {former})
+    run_locally(done, [{}], poll=0.02)
+    assert journal(tmp_path) == [(word, name) for name in ("former", "test") for word in ("begun", "finished")]
+
+
+DRIVER = """
+import sys
+from pathlib import Path
+from sweep.on_local import run_locally
+from sweep.progress import Progress
+from sweep.protocols import Run
+fake, folder = sys.argv[1:]
+runs = [Run(n, Path(folder, n), (fake, str(Path(folder, n)), s)) for n, s in (("first", "0"), ("second", "600"))]
+run_locally(Progress(runs, set()), [{}], poll=0.02)
+"""  # without conftest's PyTorch
+
+
+def wait_until(is_so, seconds=60.0):
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_no_training_outlives_its_sweep(tmp_path, number):
+    if number == signal.SIGKILL and sys.platform != "linux":
+        pytest.skip("only Linux tells a process of its parent's death")
+    line = [sys.executable, "-c", DRIVER, FAKE, str(tmp_path)]
+    driver = subprocess.Popen(line, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_until(lambda: work.state_of(tmp_path / "second") == "running")
+    driver.send_signal(number)
+    driver.wait()
+    pid = int((tmp_path / "journal").read_text().split()[-1])
+    wait_until(lambda: is_gone(pid))
+    assert journal(tmp_path) == [("begun", "first"), ("finished", "first"), ("begun", "second")]
+
+
+def is_gone(pid):
+    """Whether a process has ended; one that nobody has waited for has too."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def test_slots(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(on_local, "cores", lambda: 16)
+
+    def shown(*arguments):
+        return [(slot["CUDA_VISIBLE_DEVICES"], slot["OMP_NUM_THREADS"]) for slot in slots_of(*arguments)]
+
+    assert shown([], 1, None, 0) == [("", "16")]
+    assert shown([], 1, None, 2) == [("0", "8"), ("1", "8")]
+    assert shown(["0", "2"], 2, None, 3) == [("0", "4"), ("2", "4"), ("0", "4"), ("2", "4")]
+    assert shown(["cpu"], 32, None, 3)[0] == ("", "1")
+    assert shown(["cpu"], 2, 3, 0) == [("", "3"), ("", "3")]
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    assert shown(["cpu"], 2, None, 0) == [("", "5"), ("", "5")]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    assert shown(["1"], 1, 1, 2) == [("7", "1")]
+    with pytest.raises(InputError, match="'cuda' is not here"):
+        slots_of(["cuda"], 1, None, 2)
+
+
+def test_time_left(monkeypatch):
+    """Two of four trainings of 30 s and a test of 10 s took 40 s in all: 70 s of work, and as much is left in 40 s."""
+    runs = [Run(f"{i}", Path(f"/{i}"), (), trains=i < 4) for i in range(6)]
+    before = Run("before", Path("/before"), ())
+    monkeypatch.setattr(time, "monotonic", lambda: 100.0)
+    done = Progress([before, *runs], {before})
+    assert done.seconds_left() is None
+    for run, seconds in ((runs[0], 30.0), (runs[1], 30.0), (runs[4], 10.0)):
+        done.outcomes[run] = Outcome("finished", seconds)
+    monkeypatch.setattr(time, "monotonic", lambda: 140.0)
+    assert done.seconds_left() == pytest.approx(40.0)
+    assert [progress.duration(seconds) for seconds in (89, 600, 9000)] == ["89 s", "10 min", "2.5 h"]
+
+
+# --- past one machine: what needs no cluster ---------------------------------------------------------------------
+
+
+def test_a_count_that_no_node_has():
+    nodes = [{"CPU": 8.0, "GPU": 2.0}, {"CPU": 64.0}]
+    on_ray.check_resources(nodes, 2, 8)
+    on_ray.check_resources(nodes, 0, 64)
+    for gpus, threads in ((3, 1), (1, 16)):
+        with pytest.raises(InputError, match="2 GPUs and 8 cores, 0 GPUs and 64 cores"):
+            on_ray.check_resources(nodes, gpus, threads)
+
+
+def test_chains(tmp_path):
+    teacher = fake(tmp_path, "teacher")
+    students = [fake(tmp_path, f"student{i}", after=teacher) for i in (0, 1)]
+    tests = [fake(tmp_path, f"test{i}", after=student) for i, student in enumerate(students)]
+    other = fake(tmp_path, "other")
+    runs = [teacher, students[0], tests[0], other, students[1], tests[1]]
+    assert on_slurm.chains_of(runs) == [[teacher, students[0], tests[0], students[1], tests[1]], [other]]
+    assert on_slurm.chains_of(tests) == [[tests[0]], [tests[1]]]  # what they need is finished
+
+
+def test_options_of_sbatch():
+    assert on_slurm.sbatch_options(["partition=gpu", "--constraint=a=b"]) == {"partition": "gpu", "constraint": "a=b"}
+    with pytest.raises(InputError, match="NAME=VALUE"):
+        on_slurm.sbatch_options(["partition"])
+
+
+def test_signals_are_put_back(tmp_path):
+    former = [signal.getsignal(number) for number in on_local.SIGNALS]
+    do([fake(tmp_path, "run")])
+    assert [signal.getsignal(number) for number in on_local.SIGNALS] == former

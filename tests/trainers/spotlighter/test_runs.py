@@ -1,0 +1,464 @@
+"""Whole runs of Spotlighter through train.py: tokens dropped, regions looked at again, hosts, and what is refused."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from yacs.config import CfgNode
+
+import train
+from dassl.engine import TRAINER_REGISTRY, TrainerX, build_trainer
+from dassl.evaluation import Classification
+from dassl.optim import build_lr_scheduler, build_optimizer
+from tests.clip_weights import SMALL, random_state
+from tests.helpers import REPOSITORY, arguments, results
+from trainers import clip_trainer, spotlighter
+from trainers.clip_trainer import ClipTrainer, load_clip
+from trainers.spotlighter import Scalars, Zoom
+
+PREFIX = "TRAINER.SPOTLIGHTER."
+ZERO_SHOT = REPOSITORY / "configs/trainers/ZeroshotCLIP/embedded.yaml"  # declares no host's keys
+EPOCHS = 2
+LOOKS = {"KEEP": 0.6, "ZOOM": 3, "DROP_AFTER": "(1, 2)"}
+SECOND_LOOK = Zoom(map=1, width=0.5, count=3, share=0.5)
+
+
+@pytest.fixture(autouse=True)
+def one_thread(two_threads):
+    torch.set_num_threads(1)  # the other processes below do likewise, and logits are compared to the bit
+    yield
+    torch.set_num_threads(2)  # as the next module expects
+
+
+def line(data_root, output, trainer="Spotlighter", options=(), **keys) -> list[str]:
+    """A short run; keys in capitals are Spotlighter's own."""
+    own = [part for name in list(keys) if name.isupper() for part in (PREFIX + name, keys.pop(name))]
+    if "ZeroshotCLIP" in own or "PlugInHost" in own:
+        keys["config_file"] = ZERO_SHOT
+    return arguments(data_root, output, trainer, options=["OPTIM.MAX_EPOCH", EPOCHS, *options, *own], **keys)
+
+
+def learned(output, name, epoch=EPOCHS) -> dict:
+    return torch.load(output / name / f"model.pth.tar-{epoch}", weights_only=True)["state_dict"]
+
+
+def scalars_of(output) -> dict:
+    state = learned(output, "spotlighter")
+    return {name.removeprefix("scalars."): value for name, value in state.items() if name.startswith("scalars.")}
+
+
+def one_sentence(capsys) -> str:
+    errors = [text for text in capsys.readouterr().err.splitlines() if text.strip()]
+    assert len(errors) == 1 and errors[0].startswith("error: ") and errors[0].endswith(".")
+    return errors[0]
+
+
+@pytest.fixture(scope="module")
+def runs(data_root, tmp_path_factory):
+    """CoOp alone; Spotlighter without tokens dropped; and with both forms of selection, whose test logits are kept.
+
+    Which second look is the best does not matter here, only that there is one: it is set.
+    """
+    root = tmp_path_factory.mktemp("runs")
+    torch.set_num_threads(1)
+    assert train.main(line(data_root, root / "alone", "CoOp")) == 0
+    assert train.main(line(data_root, root / "whole", KEEP=1.0)) == 0
+    logits, process = [], Classification.process
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spotlighter, "choose_zoom", lambda *args: SECOND_LOOK)
+        patch.setattr(Classification, "process", lambda self, mo, gt: logits.append(mo) or process(self, mo, gt))
+        assert train.main(line(data_root, root / "looks", **LOOKS)) == 0
+    torch.save(torch.cat(logits), root / "looks.pt")
+    return root
+
+
+# --- how many numbers are trained ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("host", ["CoOp", "ZeroshotCLIP"])
+def test_lite_trains_21_scalars(data_root, tmp_path, host, capsys):
+    assert train.main(line(data_root, tmp_path, HOST=host)) == 0
+    log = capsys.readouterr().out
+    assert f"Spotlighter over {host}: 21 trainable scalars beside the host's prompts" in log
+    record = results(tmp_path)
+    assert record["extra_trainable_parameters"] == 21
+    assert record["trainable_parameters"] == 21 + (4 * 128 if host == "CoOp" else 0)
+    mine, start = scalars_of(tmp_path), Scalars().state_dict()
+    assert sum(value.numel() for value in mine.values()) == 21 and mine.keys() == start.keys()
+    assert (mine["delta"] - start["delta"]).abs() > 1e-3  # they were fitted
+
+
+def test_full_trains_the_mapping_modules(data_root, tmp_path, capsys):
+    assert train.main(line(data_root, tmp_path / "full", HEAD="full")) == 0
+    log = capsys.readouterr().out
+    assert train.main(line(data_root, tmp_path / "unfitted", HEAD="full", FIT=False)) == 0
+    extra = results(tmp_path / "full")["extra_trainable_parameters"]
+    assert f"{extra:,} trainable numbers" in log
+    fitted, start = learned(tmp_path / "full", "spotlighter"), learned(tmp_path / "unfitted", "spotlighter")
+    names = [name for name in fitted if name.startswith("mapping.")]
+    assert extra == 21 + sum(fitted[name].numel() for name in names) and extra > 100_000
+    assert results(tmp_path / "full")["trainable_parameters"] == extra + 4 * 128
+    assert all((fitted[name] - start[name]).abs().max() > 0 for name in names)
+    assert any((fitted[name] - start[name]).abs().max() > 1e-3 for name in names)
+
+
+def test_full_does_not_depend_on_how_often_it_is_saved(data_root, tmp_path):
+    states = []
+    for frequency in (0, 1):
+        output = tmp_path / str(frequency)
+        assert train.main(line(data_root, output, HEAD="full", options=["TRAIN.CHECKPOINT_FREQ", frequency])) == 0
+        states.append(learned(output, "spotlighter"))
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0] if key != "_extra_state")
+
+
+# --- the host trains as it does alone --------------------------------------------------------------------------------
+
+
+def context(output):
+    return learned(output, "prompt_learner")["ctx"]
+
+
+@pytest.mark.parametrize("keys", [{"ZOOM": 3}, {"ZOOM": 1, "DROP_AFTER": "(3,)", "FIT": False}])
+def test_the_context_is_that_of_the_host_alone(runs, data_root, tmp_path, keys):
+    assert torch.equal(context(runs / "whole"), context(runs / "alone"))
+    options = ["TRAIN.CHECKPOINT_FREQ", 1]  # so that the head is fitted between its epochs, too
+    assert train.main(line(data_root, tmp_path, KEEP=1.0, options=options, **keys)) == 0
+    assert torch.equal(context(tmp_path), context(runs / "alone"))
+
+
+def test_the_context_is_that_of_the_host_alone_under_the_full_head(runs, data_root, tmp_path):
+    assert train.main(line(data_root, tmp_path, HEAD="full", FIT=False)) == 0
+    assert torch.equal(context(tmp_path), context(runs / "alone"))
+
+
+def test_joint_training_reaches_the_context(runs, data_root, tmp_path, capsys):
+    assert train.main(line(data_root, tmp_path, JOINT=True)) == 0
+    assert (context(tmp_path) - context(runs / "alone")).abs().max() > 1e-6  # after two short epochs
+    start = Scalars().state_dict()
+    moved = {name for name, value in scalars_of(tmp_path).items() if (value - start[name]).abs().max() > 1e-4}
+    assert {"delta", "alpha", "g", "b", "omega"} <= moved  # in step with the host
+    assert "loss_head" in capsys.readouterr().out
+
+
+# --- tokens dropped, regions looked at again -------------------------------------------------------------------------
+
+
+def test_dropping_reaches_the_head(runs):
+    """64 tokens, then 38, then 23; the head and the buffers of the drop are saved together."""
+    state = learned(runs / "looks", "spotlighter")
+    assert state["drop.probe"].shape == state["drop.mean"].shape == (2, state["drop.probe"].shape[1])
+    assert state["drop.prototypes"].shape == (2, 3, state["drop.probe"].shape[1])
+    assert state["drop.probe"].abs().max() > 0 and state["again_map"].shape == state["again_keys"].shape == (15, 128)
+    assert not [name for name in learned(runs / "whole", "spotlighter") if name.startswith("drop.")]
+    assert results(runs / "looks")["state"] == "finished"
+    assert results(runs / "looks")["extra_trainable_parameters"] == 21
+
+
+OTHER_PROCESS = """
+import sys
+import torch
+import train
+from dassl.evaluation import Classification
+
+torch.set_num_threads(1)
+logits, process = [], Classification.process
+Classification.process = lambda self, mo, gt: logits.append(mo) or process(self, mo, gt)
+code = train.main(sys.argv[2:])
+torch.save(torch.cat(logits), sys.argv[1])
+sys.exit(code)
+"""
+
+
+def test_another_process_gives_the_same_logits(runs, data_root, tmp_path):
+    """To the bit, and so the same accuracy."""
+    test = line(data_root, tmp_path / "test", model_dir=runs / "looks", eval_only=True, **LOOKS)
+    command = [sys.executable, "-c", OTHER_PROCESS, str(tmp_path / "logits.pt"), *test]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    logits = torch.load(tmp_path / "logits.pt"), torch.load(runs / "looks.pt")
+    assert logits[0].shape == (12, 3) and torch.isfinite(logits[0]).all()
+    assert torch.equal(*logits)
+    for field in ("accuracy", "classwise", "macro_f1"):
+        assert results(tmp_path / "test")[field] == results(runs / "looks")[field]
+
+
+def trainer_of(data_root, runs, output, subsample, **keys):
+    """A trainer with the checkpoint of the run `looks`."""
+    cfg = train.build_config(train.parse_arguments(line(data_root, output, subsample=subsample, **{**LOOKS, **keys})))
+    trainer = build_trainer(cfg)
+    trainer.load_model(str(runs / "looks"), epoch=EPOCHS)
+    trainer.set_model_mode("eval")
+    return trainer
+
+
+@torch.no_grad()
+def test_inductive(runs, data_root, tmp_path):
+    """Of the new classes, what else is in the batch, and how much, moves no image's logits."""
+    trainer = trainer_of(data_root, runs, tmp_path, "new")
+    images = next(iter(trainer.test_loader))["img"]  # (8, 3, 64, 64)
+    logits = trainer.model_inference(images)
+    assert logits.shape == (8, 2) and logits.std() > 0.1
+    assert trainer.head.zoom == SECOND_LOOK and trainer.head.drop.alive.shape == (8 * 3, 23)  # of the windows
+    for other in (torch.randn(images.shape), images.flip(0), torch.zeros(images.shape)):
+        for b in (0, 5):
+            batch = other.clone()
+            batch[b] = images[b]
+            torch.testing.assert_close(trainer.model_inference(batch)[b], logits[b], atol=1e-4, rtol=0)
+    for b in range(8):
+        torch.testing.assert_close(trainer.model_inference(images[b : b + 1])[0], logits[b], atol=1e-4, rtol=0)
+
+
+@torch.no_grad()
+def test_logits_by_hand(runs, data_root, tmp_path):
+    """The first look, and a second one at the three regions that the first's attention points to, half each."""
+    trainer = trainer_of(data_root, runs, tmp_path, "base")
+    images = next(iter(trainer.test_loader))["img"]
+    classes, head, model = trainer.encode_classes(), trainer.head, trainer.model
+    f, v = model.image_features(images, tokens=True)
+    assert v.shape == (12, 23, 128)
+    first, maps = head.logits(f, v, classes, head.bank), trainer.maps.maps
+    assert (~maps[:, 0].isnan()).sum() == 12 * 38 and (~maps[:, 1].isnan()).sum() == 12 * 23
+    again = []
+    for image, activation in zip(images, maps[:, 1], strict=True):
+        for centre in spotlighter.window_centres(activation[None], 3)[0]:
+            left, top = (64 * (centre.clamp(0.25, 0.75) - 0.25)).tolist()
+            rows, columns = (
+                ((torch.arange(64) + 0.5) / 2 + start - 0.5).clamp(0, 63)[:, None] - torch.arange(64)
+                for start in (top, left)
+            )  # (64, 64) distances to pixels
+            spread = [(1 - distance.abs()).clamp_min(0) for distance in (rows, columns)]
+            again.append(torch.einsum("ir,crs,js->cij", spread[0], image, spread[1]))
+    again = model.image_features(torch.stack(again)).view(12, 3, -1)
+    away = again - head.again_mean
+    q = head.scalars
+    u = again - q.g * head.again_mean + q.alpha * q.omega[0] * away @ head.again_keys.t() @ head.again_map
+    cosines = F.normalize(u, dim=-1) @ classes.text.t()
+    second = (head.logit_scale * q.delta.exp() * cosines).exp().mean(dim=1).log()
+    torch.testing.assert_close(trainer.model_inference(images), (first + second) / 2, atol=2e-3, rtol=0)
+    assert (first - second).abs().max() > 0.1
+
+
+def test_resuming(runs, data_root, tmp_path, monkeypatch):
+    """Broken off after its first epoch, a run goes on to the same tensors; the survey is not made again."""
+    monkeypatch.setattr(spotlighter, "choose_zoom", lambda *args: SECOND_LOOK)
+
+    def stop(self):
+        if self.epoch == EPOCHS - 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainerX, "before_epoch", stop)
+        assert train.main(line(data_root, tmp_path, options=["TRAIN.CHECKPOINT_FREQ", 1], **LOOKS)) == 130
+    with monkeypatch.context() as patch:
+        patch.setattr(spotlighter, "survey", None)
+        again = line(data_root, tmp_path, resume=tmp_path, options=["TRAIN.CHECKPOINT_FREQ", 1], **LOOKS)
+        assert train.main(again) == 0
+    for name in ("prompt_learner", "spotlighter"):
+        whole, resumed = learned(runs / "looks", name), learned(tmp_path, name)
+        assert whole.keys() == resumed.keys()
+        for key, value in whole.items():
+            assert torch.equal(value, resumed[key]) if torch.is_tensor(value) else value == resumed[key]
+    assert results(tmp_path)["accuracy"] == results(runs / "looks")["accuracy"]
+
+
+def test_one_shot_neither_fits_nor_zooms(data_root, tmp_path, capsys):
+    options = ["DATASET.NUM_SHOTS", 1, "DATALOADER.TRAIN_X.BATCH_SIZE", 2]
+    assert train.main(line(data_root, tmp_path, options=options, **LOOKS)) == 0
+    log = capsys.readouterr().out
+    assert "keeps its initial scalars: with one shot" in log and "does not zoom: with one shot" in log
+    assert all(torch.equal(value, Scalars().state_dict()[name]) for name, value in scalars_of(tmp_path).items())
+    state = learned(tmp_path, "spotlighter")
+    assert state["_extra_state"]["zoom"] is None and state["again_map"].numel() == 0
+    assert all(torch.isfinite(value).all() for value in state.values() if torch.is_tensor(value))
+
+
+# --- a host of another kind ------------------------------------------------------------------------------------------
+
+
+class ShiftedTexts(nn.Module):
+    """CLIP with one learned vector added to every text feature: all that a host has to offer, and no more."""
+
+    def __init__(self, clip_model, texts):
+        super().__init__()
+        self.clip, self.image_edits = clip_model, []
+        self.register_buffer("texts", texts, persistent=False)
+        self.shift = nn.Parameter(torch.zeros(texts.shape[1]))
+
+    def image_features(self, images, tokens=False):
+        if not tokens:
+            return F.normalize(self.clip.encode_image(images, self.image_edits).float(), dim=-1)
+        return [F.normalize(x.float(), dim=-1) for x in self.clip.encode_image(images, self.image_edits, tokens=True)]
+
+    def text_features(self):
+        return F.normalize(self.texts + self.shift, dim=-1)
+
+    def logit_scale(self):
+        return self.clip.logit_scale.exp().float()
+
+    def forward(self, images, texts=None):
+        return self.logit_scale() * self.image_features(images) @ self.text_features().t()
+
+
+class PlugInHost(ClipTrainer):
+    config_node = "PLUGIN"
+
+    @staticmethod
+    def extend_cfg(cfg):
+        cfg.TRAINER.PLUGIN = CfgNode({"PREC": "fp32"})
+
+    def build_model(self):
+        self.precision, self.scaler = "fp32", None
+        clip_model = load_clip(self.cfg.MODEL.BACKBONE.NAME, "fp32", self.device)
+        self.model = ShiftedTexts(
+            clip_model, spotlighter.zero_shot_text_features(clip_model, self.dm.dataset.classnames)
+        )
+        self.optim = build_optimizer([self.model.shift], self.cfg.OPTIM)
+        self.sched = build_lr_scheduler(self.optim, self.cfg.OPTIM)
+        self.register_model("shift", nn.ParameterList([self.model.shift]), self.optim, self.sched)
+
+    def compute_loss(self, images, labels):
+        return F.cross_entropy(self.model(images), labels), {}
+
+
+def test_a_host_of_another_kind(data_root, tmp_path, monkeypatch):
+    monkeypatch.setitem(TRAINER_REGISTRY._obj_map, "PlugInHost", PlugInHost)
+    for name, keys in {"alone": {"trainer": "PlugInHost", "config_file": ZERO_SHOT}, "over": LOOKS}.items():
+        host = {"HOST": "PlugInHost"} if name == "over" else {}
+        assert train.main(line(data_root, tmp_path / name, **host, **keys)) == 0
+    assert learned(tmp_path / "alone", "shift")["0"].abs().max() > 0
+    record = results(tmp_path / "over")
+    assert record["extra_trainable_parameters"] == 21 and record["trainable_parameters"] == 21 + 128
+    assert learned(tmp_path / "over", "spotlighter")["drop.probe"].abs().max() > 0
+    test = line(data_root, tmp_path / "new", HOST="PlugInHost", subsample="new", model_dir=tmp_path / "over",
+                eval_only=True, **LOOKS)  # fmt: skip
+    assert train.main(test) == 0
+    assert len(results(tmp_path / "new")["classwise"]) == 2
+
+
+# --- what cannot be ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        ({"KEEP": 0.05}, ["R is 5", "leaves 3 tokens", "from 1 to 3"]),
+        ({"KEEP": 0.2, "DROP_AFTER": "(1, 3)", "R": 4}, ["R is 4", "leaves 3 tokens", "from 1 to 3"]),
+        ({"R": 65}, ["R is 65", "leaves 64 tokens", "from 1 to 64"]),
+        ({"R": 0}, ["R is 0", "at least 1"]),
+        ({"K": 0}, ["K is 0", "at least 1"]),
+        ({"KEEP": 0}, ["KEEP is 0", "above 0 and at most 1"]),
+        ({"KEEP": 1.5}, ["KEEP is 1.5", "above 0 and at most 1"]),
+        ({"KEEP": -1}, ["KEEP is -1", "above 0 and at most 1"]),
+        ({"KEEP": "half"}, ["KEEP takes a float", "'half'"]),
+        ({"DROP_AFTER": "(0,)"}, ["DROP_AFTER", "block 0", "blocks 1 to 3"]),
+        ({"DROP_AFTER": "(1, 4)"}, ["DROP_AFTER", "block 4", "blocks 1 to 3"]),
+        ({"DROP_AFTER": "()"}, ["DROP_AFTER is ()", "at least one"]),
+        ({"DROP_AFTER": "(2, 2)"}, ["DROP_AFTER is (2, 2)", "different blocks"]),
+        ({"ZOOM": 2}, ["ZOOM is 2", "0 (off), 1 or 3"]),
+        ({"GRID": 2}, ["GRID is 2", "from 0 to 1"]),
+        ({"GRID": -0.5}, ["GRID is -0.5", "from 0 to 1"]),
+        ({"SCORE": "foo"}, ["SCORE is 'foo'", "probe, attention, prototypes, random"]),
+        ({"HEAD": "huge"}, ["HEAD is 'huge'", "'lite'", "'full'"]),
+        ({"LEVELS": 3}, ["LEVELS is 3", "1 or 2"]),
+        ({"HOST": "Spotlighter"}, ["HOST cannot be Spotlighter itself"]),
+    ],
+)
+def test_impossible_settings(data_root, tmp_path, capsys, keys, says):
+    """At start, in one sentence that names the key and what it may be."""
+    assert train.main(line(data_root, tmp_path, **keys)) == 2
+    sentence = one_sentence(capsys)
+    assert all(part in sentence for part in ["TRAINER.SPOTLIGHTER.", *says])
+    assert not list(tmp_path.rglob("*.tar*"))
+
+
+@pytest.mark.parametrize("blocks", ["(1.5,)", "('a',)"])
+def test_blocks_are_whole_numbers(data_root, tmp_path, capsys, blocks):
+    assert train.main(line(data_root, tmp_path, KEEP=0.5, FIT=False, DROP_AFTER=blocks)) == 2
+    assert "TRAINER.SPOTLIGHTER.DROP_AFTER" in one_sentence(capsys)
+
+
+@pytest.mark.parametrize("host", ["Nope", "CoOpp"])
+def test_an_unknown_host(data_root, tmp_path, capsys, host):
+    assert train.main(line(data_root, tmp_path, HOST=host)) == 2
+    sentence = one_sentence(capsys)
+    assert host in sentence and "CoOp, " in sentence and "ZeroshotCLIP" in sentence
+
+
+def test_an_unknown_host_is_named_with_its_key(data_root, tmp_path, capsys):
+    assert train.main(line(data_root, tmp_path, HOST="Nope")) == 2
+    assert "TRAINER.SPOTLIGHTER.HOST" in one_sentence(capsys)
+
+
+def test_a_residual_network(data_root, tmp_path, capsys):
+    sizes = dict(vision_layers=(1, 1, 1, 1), vision_width=8, vision_patch_size=None, image_resolution=64)
+    torch.save(random_state(SMALL | sizes), tmp_path / "resnet.pt")
+    assert train.main(line(data_root, tmp_path / "run", backbone=tmp_path / "resnet.pt")) == 2
+    sentence = one_sentence(capsys)
+    assert all(part in sentence for part in ("MODEL.BACKBONE.NAME", "resnet.pt", "residual network", "choose a ViT"))
+
+
+def test_joint_training_in_mixed_precision(data_root, tmp_path, capsys, monkeypatch):
+    assert train.main(line(data_root, tmp_path / "cpu", JOINT=True, options=["TRAINER.COOP.PREC", "amp"])) == 2
+    assert "TRAINER.COOP.PREC is amp" in one_sentence(capsys)
+    monkeypatch.setattr(train, "check_precision", lambda cfg: None)  # as on a GPU, where amp alone is no fault
+    monkeypatch.setattr(clip_trainer, "resolve_precision", lambda wanted, device: wanted)
+    assert train.main(line(data_root, tmp_path / "gpu", JOINT=True, options=["TRAINER.COOP.PREC", "amp"])) == 2
+    sentence = one_sentence(capsys)
+    assert "TRAINER.SPOTLIGHTER.JOINT" in sentence and "amp" in sentence
+
+
+def test_joint_training_on_batches_of_all_shots(data_root, tmp_path, capsys):
+    """The bank would be empty."""
+    options = ["DATALOADER.TRAIN_X.BATCH_SIZE", 12]
+    assert train.main(line(data_root, tmp_path, JOINT=True, options=options)) == 2
+    assert "TRAINER.SPOTLIGHTER.JOINT" in one_sentence(capsys)
+
+
+def test_one_token_left(data_root, tmp_path):
+    assert train.main(line(data_root, tmp_path, KEEP=0.01, R=1, ZOOM=3)) == 0
+    state = learned(tmp_path, "spotlighter")
+    assert all(torch.isfinite(value).all() for value in state.values() if torch.is_tensor(value))
+
+
+def test_a_run_with_a_second_look_tested_without(runs, data_root, tmp_path, capsys):
+    test = line(data_root, tmp_path, model_dir=runs / "looks", eval_only=True, **{**LOOKS, "ZOOM": 0})
+    assert train.main(test) == 2
+    assert "TRAINER.SPOTLIGHTER.ZOOM" in one_sentence(capsys)
+
+
+def test_chance_is_the_same_in_a_test(data_root, tmp_path):
+    """With `random` scores too, a trained run is tested as it was."""
+    keys = {"KEEP": 0.6, "SCORE": "random", "FIT": False, "GRID": 0.0}
+    logits, process = [], Classification.process
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Classification, "process", lambda self, mo, gt: logits.append(mo) or process(self, mo, gt))
+        assert train.main(line(data_root, tmp_path / "run", **keys)) == 0
+        test = line(data_root, tmp_path / "test", model_dir=tmp_path / "run", eval_only=True, **keys)
+        assert train.main(test) == 0
+    assert torch.equal(*logits)
+
+
+class PlainHost(TrainerX):
+    """A host that is no ClipTrainer, but has what a host needs."""
+
+    extend_cfg = staticmethod(PlugInHost.extend_cfg)
+    build_model = PlugInHost.build_model
+
+    def forward_backward(self, batch):
+        loss = F.cross_entropy(self.model(batch["img"]), batch["label"])
+        self.model_backward_and_update(loss)
+        return {"loss": loss.item()}
+
+
+def test_a_host_on_the_bare_engine(data_root, tmp_path, monkeypatch):
+    """Its model is tested through the head, too."""
+    monkeypatch.setitem(TRAINER_REGISTRY._obj_map, "PlugInHost", PlainHost)
+    calls, forward = [], spotlighter.SpotlighterHead.forward
+    monkeypatch.setattr(
+        spotlighter.SpotlighterHead, "forward", lambda self, *args: calls.append(1) or forward(self, *args)
+    )
+    assert train.main(line(data_root, tmp_path, HOST="PlugInHost")) == 0
+    assert calls
