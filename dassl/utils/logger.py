@@ -5,7 +5,7 @@ import sys
 import time
 
 from ..errors import InputError
-from .tools import mkdir_if_missing
+from .files import mkdir_if_missing
 
 __all__ = ["Logger", "setup_logger"]
 

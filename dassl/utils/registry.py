@@ -1,9 +1,10 @@
 """Names to classes: the whole mechanism by which methods and data sets are found."""
 
-from ..errors import InputError
-from .tools import get_most_similar_str_to_a_from_b
+import difflib
 
-__all__ = ["Registry", "check_availability"]
+from ..errors import InputError
+
+__all__ = ["Registry", "check_availability", "get_most_similar_str_to_a_from_b"]
 
 
 class Registry:
@@ -60,3 +61,8 @@ def check_availability(requested: str, available: list[str], kind: str = "value"
     raise InputError(
         f"The {kind} {requested!r} is unknown; the nearest name is {near!r} (known: {', '.join(sorted(available))})."
     )
+
+
+def get_most_similar_str_to_a_from_b(a: str, b) -> str:
+    """The string among b that is nearest to a."""
+    return difflib.get_close_matches(str(a), [str(item) for item in b], n=1, cutoff=0)[0]

@@ -12,7 +12,8 @@ import torch
 import torch.nn as nn
 
 from ..errors import InputError
-from .tools import mkdir_if_missing, replace_file, tolist_if_not
+from .files import mkdir_if_missing, replace_file
+from .tools import tolist_if_not
 
 __all__ = [
     "count_num_param",

@@ -1,0 +1,39 @@
+"""Imports that wait until a name is asked for (PEP 562): what needs no PyTorch starts without it."""
+
+import ast
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+__all__ = ["late_imports"]
+
+
+def late_imports(package: str) -> tuple[Callable[[str], object], Callable[[], list[str]], list[str]]:
+    """`__getattr__`, `__dir__` and `__all__` of a package whose imports under `if TYPE_CHECKING:` are to wait.
+
+    Type checkers and editors read that block as it stands. Here it is read as a table, so each name stands once. A
+    module of the package can be asked for as well, as if it had been imported.
+    """
+    module = sys.modules[package]
+    code = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
+    waiting = {name: home for block in code.body if isinstance(block, ast.If) for name, home in imports_in(block)}
+
+    def get(name: str) -> object:
+        if name in waiting:
+            value = getattr(import_module(waiting[name], package), name)
+        elif not name.startswith("_") and find_spec(f"{package}.{name}"):
+            value = import_module(f"{package}.{name}")
+        else:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        setattr(module, name, value)  # from now on it is found without this function
+        return value
+
+    return get, lambda: sorted(vars(module).keys() | waiting), sorted(name for name, _ in imports_in(code))
+
+
+def imports_in(code: ast.AST) -> list[tuple[str, str]]:
+    """(name, module) of each `from .module import name` in a piece of code."""
+    lines = [node for node in ast.walk(code) if isinstance(node, ast.ImportFrom) and node.level]
+    return [(alias.name, "." * line.level + (line.module or "")) for line in lines for alias in line.names]
