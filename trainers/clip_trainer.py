@@ -21,6 +21,7 @@ from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import load_checkpoint, load_pretrained_weights
 
+from .config_keys import ConfigKeys
 from .prompts import Learner, readable, template_of, zero_shot_text_features
 
 FIXED_TRANSFORMS = {"normalize", "instance_norm", "center_crop"}  # of INPUT.TRANSFORMS, those without chance
@@ -134,10 +135,10 @@ class EncodesClassesOnce:
             return self.predict(images, self.encode_classes() if self.class_state is None else self.class_state)
 
 
-class ClipTrainer(EncodesClassesOnce, TrainerX):
+class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
     """The base trainer: override `build_learner`, and `compute_loss` if it is not plain cross-entropy."""
 
-    config_node: str  # the method's keys are cfg.TRAINER.<config_node>
+    shared_keys = {"PREC": "auto"}  # auto, fp32, fp16, bf16, amp
     learner_name = "prompt_learner"  # the folder of its checkpoints; the same as the published code's
     extra_trainable_parameters = 0  # a plug-in counts what it adds to its host
     derived_tensors: frozenset[str] = frozenset()  # in other code bases' checkpoints; they follow from the class names

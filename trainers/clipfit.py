@@ -7,7 +7,6 @@ to where they began by the texts of CLIP as it was.
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from yacs.config import CfgNode
 
 import clip
 from dassl.engine import TRAINER_REGISTRY
@@ -63,12 +62,9 @@ class FitLearner(Learner):
 @TRAINER_REGISTRY.register()
 class CLIPFit(ClipTrainer):
     config_node = "CLIPFIT"
-
-    @staticmethod
-    def extend_cfg(cfg):
-        cfg.TRAINER.CLIPFIT = CfgNode()
-        cfg.TRAINER.CLIPFIT.W = 8.0  # weight of the distance to CLIP's texts; the authors' few-shot runs mostly take 2
-        cfg.TRAINER.CLIPFIT.PREC = "auto"  # auto, fp32, fp16, bf16, amp
+    config_keys = {
+        "W": 8.0,  # weight of the distance to CLIP's texts; the authors' few-shot runs mostly take 2
+    }
 
     def check_cfg(self, cfg):
         super().check_cfg(cfg)

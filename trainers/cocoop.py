@@ -13,7 +13,6 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
-from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
 from dassl.metrics import compute_accuracy
@@ -88,15 +87,12 @@ class ConditionalCLIP(PromptedCLIP):
 @TRAINER_REGISTRY.register()
 class CoCoOp(ClipTrainer):
     config_node = "COCOOP"
+    config_keys = {
+        "N_CTX": 16,  # context tokens, where CTX_INIT is empty
+        "CTX_INIT": "",  # words to start from, such as "a photo of a"
+        "MEMORY_MB": 1024.0,  # MiB that the text encoder's activations may take at a time
+    }
     derived_tensors = frozenset({"token_prefix", "token_suffix"})  # in checkpoints of the authors' code
-
-    @staticmethod
-    def extend_cfg(cfg):
-        cfg.TRAINER.COCOOP = CfgNode()
-        cfg.TRAINER.COCOOP.N_CTX = 16  # context tokens, where CTX_INIT is empty
-        cfg.TRAINER.COCOOP.CTX_INIT = ""  # words to start from, such as "a photo of a"
-        cfg.TRAINER.COCOOP.MEMORY_MB = 1024.0  # MiB that the text encoder's activations may take at a time
-        cfg.TRAINER.COCOOP.PREC = "auto"  # auto, fp32, fp16, bf16, amp
 
     def build_prompted_clip(self, clip_model):
         learner = ConditionalContext(clip_model, self.dm.dataset.classnames, self.keys)

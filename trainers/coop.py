@@ -3,8 +3,6 @@
 The words around a class name are learned vectors, shared by all classes or one set for each (CSC); CLIP is frozen.
 """
 
-from yacs.config import CfgNode
-
 from dassl.engine import TRAINER_REGISTRY
 
 from .clip_trainer import ClipTrainer
@@ -14,16 +12,13 @@ from .prompts import ContextLearner
 @TRAINER_REGISTRY.register()
 class CoOp(ClipTrainer):
     config_node = "COOP"
+    config_keys = {
+        "N_CTX": 16,  # context tokens, where CTX_INIT is empty
+        "CSC": False,  # a context for each class
+        "CTX_INIT": "",  # words to start from, such as "a photo of a"
+        "CLASS_TOKEN_POSITION": "end",  # end, middle, front
+    }
     derived_tensors = frozenset({"token_prefix", "token_suffix"})  # in checkpoints of CoOp's own code
-
-    @staticmethod
-    def extend_cfg(cfg):
-        cfg.TRAINER.COOP = CfgNode()
-        cfg.TRAINER.COOP.N_CTX = 16  # context tokens, where CTX_INIT is empty
-        cfg.TRAINER.COOP.CSC = False  # a context for each class
-        cfg.TRAINER.COOP.CTX_INIT = ""  # words to start from, such as "a photo of a"
-        cfg.TRAINER.COOP.CLASS_TOKEN_POSITION = "end"  # end, middle, front
-        cfg.TRAINER.COOP.PREC = "auto"  # auto, fp32, fp16, bf16, amp
 
     def build_learner(self, clip_model, classnames):
         return ContextLearner(clip_model, classnames, self.keys)

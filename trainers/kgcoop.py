@@ -7,7 +7,6 @@ import functools
 
 import torch
 import torch.nn.functional as F
-from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
 from dassl.metrics import compute_accuracy
@@ -21,18 +20,15 @@ TEMPLATES = {"DescribableTextures": "a photo of a {}, a type of texture."}  # wh
 @TRAINER_REGISTRY.register()
 class KgCoOp(ClipTrainer):
     config_node = "KGCOOP"
+    config_keys = {
+        "N_CTX": 4,  # context tokens, where CTX_INIT is empty
+        "CTX_INIT": "a photo of a",  # words to start from; "" starts at random
+        "W": 8.0,  # times the distance from the hand-written prompts' features (lambda, eq. 5)
+    }
     # In checkpoints of the authors' code; the last three are neither used nor trained there.
     derived_tensors = frozenset(
         {"token_prefix", "token_suffix", "bias_vectors", "meta_net.linear1.weight", "meta_net.linear1.bias"}
     )
-
-    @staticmethod
-    def extend_cfg(cfg):
-        cfg.TRAINER.KGCOOP = CfgNode()
-        cfg.TRAINER.KGCOOP.N_CTX = 4  # context tokens, where CTX_INIT is empty
-        cfg.TRAINER.KGCOOP.CTX_INIT = "a photo of a"  # words to start from; "" starts at random
-        cfg.TRAINER.KGCOOP.W = 8.0  # times the distance from the hand-written prompts' features (lambda, eq. 5)
-        cfg.TRAINER.KGCOOP.PREC = "auto"  # auto, fp32, fp16, bf16, amp
 
     def build_learner(self, clip_model, classnames):
         return ContextLearner(clip_model, classnames, self.keys)

@@ -9,7 +9,6 @@ import copy
 
 import torch
 import torch.nn as nn
-from yacs.config import CfgNode
 
 import clip
 from clip.model import draw_prompt
@@ -57,16 +56,13 @@ class CoupledPromptLearner(Learner):
 @TRAINER_REGISTRY.register()
 class MaPLe(ClipTrainer):
     config_node = "MAPLE"
+    config_keys = {
+        "N_CTX": 2,  # learned tokens in either encoder
+        "CTX_INIT": "a photo of a",  # words whose first N_CTX tokens are learned; "": at random
+        "PROMPT_DEPTH": 9,  # blocks of either encoder with tokens of their own; 1 is shallow
+    }
     learner_name = "MultiModalPromptLearner"
     derived_tensors = frozenset({"token_prefix", "token_suffix"})  # in checkpoints of MaPLe's own code
-
-    @staticmethod
-    def extend_cfg(cfg):
-        cfg.TRAINER.MAPLE = CfgNode()
-        cfg.TRAINER.MAPLE.N_CTX = 2  # learned tokens in either encoder
-        cfg.TRAINER.MAPLE.CTX_INIT = "a photo of a"  # words whose first N_CTX tokens are learned; "": at random
-        cfg.TRAINER.MAPLE.PROMPT_DEPTH = 9  # blocks of either encoder with tokens of their own; 1 is shallow
-        cfg.TRAINER.MAPLE.PREC = "auto"  # auto, fp32, fp16, bf16, amp
 
     def check_cfg(self, cfg):
         super().check_cfg(cfg)

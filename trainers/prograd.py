@@ -9,7 +9,6 @@ import functools
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from yacs.config import CfgNode
 
 from clip import InputError
 from dassl.engine import TRAINER_REGISTRY
@@ -60,16 +59,13 @@ def without_conflict(gradient: torch.Tensor, general: torch.Tensor, strength: fl
 @TRAINER_REGISTRY.register()
 class ProGrad(ClipTrainer):
     config_node = "PROGRAD"
+    config_keys = {
+        "N_CTX": 16,  # context tokens
+        "CTX_INIT": True,  # start from the data set's hand-written prompt; False: at random
+        "LAMBDA": 1.0,  # how much of an opposed part is taken away: 1 all of it, 0 is CoOp
+        "T": 1.0,  # temperature of the divergence from zero-shot predictions
+    }
     derived_tensors = frozenset({"token_prefix", "token_suffix"})  # in checkpoints of the authors' code
-
-    @staticmethod
-    def extend_cfg(cfg):
-        cfg.TRAINER.PROGRAD = CfgNode()
-        cfg.TRAINER.PROGRAD.N_CTX = 16  # context tokens
-        cfg.TRAINER.PROGRAD.CTX_INIT = True  # start from the data set's hand-written prompt; False: at random
-        cfg.TRAINER.PROGRAD.LAMBDA = 1.0  # how much of an opposed part is taken away: 1 all of it, 0 is CoOp
-        cfg.TRAINER.PROGRAD.T = 1.0  # temperature of the divergence from zero-shot predictions
-        cfg.TRAINER.PROGRAD.PREC = "auto"  # auto, fp32, fp16, bf16
 
     def check_cfg(self, cfg):
         super().check_cfg(cfg)

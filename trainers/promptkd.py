@@ -14,7 +14,6 @@ import os
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from yacs.config import CfgNode
 
 import clip
 from clip import InputError
@@ -114,20 +113,17 @@ class Student(PromptedCLIP):
 @TRAINER_REGISTRY.register()
 class PromptKD(ClipTrainer):
     config_node = "PROMPTKD"
+    config_keys = {
+        "TEACHER_DIR": "",  # folder of the teacher's run
+        "TEACHER_NAME": "ViT-L/14",  # its backbone
+        "CTX_INIT": "a photo of a",  # the words in whose place its context stands
+        "TRANSDUCTIVE": True,  # distil on all training images of all classes, or on the run's own
+        "N_CTX_VISION": 4,  # learned tokens in the student's image encoder
+        "PROMPT_DEPTH_VISION": 9,  # image blocks with tokens of their own; 1 is shallow, 0 is none
+        "KD_WEIGHT": WEIGHT,  # times the loss; 0 takes the published one for the data set
+        "TEMPERATURE": 1.0,  # of both predictions
+    }
     learner_name = "VLPromptLearner"
-
-    @staticmethod
-    def extend_cfg(cfg):
-        cfg.TRAINER.PROMPTKD = CfgNode()
-        cfg.TRAINER.PROMPTKD.TEACHER_DIR = ""  # folder of the teacher's run
-        cfg.TRAINER.PROMPTKD.TEACHER_NAME = "ViT-L/14"  # its backbone
-        cfg.TRAINER.PROMPTKD.CTX_INIT = "a photo of a"  # the words in whose place its context stands
-        cfg.TRAINER.PROMPTKD.TRANSDUCTIVE = True  # distil on all training images of all classes, or on the run's own
-        cfg.TRAINER.PROMPTKD.N_CTX_VISION = 4  # learned tokens in the student's image encoder
-        cfg.TRAINER.PROMPTKD.PROMPT_DEPTH_VISION = 9  # image blocks with tokens of their own; 1 is shallow, 0 is none
-        cfg.TRAINER.PROMPTKD.KD_WEIGHT = WEIGHT  # times the loss; 0 takes the published one for the data set
-        cfg.TRAINER.PROMPTKD.TEMPERATURE = 1.0  # of both predictions
-        cfg.TRAINER.PROMPTKD.PREC = "auto"  # auto, fp32, fp16, bf16, amp
 
     def check_cfg(self, cfg):
         super().check_cfg(cfg)

@@ -11,7 +11,6 @@ import functools
 import torch
 import torch.nn.functional as F
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
-from yacs.config import CfgNode
 
 from clip import InputError
 from dassl.engine import TRAINER_REGISTRY
@@ -57,21 +56,18 @@ class AggregatedPromptLearner(DeepPromptLearner):
 @TRAINER_REGISTRY.register()
 class PromptSRC(ClipTrainer):
     config_node = "PROMPTSRC"
+    config_keys = {
+        "N_CTX_VISION": 4,  # learned tokens in the image encoder
+        "N_CTX_TEXT": 4,  # learned tokens in the text encoder
+        "CTX_INIT": "a photo of a",  # words whose first N_CTX_TEXT tokens are learned; "": random
+        "PROMPT_DEPTH_VISION": 9,  # image blocks with tokens of their own; 1 is shallow, 0 is none
+        "PROMPT_DEPTH_TEXT": 9,  # text blocks with tokens of their own; 1 is CoOp's context
+        "TEXT_LOSS_WEIGHT": 25.0,  # times the distance from frozen text features
+        "IMAGE_LOSS_WEIGHT": 10.0,  # times the distance from frozen image features
+        "GPA_MEAN": 15.0,  # the epoch whose prompts weigh most in the average
+        "GPA_STD": 1.0,  # how many epochs around it count
+    }
     learner_name = "VLPromptLearner"
-
-    @staticmethod
-    def extend_cfg(cfg):
-        cfg.TRAINER.PROMPTSRC = CfgNode()
-        cfg.TRAINER.PROMPTSRC.N_CTX_VISION = 4  # learned tokens in the image encoder
-        cfg.TRAINER.PROMPTSRC.N_CTX_TEXT = 4  # learned tokens in the text encoder
-        cfg.TRAINER.PROMPTSRC.CTX_INIT = "a photo of a"  # words whose first N_CTX_TEXT tokens are learned; "": random
-        cfg.TRAINER.PROMPTSRC.PROMPT_DEPTH_VISION = 9  # image blocks with tokens of their own; 1 is shallow, 0 is none
-        cfg.TRAINER.PROMPTSRC.PROMPT_DEPTH_TEXT = 9  # text blocks with tokens of their own; 1 is CoOp's context
-        cfg.TRAINER.PROMPTSRC.TEXT_LOSS_WEIGHT = 25.0  # times the distance from frozen text features
-        cfg.TRAINER.PROMPTSRC.IMAGE_LOSS_WEIGHT = 10.0  # times the distance from frozen image features
-        cfg.TRAINER.PROMPTSRC.GPA_MEAN = 15.0  # the epoch whose prompts weigh most in the average
-        cfg.TRAINER.PROMPTSRC.GPA_STD = 1.0  # how many epochs around it count
-        cfg.TRAINER.PROMPTSRC.PREC = "auto"  # auto, fp32, fp16, bf16, amp
 
     def check_cfg(self, cfg):
         super().check_cfg(cfg)

@@ -10,7 +10,6 @@ The published code's `scale * image @ text` is kept: refined texts and projected
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from yacs.config import CfgNode
 
 import clip
 from clip.tokens import take
@@ -96,20 +95,17 @@ class RefinedCLIP(PromptedCLIP):
 @TRAINER_REGISTRY.register()
 class TextRefiner(ClipTrainer):
     config_node = "TEXTREFINER"
-
-    @staticmethod
-    def extend_cfg(cfg):
-        cfg.TRAINER.TEXTREFINER = CfgNode()
-        cfg.TRAINER.TEXTREFINER.N_CTX = 4  # context tokens, where CTX_INIT is empty
-        cfg.TRAINER.TEXTREFINER.CTX_INIT = "a photo of a"  # words to start from
-        cfg.TRAINER.TEXTREFINER.CSC = False  # a context for each class
-        cfg.TRAINER.TEXTREFINER.CLASS_TOKEN_POSITION = "end"  # end, middle, front
-        cfg.TRAINER.TEXTREFINER.MEMORY_SIZE = 25  # entries of the cache
-        cfg.TRAINER.TEXTREFINER.ALPHA = 0.2  # how much a refined text takes from the refiner
-        cfg.TRAINER.TEXTREFINER.MOMENTUM = 0.8  # how much of an entry stays when it is written
-        cfg.TRAINER.TEXTREFINER.BALANCE = 50.0  # what the loss of the local tokens is divided by
-        cfg.TRAINER.TEXTREFINER.DISTILL = 20.0  # weight of the distance between refined and plain texts
-        cfg.TRAINER.TEXTREFINER.PREC = "auto"  # auto, fp32, fp16, bf16, amp
+    config_keys = {
+        "N_CTX": 4,  # context tokens, where CTX_INIT is empty
+        "CTX_INIT": "a photo of a",  # words to start from
+        "CSC": False,  # a context for each class
+        "CLASS_TOKEN_POSITION": "end",  # end, middle, front
+        "MEMORY_SIZE": 25,  # entries of the cache
+        "ALPHA": 0.2,  # how much a refined text takes from the refiner
+        "MOMENTUM": 0.8,  # how much of an entry stays when it is written
+        "BALANCE": 50.0,  # what the loss of the local tokens is divided by
+        "DISTILL": 20.0,  # weight of the distance between refined and plain texts
+    }
 
     def check_cfg(self, cfg):
         super().check_cfg(cfg)

@@ -5,7 +5,6 @@ hand-written and never change.
 """
 
 import torch
-from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
 
@@ -27,14 +26,11 @@ class VisuallyPromptedCLIP(PromptedCLIP):
 @TRAINER_REGISTRY.register()
 class VPT(ClipTrainer):
     config_node = "VPT"
-
-    @staticmethod
-    def extend_cfg(cfg):
-        cfg.TRAINER.VPT = CfgNode()
-        cfg.TRAINER.VPT.N_CTX_VISION = 8  # learned tokens in the image encoder
-        cfg.TRAINER.VPT.CTX_INIT = "a photo of a"  # the words before a class name
-        cfg.TRAINER.VPT.PROMPT_DEPTH_VISION = 12  # image blocks with tokens of their own; 1 is shallow prompting
-        cfg.TRAINER.VPT.PREC = "auto"  # auto, fp32, fp16, bf16, amp
+    config_keys = {
+        "N_CTX_VISION": 8,  # learned tokens in the image encoder
+        "CTX_INIT": "a photo of a",  # the words before a class name
+        "PROMPT_DEPTH_VISION": 12,  # image blocks with tokens of their own; 1 is shallow prompting
+    }
 
     def design_details(self):
         return design_details(self.keys)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from yacs.config import CfgNode
 
 from dassl.engine import TRAINER_REGISTRY
 
@@ -33,11 +32,6 @@ class ZeroshotModel(PromptedCLIP):
 @TRAINER_REGISTRY.register()
 class ZeroshotCLIP(ClipTrainer):
     config_node = "ZSCLIP"
-
-    @staticmethod
-    def extend_cfg(cfg):
-        cfg.TRAINER.ZSCLIP = CfgNode()
-        cfg.TRAINER.ZSCLIP.PREC = "auto"  # auto, fp32, fp16, bf16, amp
 
     def build_prompted_clip(self, clip_model):
         return ZeroshotModel(clip_model, self.dm.dataset.classnames, self.templates())
