@@ -13,12 +13,8 @@ that re-creates the field's usual evaluation. ViT-B/16 has random weights: they 
 
 import argparse
 import contextlib
-import copy
 import io
 import math
-import os
-import platform
-import re
 import statistics
 import sys
 import time
@@ -29,7 +25,6 @@ from typing import NamedTuple
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-import torchvision
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import DeviceType
@@ -39,7 +34,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import clip
 import dassl.utils
-from clip.model import CLIP, Attention, convert_weights
+from benchmarks.field import FieldEvaluation
+from benchmarks.machine import device_name, result_file, versions
+from benchmarks.statistics import quartiles, rotation
+from clip.model import CLIP, convert_weights
 from dassl.config import get_cfg_default
 from trainers.clip_trainer import PromptedCLIP, load_clip, resolve_precision
 from trainers.coop import CoOp
@@ -78,7 +76,7 @@ NOUNS = (
 )
 
 
-class Row(NamedTuple):
+class Predictor(NamedTuple):
     name: str
     predict: Callable[[Tensor], Tensor]  # images (B, 3, H, W) -> classes (B,)
 
@@ -162,7 +160,7 @@ def config(backbone: str, keep: float, zoom: int = 0):
 
 
 @torch.no_grad()
-def spotlighter(cfg, coop: EncodedCoOp, names: list[str]) -> tuple[Row, SpotlighterOverCoOp]:
+def spotlighter(cfg, coop: EncodedCoOp, names: list[str]) -> tuple[Predictor, SpotlighterOverCoOp]:
     """The row, and the trainer whose prediction it is."""
     keys = cfg.TRAINER.SPOTLIGHTER
     trainer = SpotlighterOverCoOp(cfg, coop, names)
@@ -170,7 +168,7 @@ def spotlighter(cfg, coop: EncodedCoOp, names: list[str]) -> tuple[Row, Spotligh
     trainer.fill_bank(Zoom(map=0, width=ZOOM_WIDTH, count=keys.ZOOM, share=0.5) if keys.ZOOM else None)
     classes = trainer.encode_classes()
     name = spotlighter_name(keys.KEEP) + (f" ZOOM {keys.ZOOM}" if keys.ZOOM else "")
-    return Row(name, lambda images: trainer.predict(images, classes).argmax(dim=1)), trainer
+    return Predictor(name, lambda images: trainer.predict(images, classes).argmax(dim=1)), trainer
 
 
 def spotlighter_name(keep: float) -> str:
@@ -187,67 +185,15 @@ def build_rows(backbone: str, model: CLIP, names: list[str], keeps: list[float],
     coop = EncodedCoOp(model, learner, PromptedCLIP(model, learner).text_features())
     field = FieldEvaluation(model, learner)
     rows = [
-        Row(REFERENCE, lambda images: zero_shot(images, zero_shot.text).argmax(dim=1)),
-        Row(CONTROL, lambda images: coop(images, coop.text).argmax(dim=1)),
-        Row("CoOp, the field's evaluation", lambda images: field(images).argmax(dim=1)),
+        Predictor(REFERENCE, lambda images: zero_shot(images, zero_shot.text).argmax(dim=1)),
+        Predictor(CONTROL, lambda images: coop(images, coop.text).argmax(dim=1)),
+        Predictor("CoOp, the field's evaluation", lambda images: field(images).argmax(dim=1)),
     ]
     trainers = {}
     for keep, zoom in [(keep, 0) for keep in keeps] + [(chosen, zoom) for zoom in ZOOMS]:
         row, trainers[keep, zoom] = spotlighter(config(backbone, keep, zoom), coop, names)
         rows.append(row)
     return rows, trainers[chosen, 0]
-
-
-# --- the field's usual evaluation ------------------------------------------------------------------------------------
-
-
-class UnfusedAttention(Attention):
-    """Attention as PyTorch had it before its fused kernels: the whole (L, L) matrix of every head is stored."""
-
-    def forward(self, x: Tensor, causal: bool = False, first_row: bool = False):
-        """x (B, L, D) -> (B, L, D), None"""
-        B, L, D = x.shape
-        projected = F.linear(x, self.in_proj_weight, self.in_proj_bias)
-        q, k, v = projected.view(B, L, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)  # (B, heads, L, D / heads)
-        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)  # (B, heads, L, L)
-        if causal:
-            scores = scores + torch.full((L, L), -torch.inf, device=x.device, dtype=x.dtype).triu(1)
-        out = scores.softmax(dim=-1) @ v
-        return self.out_proj(out.transpose(1, 2).reshape(B, L, D)), None
-
-
-def with_unfused_attention(model: CLIP) -> CLIP:
-    """The same CLIP, sharing every parameter, that stores its attention matrices."""
-    twin = copy.deepcopy(model, memo={id(p): p for p in model.parameters()})
-    for module in twin.modules():
-        if isinstance(module, Attention):
-            module.__class__ = UnfusedAttention
-    return twin
-
-
-class FieldEvaluation:
-    """CoOp evaluated as published code does: every batch encodes all classes anew, over all 77 places.
-
-    A plain re-creation for comparison; its logits are CoOp's.
-    """
-
-    def __init__(self, model: CLIP, learner: ContextLearner):
-        self.clip, self.learner = with_unfused_attention(model), learner
-
-    def text_features(self) -> Tensor:
-        """(n, d) unit rows"""
-        model, (prompts, end) = self.clip, self.learner()  # (n, L, D), (n,)
-        padding = model.token_embedding.weight[0].expand(len(prompts), model.context_length - prompts.shape[1], -1)
-        x = torch.cat([prompts.to(model.dtype), padding.to(model.dtype)], dim=1)  # (n, 77, D)
-        x = model.transformer.run(x + model.positional_embedding.to(model.dtype))
-        x = model.ln_final(x)[torch.arange(len(x), device=x.device), end]  # (n, D)
-        return F.normalize((x @ model.text_projection).float(), dim=-1)
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) -> logits (B, n)"""
-        text = self.text_features()
-        features = F.normalize(self.clip.encode_image(images).float(), dim=-1)  # (B, d)
-        return self.clip.logit_scale.exp().float() * features @ text.t()
 
 
 # --- counting ----------------------------------------------------------------------------------------------------
@@ -265,11 +211,11 @@ def count_flops(predict: Callable[[Tensor], Tensor], images: Tensor) -> float:
     return counter.get_total_flops() / len(images)
 
 
-def square_product(device: torch.device, dtype: torch.dtype) -> tuple[Row, float]:
+def square_product(device: torch.device, dtype: torch.dtype) -> tuple[Predictor, float]:
     """A large square matrix product as a row, and its operations: the rate that the device attains at best."""
     size = 8192 if device.type == "cuda" else 2048
     left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-    return Row("square matrix product", lambda _: left @ right), 2.0 * size**3
+    return Predictor("square matrix product", lambda _: left @ right), 2.0 * size**3
 
 
 # --- timing ------------------------------------------------------------------------------------------------------
@@ -287,7 +233,7 @@ class Timing(NamedTuple):
 
 
 @torch.no_grad()
-def time_row(row: Row, images: Tensor, repeats: int) -> Timing:
+def time_row(row: Predictor, images: Tensor, repeats: int) -> Timing:
     synchronise(images.device)
     start, cpu = time.perf_counter(), time.process_time()
     for _ in range(repeats):
@@ -298,7 +244,7 @@ def time_row(row: Row, images: Tensor, repeats: int) -> Timing:
     return Timing((end - start) / repeats, (time.process_time() - cpu) / repeats, (issued - start) / (end - start))
 
 
-def interleave(rows: list[Row], images: Tensor, rounds: int, least: float, show=print) -> list[list[Timing]]:
+def interleave(rows: list[Predictor], images: Tensor, rounds: int, least: float, show=print) -> list[list[Timing]]:
     """Timings [row][round]; a warm-up of each row says how often to repeat it."""
     repeats = []
     for row in rows:
@@ -309,18 +255,10 @@ def interleave(rows: list[Row], images: Tensor, rounds: int, least: float, show=
     timings = [[] for _ in rows]
     for round_ in range(rounds):
         start = time.perf_counter()
-        for step in range(len(rows)):
-            index = (step + round_) % len(rows)
+        for index in rotation(len(rows), round_):
             timings[index].append(time_row(rows[index], images, repeats[index]))
         show(f"round {round_ + 1} of {rounds}: {time.perf_counter() - start:.1f} s")
     return timings
-
-
-def quartiles(values: list[float]) -> tuple[float, float]:
-    if len(values) == 1:
-        return values[0], values[0]
-    low, _, high = statistics.quantiles(values, n=4, method="inclusive")
-    return low, high
 
 
 # --- profile -----------------------------------------------------------------------------------------------------
@@ -383,7 +321,9 @@ class Parts:
 
 
 @torch.no_grad()
-def profile_row(row: Row, images: Tensor, visual: nn.Module, after: tuple[int, ...], drops: bool, repeats: int = 2):
+def profile_row(
+    row: Predictor, images: Tensor, visual: nn.Module, after: tuple[int, ...], drops: bool, repeats: int = 2
+):
     """{"parts": ..., "kinds": ...}: milliseconds per image, and shares, of a prediction's parts and of kernels."""
     cuda = images.device.type == "cuda"
     parts = Parts(visual, after, drops)
@@ -415,7 +355,7 @@ def with_shares(times: dict[str, float]) -> dict[str, dict[str, float]]:
 # --- one backbone at one batch size -------------------------------------------------------------------------------
 
 
-def summarise(rows: list[Row], timings: list[list[Timing]], batch: int, flops: list[float], attainable: float):
+def summarise(rows: list[Predictor], timings: list[list[Timing]], batch: int, flops: list[float], attainable: float):
     """A record of each row; ratios and differences to the reference, the first row, are taken round by round."""
     rates = [[batch / timing.seconds for timing in own] for own in timings]
     records = []
@@ -546,22 +486,7 @@ def check(args: argparse.Namespace) -> None:
     args.precision = resolve_precision(auto, device)
     args.device = device
     args.keep = sorted({1.0, *args.keep, args.chosen}, reverse=True)
-    args.out = args.out or os.path.join(os.path.dirname(__file__), "results", f"fps_{file_name(device)}.json")
-
-
-def device_name(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    if os.path.isfile("/proc/cpuinfo"):
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            found = re.search(r"^model name\s*: (.+)$", file.read(), re.MULTILINE)
-        if found:
-            return found[1].strip()
-    return platform.processor() or platform.machine()
-
-
-def file_name(device: torch.device) -> str:
-    return "cpu" if device.type == "cpu" else re.sub(r"[^a-z0-9]+", "_", device_name(device).lower()).strip("_")
+    args.out = args.out or result_file("fps", device)
 
 
 def main_figures(runs: list[dict], chosen: str, device: torch.device) -> dict:
@@ -598,12 +523,7 @@ def run(args: argparse.Namespace, command: list[str]) -> dict:
             show_rows(runs[-1], device)
             show_profile(runs[-1]["profile"])
     result = {
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "torchvision": torchvision.__version__,
-            "cuda": torch.version.cuda if device.type == "cuda" else None,
-        },
+        "versions": versions(cuda=torch.version.cuda if device.type == "cuda" else None),
         "device": device_name(device),
         "cpu_threads": torch.get_num_threads(),
         "precision": args.precision,

@@ -12,7 +12,6 @@ Before anything is timed, all loaders have to give the same bits.
 import argparse
 import hashlib
 import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -23,12 +22,12 @@ from typing import NamedTuple
 import numpy as np
 import PIL
 import torch
-import torchvision
 from PIL import Image, features
 from torch.utils.data import DataLoader
-from torch.utils.data import Dataset as TorchDataset
 
-from benchmarks.fps import device_name, file_name, quartiles
+from benchmarks.field import FieldDataset
+from benchmarks.machine import device_name, processors, result_file, versions
+from benchmarks.statistics import quartiles, rotation
 from dassl.config import get_cfg_default, merge_options
 from dassl.data.data_manager import build_data_loader
 from dassl.data.datasets import Datum
@@ -43,7 +42,7 @@ OPTIONS = [
 BATCH = {"training": 32, "test": 100}  # the field's
 
 
-class Row(NamedTuple):
+class Pipeline(NamedTuple):
     name: str
     loader: Callable[[], Iterable]  # called before the clock starts; iterating what it gives is what is timed
 
@@ -61,29 +60,14 @@ def make_images(folder: str, count: int) -> list[Datum]:
     return items
 
 
-class FieldDataset(TorchDataset):
-    """Opens, converts and transforms an image each time: a plain re-creation, for comparison."""
-
-    def __init__(self, items: list[Datum], transform):
-        self.items, self.transform = items, transform
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __getitem__(self, index: int) -> dict:
-        item = self.items[index]
-        image = self.transform(Image.open(item.impath).convert("RGB"))
-        return {"label": item.label, "domain": item.domain, "impath": item.impath, "index": index, "img": image}
-
-
-def rows_of(part: str, items: list[Datum], folder: str, workers: int) -> list[Row]:
-    """The rows of "training" or "test", the plain loader first; caches go into `folder`."""
+def pipelines_of(part: str, items: list[Datum], folder: str, workers: int) -> list[Pipeline]:
+    """Those of "training" or "test", the plain loader first; caches go into `folder`."""
     cfg = get_cfg_default()
     merge_options(cfg, [*OPTIONS, "DATALOADER.NUM_WORKERS", workers, "DATASET.ROOT", os.path.dirname(items[0].impath)])
     is_train, batch = part == "training", BATCH[part]
     transform = build_transform(cfg, is_train)
 
-    def plain():
+    def field():
         pinned = torch.cuda.is_available()
         order = {"batch_size": batch, "shuffle": is_train, "drop_last": is_train and len(items) >= batch}
         return DataLoader(FieldDataset(items, transform), num_workers=workers, pin_memory=pinned, **order)
@@ -97,49 +81,52 @@ def rows_of(part: str, items: list[Datum], folder: str, workers: int) -> list[Ro
 
     if is_train:
         filled = ours()  # by the first epoch, which is not timed
-        return [Row("plain", plain), Row("kept, first epoch", ours), Row("kept, later epochs", lambda: filled)]
+        return [
+            Pipeline("plain", field),
+            Pipeline("kept, first epoch", ours),
+            Pipeline("kept, later epochs", lambda: filled),
+        ]
     return [
-        Row("plain", plain),
-        Row("first time, building the cache", lambda: ours(tempfile.mkdtemp(dir=folder))),
-        Row("cached", lambda: ours(os.path.join(folder, "cache"))),
+        Pipeline("plain", field),
+        Pipeline("first time, building the cache", lambda: ours(tempfile.mkdtemp(dir=folder))),
+        Pipeline("cached", lambda: ours(os.path.join(folder, "cache"))),
     ]
 
 
-def check_same(rows: list[Row]) -> None:
-    """Two epochs of every row have to give the bits of the first row's; this fills what is filled once, too."""
-    loaders = [row.loader() for row in rows]
+def check_same(pipelines: list[Pipeline]) -> None:
+    """Two epochs of every one have to give the bits of the first one's; this fills what is filled once, too."""
+    loaders = [pipeline.loader() for pipeline in pipelines]
     for seed in (1, 2):
         epochs = []
         for loader in loaders:
             torch.manual_seed(seed)
             epochs.append([hashlib.sha256(batch["img"].numpy()).digest() for batch in loader])
-        for row, epoch in zip(rows, epochs, strict=True):
+        for pipeline, epoch in zip(pipelines, epochs, strict=True):
             if epoch != epochs[0]:
-                raise RuntimeError(f"The row {row.name!r} gives other tensors than the plain loader.")
+                raise RuntimeError(f"The row {pipeline.name!r} gives other tensors than the plain loader.")
 
 
-def seconds_of(row: Row) -> float:
+def seconds_of(pipeline: Pipeline) -> float:
     """One epoch, workers' start included, as it is part of every epoch in the field."""
-    loader = row.loader()
+    loader = pipeline.loader()
     start = time.perf_counter()
     for _ in loader:
         pass
     return time.perf_counter() - start
 
 
-def measure(rows: list[Row], count: int, rounds: int) -> list[dict]:
-    """A record of each row; `count` images are in an epoch."""
-    seconds = [[] for _ in rows]
+def measure(pipelines: list[Pipeline], count: int, rounds: int) -> list[dict]:
+    """A row of the table for each pipeline; `count` images are in an epoch."""
+    seconds = [[] for _ in pipelines]
     for round_ in range(rounds):
-        for step in range(len(rows)):
-            index = (step + round_) % len(rows)
-            seconds[index].append(seconds_of(rows[index]))
+        for index in rotation(len(pipelines), round_):
+            seconds[index].append(seconds_of(pipelines[index]))
     records = []
-    for row, own in zip(rows, seconds, strict=True):
+    for pipeline, own in zip(pipelines, seconds, strict=True):
         ratios = [plain / ours for plain, ours in zip(seconds[0], own, strict=True)]
         records.append(
             {
-                "name": row.name,
+                "name": pipeline.name,
                 "images_per_second": statistics.median(count / value for value in own),
                 "ratio_to_plain": statistics.median(ratios),
                 "ratio_iqr": quartiles(ratios),
@@ -152,7 +139,7 @@ def run(args: argparse.Namespace, command: list[str]) -> dict:
     if min(args.images, args.rounds) < 1 or min(args.workers) < 0:
         raise InputError("--images and --rounds must be at least 1, and --workers at least 0.")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    args.out = args.out or os.path.join(os.path.dirname(__file__), "results", f"loading_{file_name(device)}.json")
+    args.out = args.out or result_file("loading", device)
     runs = []
     with tempfile.TemporaryDirectory() as folder:
         images = os.path.join(folder, "images")
@@ -162,21 +149,15 @@ def run(args: argparse.Namespace, command: list[str]) -> dict:
         print(f"{args.images} JPEGs of {SIZE[0]} x {SIZE[1]} pixels, {size / 1000:.0f} kB each", flush=True)
         for workers in dict.fromkeys(args.workers):
             for part, batch in BATCH.items():
-                rows = rows_of(part, items, tempfile.mkdtemp(dir=folder), workers)
-                check_same(rows)
+                pipelines = pipelines_of(part, items, tempfile.mkdtemp(dir=folder), workers)
+                check_same(pipelines)
                 count = len(items) // batch * batch if part == "training" and len(items) >= batch else len(items)
-                runs.append({"part": part, "workers": workers, "rows": measure(rows, count, args.rounds)})
+                runs.append({"part": part, "workers": workers, "rows": measure(pipelines, count, args.rounds)})
                 show(runs[-1])
     result = {
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "torchvision": torchvision.__version__,
-            "pillow": PIL.__version__,
-            "libjpeg": features.version("jpg"),
-        },
+        "versions": versions(pillow=PIL.__version__, libjpeg=features.version("jpg")),
         "processor": device_name(torch.device("cpu")),
-        "processors": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "processors": processors(),
         "device": device_name(device),
         "images": args.images,
         "median_bytes": size,

@@ -7,8 +7,6 @@ import torch
 
 from benchmarks import fps
 from clip.model import CLIP
-from trainers.clip_trainer import PromptedCLIP
-from trainers.prompts import ContextLearner
 
 CPU = torch.device("cpu")
 BACKBONE = "ViT-Embedded/8"
@@ -32,15 +30,6 @@ def rows(model):
 
 def test_class_names_are_different():
     assert len(set(fps.class_names())) == len(fps.class_names()) == 1000
-
-
-@torch.no_grad()
-def test_the_fields_evaluation_gives_coops_logits(model, images):
-    learner = ContextLearner(model, NAMES, fps.config(BACKBONE, 1.0).TRAINER.COOP)
-    field = fps.FieldEvaluation(model, learner)
-    torch.testing.assert_close(field(images), PromptedCLIP(model, learner)(images), rtol=1e-4, atol=1e-4)
-    assert all(a is b for a, b in zip(field.clip.parameters(), model.parameters(), strict=True))
-    assert not any(isinstance(module, fps.UnfusedAttention) for module in model.modules())
 
 
 @torch.no_grad()
@@ -77,7 +66,7 @@ def test_operations_are_counted_without_computing(images, rows):
 
 def test_rounds_rotate_and_ratios_are_paired(images):
     called = []
-    rows = [fps.Row(name, lambda _, name=name: called.append(name)) for name in "abc"]
+    rows = [fps.Predictor(name, lambda _, name=name: called.append(name)) for name in "abc"]
     timings = fps.interleave(rows, images, rounds=3, least=0.0, show=lambda _: None)
     assert called == [*"abc", *"abc", *"bca", *"cab"]
     assert [len(own) for own in timings] == [3, 3, 3]

@@ -35,7 +35,7 @@ def test_which_rows_decode(items, tmp_path, monkeypatch, part):
     for module in (cache, data_manager):
         monkeypatch.setattr(module, "read_image", counted)
     monkeypatch.setattr(cache.inspect, "getsource", lambda _: "reader")
-    rows = loading.rows_of(part, items, str(tmp_path), workers=0)
+    rows = loading.pipelines_of(part, items, str(tmp_path), workers=0)
     loading.check_same(rows)
     counts = []
     for row in rows[1:]:
@@ -51,7 +51,9 @@ def test_which_rows_decode(items, tmp_path, monkeypatch, part):
 
 
 def test_other_tensors_are_refused():
-    rows = [loading.Row(name, lambda name=name: [{"img": torch.full((1,), len(name))}]) for name in ("plain", "other!")]
+    rows = [
+        loading.Pipeline(name, lambda name=name: [{"img": torch.full((1,), len(name))}]) for name in ("plain", "other!")
+    ]
     loading.check_same([rows[0], rows[0]])
     with pytest.raises(RuntimeError, match="'other!' gives other tensors"):
         loading.check_same(rows)
@@ -60,7 +62,7 @@ def test_other_tensors_are_refused():
 def test_rounds_rotate_and_ratios_are_paired(monkeypatch):
     """The machine is twice as slow in the second round; the second row always takes half of the first one's time."""
     called, times = [], iter([4.0, 2.0, 4.0, 8.0])
-    rows = [loading.Row(name, None) for name in "ab"]
+    rows = [loading.Pipeline(name, None) for name in "ab"]
     monkeypatch.setattr(loading, "seconds_of", lambda row: called.append(row.name) or next(times))
     plain, ours = loading.measure(rows, count=16, rounds=2)
     assert called == ["a", "b", "b", "a"]
