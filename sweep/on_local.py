@@ -5,6 +5,7 @@ import signal
 import time
 
 from dassl.errors import InputError
+from dassl.utils import cores
 
 from .progress import Progress
 from .work import GRACE, Busy, Outcome, Work, left_out
@@ -76,11 +77,6 @@ def slots_of(devices: list[str], per_device: int, threads: int | None, gpus: int
         for _ in range(per_device)
         for device in devices
     ]
-
-
-def cores() -> int:
-    """Those that this process may use, where the system tells."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def visible_as(device: str, visible: list[str]) -> str:

@@ -1,7 +1,38 @@
-"""One run of one method, for scripts/<folder>/<script>.sh: python -m sweep.one FOLDER SCRIPT ARGUMENTS
+"""One run of one method. All scripts of scripts/ are this, and differ in nothing but their names.
 
-A student's teacher is trained before it. The rest of this process is train.py itself, which says where the results
-went.
+Scripts, which are the same for every METHOD (its folder in scripts/: coop, spotlighter, zsclip, ...):
+  base2new_train.sh DATASET SEED    train on the base classes, test on them         -> OUTPUT/base2new/train_base
+  base2new_test.sh DATASET SEED     test that run's model on the new classes        -> OUTPUT/base2new/test_new
+  few_shot.sh DATASET SHOTS SEED    train on all classes, test on them              -> OUTPUT/fewshot
+  xd_train.sh SEED                  few_shot.sh of SOURCE                           -> OUTPUT/fewshot/SOURCE
+  xd_test.sh TARGET SEED            test that run's model on another data set       -> OUTPUT/xd/TARGET
+  dg_test.sh TARGET SEED            test it on a shifted variant of SOURCE          -> OUTPUT/dg/TARGET
+  teacher.sh DATASET SEED           promptkd only: train its teacher alone          -> OUTPUT/base2new/train_base
+
+Arguments:
+  DATASET, TARGET  a name in configs/datasets/: a benchmark (caltech101, ...), a drawn set (embedded_...) or folder, which
+                   is your own pictures. dg_test.sh takes imagenetv2, imagenet_sketch, imagenet_a, imagenet_r and
+                   embedded_shapes_dark, _lowres, _negative, _sketch
+  SHOTS            training images a class; a class that has fewer gives all it has
+  SEED             a whole number. The field reports the mean of 1, 2 and 3
+  KEY VALUE        any key of the config, such as OPTIM.MAX_EPOCH 20
+
+Environment variables, none of them needed (and their defaults):
+  DATA         the data root: the folder of the data sets, or of your class folders        (data)
+  OUTPUT       the folder of all runs                                                      (output)
+  SHOTS        training images a class, where it is no argument                            (16)
+  CFG          the config of the method: configs/trainers/<Method>/CFG.yaml
+               (embedded for drawn sets; else vit_b16, for folder too: CLIP's ViT-B/16, downloaded at the first run)
+  DEVICE       cpu, or the number of a GPU                                                 (the first GPU, else cpu)
+  SOURCE       what xd_train.sh trains on         (imagenet; embedded_shapes if TARGET is a drawn set)
+  CLIP_CACHE   where CLIP's weights are kept                                               (~/.cache/clip)
+  PYTHON       the interpreter                                                             (python)
+  For PromptKD, alone or as a host, whose training scripts train its teacher first, on the same images:
+  TEACHER_CFG  configs/trainers/PromptSRC/TEACHER_CFG.yaml                   (vit_l14; embedded if CFG is one of those)
+  TEACHER_DIR  the folder of a teacher's run that is there already, such as the authors'; then none is trained
+
+A finished run is skipped; one that broke off goes on from its last checkpoint. The run's folder holds log.txt,
+results.json and the checkpoints. Exit code: 0 done, 1 a fault, 2 what you can mend, 130 stopped.
 """
 
 import os
@@ -28,7 +59,7 @@ from .protocols import (
 )
 from .work import take_lock
 
-SCRIPTS = {  # and their arguments
+SCRIPTS = {  # and their arguments; the head of this file says what they do
     "base2new_train": "DATASET SEED",
     "base2new_test": "DATASET SEED",
     "few_shot": "DATASET SHOTS SEED",
@@ -84,11 +115,29 @@ def lock_of(run: Run) -> int:
     return lock
 
 
+def usage(argv: list[str]) -> str:
+    folder, script = argv[:2] if len(argv) > 1 else ("", "")
+    if script not in SCRIPTS:
+        return f"usage: bash scripts/METHOD/SCRIPT.sh ARGUMENTS [KEY VALUE ...]\n\n{__doc__}"
+    return f"usage: bash scripts/{folder}/{script}.sh {SCRIPTS[script]} [KEY VALUE ...]\n\n{__doc__}"
+
+
+def is_complete(argv: list[str]) -> bool:
+    """Whether there is a script with its arguments, and a value to each key."""
+    if len(argv) < 2 or argv[1] not in SCRIPTS:
+        return False
+    further = len(argv) - 2 - len(SCRIPTS[argv[1]].split())
+    return further >= 0 and further % 2 == 0
+
+
 def main(argv: list[str]) -> int:
-    folder, script, *arguments = argv
-    if len(arguments) < len(SCRIPTS[script].split()):
-        print(f"usage: {script}.sh {SCRIPTS[script]} [KEY VALUE ...]", file=sys.stderr)
+    if {"-h", "--help"} & {*argv}:
+        print(usage(argv))
+        return 0
+    if not is_complete(argv):
+        print(usage(argv), file=sys.stderr)
         return 2
+    folder, script, *arguments = argv
     environment = with_device(os.environ)
     try:
         run = run_of(folder, script, arguments, environment)

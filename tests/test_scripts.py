@@ -2,8 +2,10 @@
 
 import dataclasses
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -157,7 +159,38 @@ def test_device():
 def test_usage(name):
     arguments = one.SCRIPTS[name.split("/")[1]].split()
     done = script(f"{name}.sh", *arguments[1:])
-    assert done.returncode == 2 and done.stderr.startswith(f"usage: {name.split('/')[1]}.sh {arguments[0]}")
+    assert done.returncode == 2 and done.stderr.startswith(f"usage: bash scripts/{name}.sh {arguments[0]}")
+    assert not done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["coop"], ["coop", "base2new", "dtd", "1"], ["coop", "xd_train", "1", "SEED"]]
+)
+def test_wrong_arguments(arguments, capsys):
+    """No script, none that there is, a key without its value: the usage in place of a traceback."""
+    assert one.main(arguments) == 2
+    assert capsys.readouterr().err.startswith("usage: bash scripts/")
+
+
+def test_help(capsys):
+    """All that a script reads stands there: its arguments, and every variable that is looked up."""
+    done = script("coop/few_shot.sh", "--help")
+    assert done.returncode == 0 and not done.stderr
+    assert done.stdout.startswith("usage: bash scripts/coop/few_shot.sh DATASET SHOTS SEED [KEY VALUE ...]\n")
+    for name, arguments in one.SCRIPTS.items():
+        assert f"  {name}.sh {arguments}  " in done.stdout
+    read = set(re.findall(r'environment(?:\.get\(|\[)"(\w+)"', Path(one.__file__).read_text()))
+    assert {"DATA", "CFG", "TEACHER_DIR"} <= read
+    for variable in read | {"CLIP_CACHE", "PYTHON"}:
+        assert re.search(rf"^  {variable}  +\S", done.stdout, re.MULTILINE), variable
+    assert one.main(["--help"]) == 0
+    assert capsys.readouterr().out.startswith("usage: bash scripts/METHOD/SCRIPT.sh ARGUMENTS [KEY VALUE ...]\n")
+
+
+def test_help_needs_no_torch():
+    code = "import sys; from sweep import one; one.main(['-h']); sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(

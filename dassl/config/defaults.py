@@ -50,7 +50,7 @@ def get_defaults() -> CN:
     cfg.DATASET.ALL_AS_UNLABELED = False
 
     cfg.DATALOADER = CN()
-    cfg.DATALOADER.NUM_WORKERS = 4
+    cfg.DATALOADER.NUM_WORKERS = 4  # at most as many as there are cores
     cfg.DATALOADER.K_TRANSFORMS = 1  # versions of each training image
     cfg.DATALOADER.RETURN_IMG0 = False  # the image without augmentation too
     cfg.DATALOADER.KEEP_MB = 1024  # for the decoded images of a training loader, all its workers together; 0: none

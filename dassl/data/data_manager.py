@@ -6,7 +6,7 @@ import torchvision.transforms as T
 from PIL import Image
 from torch.utils.data import Dataset as TorchDataset
 
-from dassl.utils import InputError, read_image
+from dassl.utils import InputError, cores, read_image
 
 from .cache import Kept, OnDisk, split
 from .datasets import build_dataset
@@ -35,7 +35,7 @@ def build_data_loader(
         (dataset_wrapper or DatasetWrapper)(cfg, data_source, transform=tfm, is_train=is_train),
         batch_size=batch_size,
         sampler=sampler,
-        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        num_workers=min(cfg.DATALOADER.NUM_WORKERS, cores()),  # more would only wait for each other
         drop_last=is_train and len(data_source) >= batch_size,
         pin_memory=torch.cuda.is_available() and cfg.USE_CUDA,
     )

@@ -12,6 +12,7 @@ from .files import write_json as write_json
 from .late import late_imports as late_imports
 from .logger import Logger as Logger
 from .logger import setup_logger as setup_logger
+from .machine import cores as cores
 from .registry import Registry as Registry
 from .registry import check_availability as check_availability
 from .registry import get_most_similar_str_to_a_from_b as get_most_similar_str_to_a_from_b

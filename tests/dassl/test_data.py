@@ -8,7 +8,7 @@ from PIL import Image
 
 import datasets  # noqa: F401  registers
 from dassl.config import get_cfg_default, merge_options
-from dassl.data import DataManager, DatasetWrapper
+from dassl.data import DataManager, DatasetWrapper, data_manager
 from dassl.data.data_manager import build_data_loader
 from dassl.data.datasets import DatasetBase, Datum
 from dassl.data.samplers import build_sampler
@@ -169,6 +169,21 @@ def test_a_corrupt_image_is_named_and_nothing_hangs(items, workers):
     cfg = config("DATALOADER.NUM_WORKERS", workers)
     with pytest.raises(InputError, match=r"1\.png cannot be read"):
         list(build_data_loader(cfg, data_source=items, tfm=build_transform(cfg), is_train=False))
+
+
+@pytest.mark.parametrize("asked, given", [(0, 0), (1, 1), (8, 2)])
+def test_no_more_workers_than_cores(items, monkeypatch, asked, given):
+    """PyTorch would warn of them; the config, and so the record, keeps what was asked for."""
+    monkeypatch.setattr(data_manager, "cores", lambda: 2)
+    cfg = config("DATALOADER.NUM_WORKERS", asked)
+    assert build_data_loader(cfg, data_source=items, tfm=build_transform(cfg)).num_workers == given
+    assert asked == cfg.DATALOADER.NUM_WORKERS
+
+
+@pytest.mark.filterwarnings("error")
+def test_many_workers_are_no_warning(items):
+    cfg = config("DATALOADER.NUM_WORKERS", 1000)
+    assert 0 < build_data_loader(cfg, data_source=items, tfm=build_transform(cfg)).num_workers < 1000
 
 
 def test_samplers(items):
