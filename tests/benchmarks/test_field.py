@@ -5,26 +5,26 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks import fps
 from benchmarks.field import FieldDataset, FieldEvaluation, UnfusedAttention
+from benchmarks.fps.predictors import build_clip, class_names, config
 from clip.model import CLIP
 from dassl.data.datasets import Datum
 from trainers.clip_trainer import PromptedCLIP
 from trainers.prompts import ContextLearner
 
 BACKBONE = "ViT-Embedded/8"
-NAMES = fps.class_names()[:7]
+NAMES = class_names()[:7]
 
 
 @pytest.fixture(scope="module")
 def model() -> CLIP:
-    return fps.build_clip(BACKBONE, "fp32", torch.device("cpu"))
+    return build_clip(BACKBONE, "fp32", torch.device("cpu"))
 
 
 @torch.no_grad()
 def test_the_fields_evaluation_gives_coops_logits(model):
     images = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    learner = ContextLearner(model, NAMES, fps.config(BACKBONE, 1.0).TRAINER.COOP)
+    learner = ContextLearner(model, NAMES, config(BACKBONE, 1.0).TRAINER.COOP)
     field = FieldEvaluation(model, learner)
     torch.testing.assert_close(field(images), PromptedCLIP(model, learner)(images), rtol=1e-4, atol=1e-4)
     assert all(a is b for a, b in zip(field.clip.parameters(), model.parameters(), strict=True))

@@ -5,17 +5,20 @@ import json
 import pytest
 import torch
 
-from benchmarks import fps
+from benchmarks.fps.__main__ import main
+from benchmarks.fps.measure import Timing, count_flops, interleave, summarise
+from benchmarks.fps.predictors import VIT_B_16, Predictor, build_clip, build_rows, class_names
+from benchmarks.fps.profiles import PARTS, profile_row
 from clip.model import CLIP
 
 CPU = torch.device("cpu")
 BACKBONE = "ViT-Embedded/8"
-NAMES = fps.class_names()[:7]
+NAMES = class_names()[:7]
 
 
 @pytest.fixture(scope="module")
 def model() -> CLIP:
-    return fps.build_clip(BACKBONE, "fp32", CPU)
+    return build_clip(BACKBONE, "fp32", CPU)
 
 
 @pytest.fixture(scope="module")
@@ -25,11 +28,11 @@ def images() -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def rows(model):
-    return fps.build_rows(BACKBONE, model, NAMES, [1.0, 0.6], 0.6)
+    return build_rows(BACKBONE, model, NAMES, [1.0, 0.6], 0.6)
 
 
 def test_class_names_are_different():
-    assert len(set(fps.class_names())) == len(fps.class_names()) == 1000
+    assert len(set(class_names())) == len(class_names()) == 1000
 
 
 @torch.no_grad()
@@ -52,7 +55,7 @@ def test_every_row_predicts_a_class_and_shares_the_weights(model, images, rows):
 
 
 def test_operations_are_counted_without_computing(images, rows):
-    by_name = {row.name: fps.count_flops(row.predict, images) for row in rows[0]}
+    by_name = {row.name: count_flops(row.predict, images) for row in rows[0]}
     clip = by_name["zero-shot CLIP"]
     # Patches, 4 blocks over 64 + 1 tokens, the projection of the class token, 7 classes; two operations a product.
     visual = rows[1].model.clip.visual
@@ -66,13 +69,13 @@ def test_operations_are_counted_without_computing(images, rows):
 
 def test_rounds_rotate_and_ratios_are_paired(images):
     called = []
-    rows = [fps.Predictor(name, lambda _, name=name: called.append(name)) for name in "abc"]
-    timings = fps.interleave(rows, images, rounds=3, least=0.0, show=lambda _: None)
+    rows = [Predictor(name, lambda _, name=name: called.append(name)) for name in "abc"]
+    timings = interleave(rows, images, rounds=3, least=0.0, show=lambda _: None)
     assert called == [*"abc", *"abc", *"bca", *"cab"]
     assert [len(own) for own in timings] == [3, 3, 3]
     # The machine is twice as slow in the second round; the second row always takes half of the first one's time.
-    timings = [[fps.Timing(1.0, 2.0, 1), fps.Timing(2.0, 2.0, 1)], [fps.Timing(0.5, 1.0, 1), fps.Timing(1.0, 1.0, 1)]]
-    slow, fast = fps.summarise(rows[:2], timings, batch=4, flops=[100.0, 80.0], attainable=1e3)
+    timings = [[Timing(1.0, 2.0, 1), Timing(2.0, 2.0, 1)], [Timing(0.5, 1.0, 1), Timing(1.0, 1.0, 1)]]
+    slow, fast = summarise(rows[:2], timings, batch=4, flops=[100.0, 80.0], attainable=1e3)
     assert slow["ratio_to_clip"] == 1 and fast["ratio_to_clip"] == 2 and fast["ratio_iqr"] == [2, 2]
     assert slow["images_per_second"] == 3 and fast["images_per_second"] == 6
     assert fast["extra_images_per_second"] == 3 and fast["ratio_by_flops"] == 1.25 and fast["ratio_by_cpu_time"] == 2
@@ -82,8 +85,8 @@ def test_rounds_rotate_and_ratios_are_paired(images):
 def test_hooks_are_gone_after_a_profile(model, images, rows):
     rows, trainer = rows
     chosen = next(row for row in rows if row.name == "Spotlighter KEEP 0.6")
-    recorded = fps.profile_row(chosen, images, model.visual, trainer.head.drop.after, drops=True, repeats=1)
-    assert list(recorded["parts"]) == list(fps.PARTS) and all(
+    recorded = profile_row(chosen, images, model.visual, trainer.head.drop.after, drops=True, repeats=1)
+    assert list(recorded["parts"]) == list(PARTS) and all(
         part["ms_per_image"] > 0 for part in recorded["parts"].values()
     )
     assert sum(part["share"] for part in recorded["parts"].values()) == pytest.approx(1)
@@ -94,7 +97,7 @@ def test_hooks_are_gone_after_a_profile(model, images, rows):
 def test_one_run_writes_its_record(tmp_path, capsys):
     out = tmp_path / "results" / "fps_cpu.json"
     options = f"--device cpu --backbone {BACKBONE} --batch 1 2 --classes 5 --keep 0.5 --rounds 2 --seconds 0"
-    assert fps.main([*options.split(), "--out", str(out)]) == 0
+    assert main([*options.split(), "--out", str(out)]) == 0
     record = json.loads(out.read_text())
     assert {"versions", "device", "cpu_threads", "precision", "batch", "classes", "command", "profile"} <= set(record)
     assert record["precision"] == "fp32" and record["batch"] == [1, 2] and len(record["runs"]) == 2
@@ -130,7 +133,7 @@ def test_one_run_writes_its_record(tmp_path, capsys):
     ],
 )
 def test_what_cannot_be_measured_is_refused_in_one_sentence(options, reason, tmp_path, capsys):
-    assert fps.main([*options.split(), "--out", str(tmp_path / "out.json")]) == 2
+    assert main([*options.split(), "--out", str(tmp_path / "out.json")]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1 and reason in error
     assert not (tmp_path / "out.json").exists()
@@ -138,11 +141,11 @@ def test_what_cannot_be_measured_is_refused_in_one_sentence(options, reason, tmp
 
 def test_cuda_asked_for_but_absent_is_refused(monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    assert fps.main(["--device", "cuda"]) == 2
+    assert main(["--device", "cuda"]) == 2
     assert "choose cpu" in capsys.readouterr().err
 
 
 def test_vit_b_16_has_its_published_size():
     with torch.device("meta"):
-        model = CLIP(**fps.VIT_B_16)
+        model = CLIP(**VIT_B_16)
     assert sum(p.numel() for p in model.parameters()) == 149_620_737

@@ -1,0 +1,168 @@
+"""The rows: zero-shot CLIP, CoOp and Spotlighter over one CLIP, each a function from images to classes.
+
+B images      n classes      L text tokens      D width      d joint width      N patch tokens      C = n
+"""
+
+import contextlib
+import io
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from benchmarks.field import FieldEvaluation
+from clip.model import CLIP, convert_weights
+from dassl.config import get_cfg_default
+from trainers.clip_trainer import PromptedCLIP, load_clip
+from trainers.coop import CoOp
+from trainers.prompts import DEFAULT_TEMPLATE, ContextLearner
+from trainers.spotlighter import ZOOM_WIDTHS, Shots, Spotlighter, SpotlighterOverHost, Zoom, check_keys
+from trainers.zsclip import ZeroshotModel
+
+VIT_B_16 = {
+    "embed_dim": 512,
+    "image_resolution": 224,
+    "vision_layers": 12,
+    "vision_width": 768,
+    "vision_patch_size": 16,
+    "context_length": 77,
+    "vocab_size": 49408,
+    "transformer_width": 512,
+    "transformer_heads": 8,
+    "transformer_layers": 12,
+}
+MAIN = "ViT-B/16"  # whose figures are the ones to quote
+BACKBONES = (MAIN, "ViT-Embedded/8")
+REFERENCE = "zero-shot CLIP"
+CONTROL = "CoOp"  # the same work as the reference, so its ratio says how far the others' can be trusted
+ZOOMS = (1, 3)
+ZOOM_WIDTH = 0.5
+SHOTS = 2  # synthetic ones a class, to fill the bank
+ADJECTIVES = (
+    "red green blue old young small large wild tame bright dark round flat soft hard wooden golden wet striped quiet"
+)
+NOUNS = (
+    "apple bear boat bridge cat chair church clock cloud cup deer dog door dress duck flower fox fish forest glove "
+    "guitar hat horse house kite ladder lamp leaf lion mirror mountain owl pear piano plate river road rose sheep "
+    "ship shoe snake spoon star table tower train tree violin wheel"
+)
+
+
+class Predictor(NamedTuple):
+    name: str
+    predict: Callable[[Tensor], Tensor]  # images (B, 3, H, W) -> classes (B,)
+
+
+def build_clip(backbone: str, precision: str, device: torch.device) -> CLIP:
+    """A frozen CLIP: ViT-B/16 with random weights, or the shipped one."""
+    if backbone != MAIN:
+        with contextlib.redirect_stdout(io.StringIO()):
+            return load_clip(backbone, precision, device)
+    model = CLIP(**VIT_B_16)
+    if precision == "fp16":
+        convert_weights(model)
+    elif precision == "bf16":
+        model.bfloat16()
+    return model.to(device).requires_grad_(False).eval()
+
+
+def class_names() -> list[str]:
+    """A thousand made-up ones."""
+    return [f"{adjective} {noun}" for adjective in ADJECTIVES.split() for noun in NOUNS.split()]
+
+
+class EncodedCoOp(PromptedCLIP):
+    """CoOp whose text features (n, d) have been computed: all rows have the same."""
+
+    def __init__(self, clip_model: CLIP, learner: ContextLearner, text: Tensor):
+        super().__init__(clip_model, learner)
+        self.register_buffer("text", text, persistent=False)
+
+    def text_features(self) -> Tensor:
+        return self.text
+
+
+class CoOpHost:
+    """What `SpotlighterOverHost` builds on: CoOp's model alone, without data, and nothing to train."""
+
+    def __init__(self, cfg, coop: EncodedCoOp, classnames: list[str]):
+        self.cfg, self.coop, self.device = cfg, coop, coop.text.device
+        self.dm = SimpleNamespace(dataset=SimpleNamespace(classnames=classnames))
+
+    def build_model(self):
+        self.model = EncodedCoOp(self.coop.clip, self.coop.prompt_learner, self.coop.text)  # with edits of its own
+
+    def register_model(self, *_):
+        pass
+
+
+class SpotlighterOverCoOp(SpotlighterOverHost, CoOpHost):
+    """The trainer's own assembly and prediction, over a bank of synthetic shots."""
+
+    def build_model(self):
+        with contextlib.redirect_stdout(io.StringIO()):
+            super().build_model()
+        self.head.eval()
+
+    @torch.no_grad()
+    def fill_bank(self, zoom: Zoom | None) -> None:
+        """Random unit features in the place of encoded shots: only their number and shape cost time."""
+        names, keys = self.dm.dataset.classnames, self.cfg.TRAINER.SPOTLIGHTER
+        count, width = SHOTS * len(names), self.zero_shot.shape[1]
+        rows = lambda *shape: F.normalize(torch.randn(*shape, width, device=self.device), dim=-1)  # noqa: E731
+        labels = torch.arange(count, device=self.device) % len(names)
+        again = rows(count, 2, len(ZOOM_WIDTHS), keys.ZOOM) if zoom is not None else None
+        self.head.zoom = zoom
+        shots = Shots(rows(count), rows(count, 4 * keys.R), labels, again)  # few tokens: the bank holds their means
+        self.head.remember(shots, self.model.text_features(), self.zero_shot, names)
+
+
+def config(backbone: str, keep: float, zoom: int = 0):
+    """The project's defaults, with KEEP and ZOOM."""
+    cfg = get_cfg_default()
+    CoOp.extend_cfg(cfg)
+    Spotlighter.extend_cfg(cfg)
+    cfg.MODEL.BACKBONE.NAME = backbone
+    cfg.TRAINER.SPOTLIGHTER.KEEP, cfg.TRAINER.SPOTLIGHTER.ZOOM = keep, zoom
+    check_keys(cfg.TRAINER.SPOTLIGHTER)
+    return cfg
+
+
+@torch.no_grad()
+def spotlighter(cfg, coop: EncodedCoOp, names: list[str]) -> tuple[Predictor, SpotlighterOverCoOp]:
+    """The row, and the trainer whose prediction it is."""
+    keys = cfg.TRAINER.SPOTLIGHTER
+    trainer = SpotlighterOverCoOp(cfg, coop, names)
+    trainer.build_model()
+    trainer.fill_bank(Zoom(map=0, width=ZOOM_WIDTH, count=keys.ZOOM, share=0.5) if keys.ZOOM else None)
+    classes = trainer.encode_classes()
+    name = spotlighter_name(keys.KEEP) + (f" ZOOM {keys.ZOOM}" if keys.ZOOM else "")
+    return Predictor(name, lambda images: trainer.predict(images, classes).argmax(dim=1)), trainer
+
+
+def spotlighter_name(keep: float) -> str:
+    return f"Spotlighter KEEP {keep:g}"
+
+
+@torch.no_grad()
+def build_rows(backbone: str, model: CLIP, names: list[str], keeps: list[float], chosen: float):
+    """All rows, the reference first, and the trainer of the chosen one."""
+    learner = ContextLearner(model, names, config(backbone, 1.0).TRAINER.COOP).to(model.logit_scale.device)
+    learner.requires_grad_(False).eval()
+    with contextlib.redirect_stdout(io.StringIO()):
+        zero_shot = ZeroshotModel(model, names, [DEFAULT_TEMPLATE])
+    coop = EncodedCoOp(model, learner, PromptedCLIP(model, learner).text_features())
+    field = FieldEvaluation(model, learner)
+    rows = [
+        Predictor(REFERENCE, lambda images: zero_shot(images, zero_shot.text).argmax(dim=1)),
+        Predictor(CONTROL, lambda images: coop(images, coop.text).argmax(dim=1)),
+        Predictor("CoOp, the field's evaluation", lambda images: field(images).argmax(dim=1)),
+    ]
+    trainers = {}
+    for keep, zoom in [(keep, 0) for keep in keeps] + [(chosen, zoom) for zoom in ZOOMS]:
+        row, trainers[keep, zoom] = spotlighter(config(backbone, keep, zoom), coop, names)
+        rows.append(row)
+    return rows, trainers[chosen, 0]
