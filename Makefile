@@ -31,10 +31,12 @@ test-slow: environment
 lint: environment
 	ruff check . && ruff format --check .
 
-# The stamp is as old as the last installation from this requirements.txt.
-environment: $(VENV)/.spotlighter-requirements
+# CONSTRAINTS=constraints.txt: the versions last seen green, in place of the newest ones.
+# The stamp is as old as the last installation from these files.
+STAMP := $(VENV)/.spotlighter-requirements$(if $(CONSTRAINTS),-constrained)
+environment: $(STAMP)
 
-$(VENV)/.spotlighter-requirements: requirements.txt
+$(STAMP): requirements.txt $(CONSTRAINTS)
 	test -x $(VENV)/bin/python || python3 -m venv $(VENV)
-	python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	python -m pip install --quiet --disable-pip-version-check -r requirements.txt $(CONSTRAINTS:%=-c %)
 	cp requirements.txt $@
