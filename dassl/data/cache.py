@@ -12,26 +12,30 @@ import mmap
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import numpy as np
 import PIL
 import torch
-import torchvision
 from filelock import FileLock  # comes with torch
 from PIL import Image, features
-from torchvision.transforms import CenterCrop, Compose, Resize
 
 from dassl.utils import InputError, mkdir_if_missing, read_image, replace_file, write_json
+
+if TYPE_CHECKING:
+    from torchvision.transforms import Compose
 
 OPENERS = 8  # threads that read the heads of files: they wait for the disk, not for a processor
 A_TIME = 64  # files that are handed to threads: what comes of a million must not wait in memory
 
 
-def split(transform) -> tuple[Compose, Callable | None, tuple[int, int] | None]:
+def split(transform) -> tuple["Compose", Callable | None, tuple[int, int] | None]:
     """(first, rest, size): `first` has no chance in it and ends in pictures of one `size` (H, W).
 
     Where a transform does not begin so, `first` has no steps and `size` is None.
     """
+    from torchvision.transforms import CenterCrop, Compose, Resize  # takes nearly as long as PyTorch
+
     steps = transform.transforms if type(transform) is Compose else []
     count, size = 0, None
     for number, step in enumerate(steps, 1):
@@ -40,6 +44,13 @@ def split(transform) -> tuple[Compose, Callable | None, tuple[int, int] | None]:
         if not isinstance(step.size, int) and len(step.size) == 2:  # one number is the short side's
             count, size = number, tuple(step.size)
     return Compose(steps[:count]), Compose(steps[count:]) if count else transform, size
+
+
+def begins_with_tensor(transform: "Compose") -> bool:
+    """Whether the first step takes a picture or its array (H, W, 3), and makes the same tensor of both."""
+    from torchvision.transforms import ToTensor
+
+    return bool(transform.transforms) and type(transform.transforms[0]) is ToTensor
 
 
 def shared_zeros(count: int, dtype: torch.dtype) -> torch.Tensor:
@@ -146,7 +157,7 @@ class OnDisk:
     The file's name says which list of images it is and how they were made; the JSON beside it says it in full.
     """
 
-    def __init__(self, folder: str, name: str, paths: list[str], root: str, first: Compose, size, threads: int):
+    def __init__(self, folder: str, name: str, paths: list[str], root: str, first: "Compose", size, threads: int):
         self.folder, self.root = (os.path.abspath(os.path.expanduser(path)) for path in (folder, root))
         self.rows = {path: row for row, path in enumerate(dict.fromkeys(paths))}
         self.name, self.first, self.shape, self.threads = name, first, (len(self.rows), *size, 3), max(1, threads)
@@ -183,6 +194,8 @@ class OnDisk:
 
     def facts(self) -> dict:
         """What the pictures' bytes depend on."""
+        import torchvision
+
         lines = []
         for path in self.rows:
             stat = os.stat(path)

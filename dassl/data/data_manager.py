@@ -2,16 +2,15 @@
 
 import numpy as np
 import torch
-import torchvision.transforms as T
 from PIL import Image
 from torch.utils.data import Dataset as TorchDataset
 
 from dassl.utils import InputError, cores, read_image
 
-from .cache import Kept, OnDisk, split
+from .cache import Kept, OnDisk, begins_with_tensor, split
 from .datasets import build_dataset
 from .samplers import build_sampler
-from .transforms import INTERPOLATION_MODES, build_transform
+from .transforms import build_transform, plain_transform
 
 
 def build_data_loader(
@@ -128,10 +127,7 @@ class DatasetWrapper(TorchDataset):
             raise InputError(
                 f"DATALOADER.K_TRANSFORMS is {self.k_tfm}, and there is no transform: remove INPUT.NO_TRANSFORM."
             )
-        plain = [T.Resize(cfg.INPUT.SIZE, INTERPOLATION_MODES[cfg.INPUT.INTERPOLATION]), T.ToTensor()]
-        if "normalize" in cfg.INPUT.TRANSFORMS:
-            plain.append(T.Normalize(mean=cfg.INPUT.PIXEL_MEAN, std=cfg.INPUT.PIXEL_STD))
-        self.to_tensor = T.Compose(plain)
+        self.to_tensor = plain_transform(cfg)
         self.transform = transform
 
     @property
@@ -144,7 +140,8 @@ class DatasetWrapper(TorchDataset):
         self._transform, self.store = transform, None
         self.first, self.rest, self.size = split(transform)
         if self.return_img0:  # which is made of the whole picture
-            self.first, self.rest, self.size = T.Compose([]), transform, None
+            (self.first, _, self.size), self.rest = split(None), transform
+        self.takes_arrays = self.size is not None and begins_with_tensor(self.rest)
         if self.is_train and self.cfg.DATALOADER.KEEP_MB > 0:
             paths, room = [item.impath for item in self.data_source], self.cfg.DATALOADER.KEEP_MB * 2**20
             self.store = Kept(paths, room, self.size)
@@ -192,8 +189,7 @@ class DatasetWrapper(TorchDataset):
             if self.store is not None:
                 self.store.put(path, np.asarray(image))
             return image
-        tensor_next = self.size is not None and self.rest.transforms and type(self.rest.transforms[0]) is T.ToTensor
-        return pixels if tensor_next else Image.fromarray(pixels)
+        return pixels if self.takes_arrays else Image.fromarray(pixels)
 
     def _transformed(self, transform, image):
         versions = [transform(image) for _ in range(self.k_tfm)]

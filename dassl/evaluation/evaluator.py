@@ -5,7 +5,6 @@ from collections import OrderedDict
 
 import numpy as np
 import torch
-from sklearn.metrics import confusion_matrix, f1_score
 
 from dassl.utils import InputError, mkdir_if_missing, replace_file
 
@@ -54,7 +53,7 @@ class Classification(EvaluatorBase):
         true, pred = torch.cat(self._y_true).numpy(), torch.cat(self._y_pred).numpy()
         total, correct = len(true), int((true == pred).sum())
         accuracy = 100.0 * correct / total
-        macro_f1 = 100.0 * float(f1_score(true, pred, average="macro", labels=np.unique(true)))
+        macro_f1 = 100.0 * macro_f1_of(true, pred)
         results = OrderedDict(accuracy=accuracy, error_rate=100.0 - accuracy, macro_f1=macro_f1)
         print(
             "=> result\n"
@@ -97,8 +96,27 @@ class Classification(EvaluatorBase):
 
     def _save_confusion_matrix(self, true: np.ndarray, pred: np.ndarray) -> None:
         """Rows are true classes, and each sums to one."""
-        matrix = confusion_matrix(true, pred, normalize="true")
+        matrix = confusion_matrix(true, pred)
         mkdir_if_missing(self.cfg.OUTPUT_DIR)
         path = os.path.join(self.cfg.OUTPUT_DIR, "cmat.pt")
         replace_file(path, lambda file: torch.save(torch.from_numpy(matrix), file))
         print(f"Confusion matrix is saved to {path}")
+
+
+def macro_f1_of(true: np.ndarray, pred: np.ndarray) -> float:
+    """The mean over the classes that occur in `true` of F1 = 2 hits / (images of the class + predictions of it).
+
+    `true` and `pred` are labels (n,), from 0.
+    """
+    count = 1 + max(true.max(), pred.max())
+    hits, occurs, named = (np.bincount(labels, minlength=count) for labels in (true[true == pred], true, pred))  # (C,)
+    there = occurs > 0
+    return float(np.mean(2 * hits[there] / (occurs + named)[there]))
+
+
+def confusion_matrix(true: np.ndarray, pred: np.ndarray) -> np.ndarray:
+    """(k, k): of the images of each class, the share that is taken for each; over the k classes that occur in either."""
+    labels, codes = np.unique(np.concatenate([true, pred]), return_inverse=True)  # (k,), (2n,)
+    k, (rows, columns) = len(labels), np.split(codes, 2)
+    counts = np.bincount(k * rows + columns, minlength=k * k).reshape(k, k)
+    return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)  # a class that is only predicted has a row of 0

@@ -10,27 +10,27 @@ from pathlib import Path
 __all__ = ["late_imports"]
 
 
-def late_imports(package: str) -> tuple[Callable[[str], object], Callable[[], list[str]], list[str]]:
-    """`__getattr__`, `__dir__` and `__all__` of a package whose imports under `if TYPE_CHECKING:` are to wait.
+def late_imports(name: str) -> tuple[Callable[[str], object], Callable[[], list[str]], list[str]]:
+    """`__getattr__`, `__dir__` and `__all__` of a module whose imports under `if TYPE_CHECKING:` are to wait.
 
     Type checkers and editors read that block as it stands. Here it is read as a table, so each name stands once. A
-    module of the package can be asked for as well, as if it had been imported.
+    package's own modules can be asked for as well, as if they had been imported.
     """
-    module = sys.modules[package]
+    module = sys.modules[name]
     code = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
-    waiting = {name: home for block in code.body if isinstance(block, ast.If) for name, home in imports_in(block)}
+    waiting = {part: home for block in code.body if isinstance(block, ast.If) for part, home in imports_in(block)}
 
-    def get(name: str) -> object:
-        if name in waiting:
-            value = getattr(import_module(waiting[name], package), name)
-        elif not name.startswith("_") and find_spec(f"{package}.{name}"):
-            value = import_module(f"{package}.{name}")
+    def get(part: str) -> object:
+        if part in waiting:
+            value = getattr(import_module(waiting[part], module.__package__), part)
+        elif not part.startswith("_") and hasattr(module, "__path__") and find_spec(f"{name}.{part}"):
+            value = import_module(f"{name}.{part}")
         else:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        setattr(module, name, value)  # from now on it is found without this function
+            raise AttributeError(f"module {name!r} has no attribute {part!r}")
+        setattr(module, part, value)  # from now on it is found without this function
         return value
 
-    return get, lambda: sorted(vars(module).keys() | waiting), sorted(name for name, _ in imports_in(code))
+    return get, lambda: sorted(vars(module).keys() | waiting), sorted(part for part, _ in imports_in(code))
 
 
 def imports_in(code: ast.AST) -> list[tuple[str, str]]:

@@ -1,11 +1,13 @@
 """Results and the lines they are printed in (../dassl/evaluation, ../dassl/metrics)."""
 
+import numpy as np
 import pytest
+import sklearn.metrics
 import torch
-from sklearn.metrics import f1_score
 
 from dassl.config import get_cfg_default
 from dassl.evaluation import build_evaluator
+from dassl.evaluation.evaluator import confusion_matrix, macro_f1_of
 from dassl.metrics import compute_accuracy, compute_distance_matrix
 from dassl.utils import InputError
 
@@ -29,7 +31,7 @@ def test_results_are_unrounded(tmp_path):
     evaluator, results = evaluate(tmp_path, slice(0, 4), slice(4, 7))
     assert list(results) == ["accuracy", "error_rate", "macro_f1"]
     assert results["accuracy"] == 100 * 3 / 7 and results["error_rate"] == 100 - 100 * 3 / 7
-    assert results["macro_f1"] == pytest.approx(100 * f1_score(TRUE, PRED, average="macro"))
+    assert results["macro_f1"] == pytest.approx(100 * sklearn.metrics.f1_score(TRUE, PRED, average="macro"))
     assert evaluator.results is results
     assert evaluator.classwise[0] == {"name": "face", "total": 3, "correct": 2, "accuracy": 100 * 2 / 3}
     assert evaluator.classwise[2]["correct"] == 0
@@ -59,6 +61,19 @@ def test_confusion_matrix(tmp_path):
     torch.testing.assert_close(
         matrix, torch.tensor([[2 / 3, 1 / 3, 0], [0, 0.5, 0.5], [0.5, 0.5, 0]], dtype=torch.float64)
     )
+
+
+@pytest.mark.parametrize(("classes", "images"), [(2, 1), (3, 7), (10, 40), (100, 300), (397, 5000)])
+def test_as_scikit_learn(classes, images):
+    """To the bit: also where a class is never seen, or never predicted."""
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        true = rng.choice(rng.permutation(classes)[: max(1, classes - 1)], images)
+        pred = np.where(rng.random(images) < 0.6, true, rng.integers(0, classes, images))
+        f1 = sklearn.metrics.f1_score(true, pred, average="macro", labels=np.unique(true))
+        assert macro_f1_of(true, pred) == f1
+        matrix = sklearn.metrics.confusion_matrix(true, pred, normalize="true")
+        np.testing.assert_array_equal(confusion_matrix(true, pred), matrix, strict=True)
 
 
 def test_reset_and_nothing_to_evaluate(tmp_path):

@@ -1,93 +1,26 @@
-"""`build_transform`: torchvision's transforms in Dassl's order, chosen by name in INPUT.TRANSFORMS."""
+"""`build_transform`: torchvision's transforms in Dassl's order, chosen by name in INPUT.TRANSFORMS.
 
-import random
+torchvision takes nearly as long to import as PyTorch: the steps wait in their own module until a transform is built.
+"""
 
-import torch
-from torchvision.transforms import (
-    AutoAugment,
-    AutoAugmentPolicy,
-    CenterCrop,
-    ColorJitter,
-    Compose,
-    GaussianBlur,
-    InterpolationMode,
-    Normalize,
-    RandAugment,
-    RandomApply,
-    RandomCrop,
-    RandomGrayscale,
-    RandomHorizontalFlip,
-    RandomResizedCrop,
-    Resize,
-    ToTensor,
-)
-from torchvision.transforms import functional as TF
+from typing import TYPE_CHECKING
 
-from dassl.utils import InputError, check_availability
+from dassl.utils import InputError, check_availability, late_imports
 
-INTERPOLATION_MODES = {
-    "nearest": InterpolationMode.NEAREST,
-    "bilinear": InterpolationMode.BILINEAR,
-    "bicubic": InterpolationMode.BICUBIC,
-}
+if TYPE_CHECKING:
+    from .steps import INTERPOLATION_MODES as INTERPOLATION_MODES
+    from .steps import Cutout as Cutout
+    from .steps import GaussianNoise as GaussianNoise
+    from .steps import InstanceNormalization as InstanceNormalization
+    from .steps import Random2DTranslation as Random2DTranslation
+
+__getattr__, __dir__, _ = late_imports(__name__)
+
 AVAI_CHOICES = [
     "random_flip", "random_resized_crop", "normalize", "instance_norm", "random_crop", "random_translation", "center_crop",
     "cutout", "imagenet_policy", "cifar10_policy", "svhn_policy", "randaugment", "randaugment_fixmatch", "randaugment2",
     "gaussian_noise", "colorjitter", "randomgrayscale", "gaussian_blur",
 ]  # fmt: skip
-
-
-class Random2DTranslation:
-    """One time in two: enlarge by an eighth and cut a random part of the original size (height, width)."""
-
-    def __init__(self, height: int, width: int, p: float = 0.5, interpolation=InterpolationMode.BILINEAR):
-        self.height, self.width, self.p, self.interpolation = height, width, p, interpolation
-
-    def __call__(self, image):
-        if random.random() > self.p:
-            return TF.resize(image, [self.height, self.width], self.interpolation)
-        height, width = round(self.height * 1.125), round(self.width * 1.125)
-        top, left = random.randint(0, height - self.height), random.randint(0, width - self.width)
-        return TF.crop(TF.resize(image, [height, width], self.interpolation), top, left, self.height, self.width)
-
-
-class InstanceNormalization:
-    """Zero mean and unit deviation over each channel of each image (C, H, W)."""
-
-    def __init__(self, eps: float = 1e-8):
-        self.eps = eps
-
-    def __call__(self, image: torch.Tensor) -> torch.Tensor:
-        mean, deviation = image.mean(dim=(1, 2), keepdim=True), image.std(dim=(1, 2), keepdim=True)
-        return (image - mean) / (deviation + self.eps)
-
-
-class Cutout:
-    """Zero `n_holes` squares of `length` pixels (DeVries & Taylor, 2017)."""
-
-    def __init__(self, n_holes: int = 1, length: int = 16):
-        self.n_holes, self.length = n_holes, length
-
-    def __call__(self, image: torch.Tensor) -> torch.Tensor:
-        image = image.clone()
-        for _ in range(self.n_holes):
-            y, x = (int(torch.randint(side, ())) for side in image.shape[1:])
-            image[
-                :,
-                max(y - self.length // 2, 0) : y + self.length // 2,
-                max(x - self.length // 2, 0) : x + self.length // 2,
-            ] = 0
-        return image
-
-
-class GaussianNoise:
-    """Add noise, one time in two."""
-
-    def __init__(self, mean: float = 0.0, std: float = 0.15, p: float = 0.5):
-        self.mean, self.std, self.p = mean, std, p
-
-    def __call__(self, image: torch.Tensor) -> torch.Tensor:
-        return image if random.random() > self.p else image + torch.randn_like(image) * self.std + self.mean
 
 
 def build_transform(cfg, is_train: bool = True, choices=None):
@@ -98,64 +31,17 @@ def build_transform(cfg, is_train: bool = True, choices=None):
     choices = cfg.INPUT.TRANSFORMS if choices is None else choices
     for choice in choices:
         check_availability(choice, AVAI_CHOICES, "transform")
-    if cfg.INPUT.INTERPOLATION not in INTERPOLATION_MODES:
+    from . import steps
+
+    if cfg.INPUT.INTERPOLATION not in steps.INTERPOLATION_MODES:
         raise InputError(
-            f"INPUT.INTERPOLATION is {cfg.INPUT.INTERPOLATION!r}: choose one of {', '.join(INTERPOLATION_MODES)}."
+            f"INPUT.INTERPOLATION is {cfg.INPUT.INTERPOLATION!r}: choose one of {', '.join(steps.INTERPOLATION_MODES)}."
         )
-    return Compose(train_steps(cfg, choices) if is_train else test_steps(cfg, choices))
+    return steps.train_transform(cfg, choices) if is_train else steps.test_transform(cfg, choices)
 
 
-def test_steps(cfg, choices) -> list:
-    """The short side to the larger side of SIZE, then the centre."""
-    steps = [
-        Resize(max(cfg.INPUT.SIZE), INTERPOLATION_MODES[cfg.INPUT.INTERPOLATION]),
-        CenterCrop(cfg.INPUT.SIZE),
-        ToTensor(),
-    ]
-    return steps + [make(cfg) for name, make in FINAL if name in choices]
+def plain_transform(cfg):
+    """The transform of training images without augmentation: to INPUT.SIZE, whatever their shape."""
+    from . import steps
 
-
-def train_steps(cfg, choices) -> list:
-    """Those of TRAIN_ORDER that are chosen, in that order, around the step to a tensor."""
-    steps = []
-    if not {"random_crop", "random_resized_crop"} & set(choices):
-        steps.append(Resize(cfg.INPUT.SIZE, INTERPOLATION_MODES[cfg.INPUT.INTERPOLATION]))
-    steps += [make(cfg) for name, make in ON_PICTURES if name in choices]
-    steps.append(ToTensor())
-    return steps + [make(cfg) for name, make in ON_TENSORS if name in choices]
-
-
-def _interpolation(cfg):
-    return INTERPOLATION_MODES[cfg.INPUT.INTERPOLATION]
-
-
-def _normalize(cfg):
-    return Normalize(mean=cfg.INPUT.PIXEL_MEAN, std=cfg.INPUT.PIXEL_STD)
-
-
-def _randaugment(cfg):
-    return RandAugment(cfg.INPUT.RANDAUGMENT_N, cfg.INPUT.RANDAUGMENT_M)
-
-
-ON_PICTURES = [
-    ("random_translation", lambda cfg: Random2DTranslation(*cfg.INPUT.SIZE)),
-    ("random_crop", lambda cfg: RandomCrop(cfg.INPUT.SIZE, padding=cfg.INPUT.CROP_PADDING)),
-    ("random_resized_crop", lambda cfg: RandomResizedCrop(cfg.INPUT.SIZE, scale=cfg.INPUT.RRCROP_SCALE, interpolation=_interpolation(cfg))),
-    ("random_flip", lambda cfg: RandomHorizontalFlip()),
-    ("imagenet_policy", lambda cfg: AutoAugment(AutoAugmentPolicy.IMAGENET)),
-    ("cifar10_policy", lambda cfg: AutoAugment(AutoAugmentPolicy.CIFAR10)),
-    ("svhn_policy", lambda cfg: AutoAugment(AutoAugmentPolicy.SVHN)),
-    ("randaugment", _randaugment),
-    ("randaugment_fixmatch", lambda cfg: RandAugment(cfg.INPUT.RANDAUGMENT_N)),
-    ("randaugment2", _randaugment),
-    ("colorjitter", lambda cfg: ColorJitter(cfg.INPUT.COLORJITTER_B, cfg.INPUT.COLORJITTER_C, cfg.INPUT.COLORJITTER_S, cfg.INPUT.COLORJITTER_H)),
-    ("randomgrayscale", lambda cfg: RandomGrayscale(p=cfg.INPUT.RGS_P)),
-    ("gaussian_blur", lambda cfg: RandomApply([GaussianBlur(cfg.INPUT.GB_K)], p=cfg.INPUT.GB_P)),
-]  # fmt: skip
-ON_TENSORS = [
-    ("cutout", lambda cfg: Cutout(cfg.INPUT.CUTOUT_N, cfg.INPUT.CUTOUT_LEN)),
-    ("normalize", _normalize),
-    ("gaussian_noise", lambda cfg: GaussianNoise(cfg.INPUT.GN_MEAN, cfg.INPUT.GN_STD)),
-    ("instance_norm", lambda cfg: InstanceNormalization()),
-]
-FINAL = [("normalize", _normalize), ("instance_norm", lambda cfg: InstanceNormalization())]
+    return steps.plain_transform(cfg)
