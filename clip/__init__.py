@@ -7,9 +7,9 @@ from .checkpoint import save_npz as save_npz
 from .clip import available_models as available_models
 from .clip import load as load
 from .clip import tokenize as tokenize
+from .edits import Edit as Edit
+from .edits import TextPrompts as TextPrompts
+from .edits import VisualPrompts as VisualPrompts
 from .errors import InputError as InputError
-from .model import Edit as Edit
-from .model import TextPrompts as TextPrompts
-from .model import VisualPrompts as VisualPrompts
 from .model import build_model as build_model
 from .model import take_prompts as take_prompts

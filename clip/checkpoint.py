@@ -7,11 +7,12 @@ import zipfile
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from .errors import InputError
 
 
-def load_state_dict(path: str | os.PathLike) -> dict[str, torch.Tensor]:
+def load_state_dict(path: str | os.PathLike) -> dict[str, Tensor]:
     """A state dict on the CPU, whatever the file's format; `module.` prefixes and a wrapping dict are taken off."""
     path = os.fspath(path)
     if not os.path.isfile(path):
@@ -62,7 +63,7 @@ def is_torchscript(path: str) -> bool:
         return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
-def save_npz(state: dict[str, torch.Tensor], path: str | os.PathLike) -> None:
+def save_npz(state: dict[str, Tensor], path: str | os.PathLike) -> None:
     """Compressed, in fp16. The file appears whole or not at all."""
     arrays = {name: value.detach().cpu().to(torch.float16).numpy() for name, value in state.items()}
     replace_file(path, lambda file: np.savez_compressed(file, **arrays))

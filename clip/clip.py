@@ -6,6 +6,7 @@ import warnings
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from torchvision import transforms
 
 from .checkpoint import load_state_dict, replace_file
@@ -119,8 +120,8 @@ def _transform(size: int) -> transforms.Compose:
     )
 
 
-def tokenize(texts: str | list[str], context_length: int = 77, truncate: bool = False) -> torch.Tensor:
-    """Token ids (n, context_length) int64: start, text, end, zeros. A text that is too long is an error, or cut."""
+def tokenize(texts: str | list[str], context_length: int = 77, truncate: bool = False) -> Tensor:
+    """Token ids (C, context_length) int64: start, text, end, zeros. A text that is too long is an error, or cut."""
     global _tokenizer
     _tokenizer = _tokenizer or _Tokenizer()
     start, end = _tokenizer.encoder[START], _tokenizer.encoder[END]

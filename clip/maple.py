@@ -6,17 +6,18 @@ file runs on the one encoder there is; `build_model(state_dict, {"trainer": "MaP
 
 from collections.abc import Sequence
 
-import torch
+from torch import Tensor
 
-from .model import CLIP, Edits, TextPrompts, Transformer, VisionTransformer, VisualPrompts
+from .edits import Edits, TextPrompts, VisualPrompts
+from .vit import Transformer, VisionTransformer
 
 
 class MaPLeVision(VisionTransformer):
     def forward(
         self,
-        image: torch.Tensor,
-        first: torch.Tensor | None = None,
-        deeper: Sequence[torch.Tensor] = (),
+        image: Tensor,
+        first: Tensor | None = None,
+        deeper: Sequence[Tensor] = (),
         edits: Edits = (),
         tokens: bool = False,
     ):
@@ -26,17 +27,10 @@ class MaPLeVision(VisionTransformer):
 
 
 class MaPLeText(Transformer):
-    def forward(self, inputs: torch.Tensor | list):
+    def forward(self, inputs: Tensor | list):
         """[x (L, B, D), prompts (m, D) of blocks 1, 2, ..., counter] -> the same list with x after all blocks."""
-        if isinstance(inputs, torch.Tensor):
+        if isinstance(inputs, Tensor):
             return super().forward(inputs)
         x, deeper, _ = inputs
         x = self.run(x.transpose(0, 1), [TextPrompts(deeper)]).transpose(0, 1)
         return [x, deeper, len(deeper)]
-
-
-class MaPLeCLIP(CLIP):
-    vision_class, text_class = MaPLeVision, MaPLeText
-
-    def encode_image(self, image: torch.Tensor, edits: Edits = (), tokens: bool = False):
-        return self.visual(image.to(self.dtype), edits=edits, tokens=tokens)

@@ -87,6 +87,49 @@ def test_arrows(path):
     assert not wrong, f"{path} may not import {wrong}"
 
 
+def file_of(module: str) -> Path | None:
+    """clip.model -> clip/model.py; clip -> clip/__init__.py; None where it is no module of ours."""
+    stem = ROOT.joinpath(*module.split("."))
+    return next((path for path in (stem.with_suffix(".py"), stem / "__init__.py") if path.is_file()), None)
+
+
+def files_imported(path: Path) -> set[Path]:
+    """The modules that a file imports, wherever in it: `from clip import model` is clip/model.py alone."""
+    package = list(path.relative_to(ROOT).parts)[:-1]
+    files = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            files |= {file_of(alias.name) for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            stem = package[: len(package) - node.level + 1] if node.level else []
+            module = ".".join([*stem, *filter(None, [node.module])])
+            files |= {file_of(f"{module}.{alias.name}") or file_of(module) for alias in node.names}
+    return files - {None}
+
+
+def circle_through(path: Path, graph: dict[Path, set[Path]]) -> list[Path]:
+    """A shortest way of imports from a module back to itself; empty where there is none."""
+    ways = [[path]]
+    seen = set()
+    for way in ways:
+        for file in sorted(graph[way[-1]] - seen):
+            if file == path:
+                return way
+            seen.add(file)
+            ways.append([*way, file])
+    return []
+
+
+@pytest.mark.parametrize("package", sorted({path.relative_to(ROOT).parts[0] for path in sources() if path.parent != ROOT}))  # fmt: skip
+def test_no_circles(package):
+    """No module imports itself by way of others of its package; a package's __init__ is one of them."""
+    inside = set((ROOT / package).rglob("*.py"))
+    graph = {path: files_imported(path) & inside for path in inside}
+    circles = {path: circle_through(path, graph) for path in sorted(inside)}
+    names = [" -> ".join(str(file.relative_to(ROOT)) for file in circle) for circle in circles.values() if circle]
+    assert not names
+
+
 def test_a_method_imports_no_other_method():
     methods = {path.stem for path in (ROOT / "trainers").glob("*.py")} - SHARED_BY_METHODS - {"__init__"}
     for name in methods:

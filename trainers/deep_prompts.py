@@ -1,7 +1,7 @@
 """Learned prompts in both encoders, block by block; shared by VPT, IVLP, MaPLe, PromptSRC and PromptKD.
 
 The text side is CoOp's context, with one of its own for the first blocks (deep language prompting); the image side is
-VPT (Jia et al., "Visual Prompt Tuning", ECCV 2022). They are edits of CLIP's encoders (`clip/model.py`), drawn while
+VPT (Jia et al., "Visual Prompt Tuning", ECCV 2022). They are edits of CLIP's encoders (`clip/edits.py`), drawn while
 CLIP is built, where the published code draws them, so the same seed gives the same first values.
 
     n classes      m tokens of a prompt      D width of its encoder

@@ -11,7 +11,7 @@ import torch
 import torch.nn as nn
 
 import clip
-from clip.model import draw_prompt
+from clip.vit import draw_prompt
 from dassl.engine import TRAINER_REGISTRY
 
 from .clip_trainer import ClipTrainer

@@ -1,0 +1,169 @@
+"""The transformer of both encoders, with one loop over its blocks; and the image encoder on it.
+
+Vision transformer: Dosovitskiy et al., "An Image is Worth 16x16 Words", ICLR 2021, as in CLIP.
+
+    B images or texts      L tokens      D width      d joint width      N patches
+"""
+
+from collections import OrderedDict
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch import Tensor
+
+from .edits import Edits, TextPrompts, VisualPrompts
+from .errors import InputError, check_images
+
+
+class LayerNorm(nn.LayerNorm):
+    """Layer norm computed in fp32, whatever the precision of its input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dtype == self.weight.dtype:
+            return super().forward(x).to(x.dtype)  # PyTorch accumulates in fp32 by itself; autocast returns fp32
+        weight, bias = self.weight.float(), self.bias.float()
+        return F.layer_norm(x.float(), self.normalized_shape, weight, bias, self.eps).to(x.dtype)
+
+
+class QuickGELU(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        if torch.is_grad_enabled() and x.requires_grad:
+            return x * torch.sigmoid(1.702 * x)
+        return (1.702 * x).sigmoid_().mul_(x)  # one temporary in place of three: several times faster on a CPU
+
+
+class Attention(nn.MultiheadAttention):
+    """Self-attention with the parameters (and their first values) of PyTorch's module, through its fused kernel."""
+
+    def forward(self, x: Tensor, causal: bool = False, first_row: bool = False):
+        """x (B, L, D) -> (B, L, D), and the first token's attention (B, L) if asked for, else None."""
+        B, L, D = x.shape
+        q, k, v = (
+            F.linear(x, self.in_proj_weight, self.in_proj_bias).view(B, L, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        )
+        row = self._row(q[:, :, :1], k) if first_row else None
+        out = F.scaled_dot_product_attention(q, k, v, is_causal=causal)  # (B, heads, L, D / heads)
+        return self.out_proj(out.transpose(1, 2).reshape(B, L, D)), row
+
+    def first_row(self, x: Tensor) -> Tensor:
+        """x (B, L, D) -> (B, L): that row alone, at the cost of the keys and one query."""
+        B, L, D = x.shape
+        weight, bias = self.in_proj_weight, self.in_proj_bias
+        q = F.linear(x[:, :1], weight[:D], bias[:D]).view(B, 1, self.num_heads, -1).transpose(1, 2)
+        k = F.linear(x, weight[D : 2 * D], bias[D : 2 * D]).view(B, L, self.num_heads, -1).transpose(1, 2)
+        return self._row(q, k)
+
+    @staticmethod
+    def _row(q: Tensor, k: Tensor) -> Tensor:
+        """q (B, heads, 1, D / heads) and k (B, heads, L, D / heads) -> softmax, averaged over heads: (B, L)."""
+        scores = (q @ k.transpose(-1, -2)).float() * q.shape[-1] ** -0.5  # (B, heads, 1, L)
+        return scores.softmax(dim=-1).mean(dim=1)[:, 0]
+
+
+class ResidualAttentionBlock(nn.Module):
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.attn = Attention(width, heads)
+        self.ln_1 = LayerNorm(width)
+        layers = [("c_fc", nn.Linear(width, 4 * width)), ("gelu", QuickGELU()), ("c_proj", nn.Linear(4 * width, width))]
+        self.mlp = nn.Sequential(OrderedDict(layers))
+        self.ln_2 = LayerNorm(width)
+
+    def forward(self, x: Tensor, causal: bool = False, first_row: bool = False):
+        attended, row = self.attn(self.ln_1(x), causal, first_row)
+        x = x + attended
+        return x + self.mlp(self.ln_2(x)), row
+
+    def class_attention(self, x: Tensor) -> Tensor:
+        """x (B, L, D) -> (B, L): how much the first token is about to attend to each, before the block has run."""
+        return self.attn.first_row(self.ln_1(x))
+
+
+def draw_prompt(count: int, width: int) -> nn.Parameter:
+    return nn.Parameter(nn.init.normal_(torch.empty(count, width), std=0.02))
+
+
+class Transformer(nn.Module):
+    def __init__(
+        self, width: int, layers: int, heads: int, causal: bool = False, prompts: int = 0, prompt_depth: int = 0
+    ):
+        """The first `prompt_depth` blocks but the first get `prompts` learned tokens each (see `build_model`)."""
+        super().__init__()
+        self.width, self.layers, self.causal = width, layers, causal
+        blocks = []
+        for i in range(layers):
+            blocks.append(ResidualAttentionBlock(width, heads))
+            if prompts and 0 < i < prompt_depth:
+                blocks[-1].VPT_shallow = draw_prompt(prompts, width)
+        self.resblocks = nn.Sequential(*blocks)
+
+    def own_prompts(self) -> list[nn.Parameter]:
+        """Those of blocks 1, 2, ... that `build_model` was asked for and nobody has taken yet."""
+        return [block.VPT_shallow for block in self.resblocks if hasattr(block, "VPT_shallow")]
+
+    def run(self, x: Tensor, edits: Edits = ()) -> Tensor:
+        """The one loop over the blocks: x (B, L, D) -> (B, L', D), L' after what the edits did."""
+        for i, block in enumerate(self.resblocks):
+            for edit in edits:
+                x = edit.before_block(x, i)
+            wanted = [edit.needs_class_attention(i) for edit in edits]
+            x, row = block(x, self.causal, any(wanted))
+            for edit, wants in zip(edits, wanted, strict=True):
+                if wants and row.shape[1] != x.shape[1]:
+                    raise InputError(
+                        f"An edit wants the attention of block {i} after another has changed its tokens: list it first."
+                    )
+                x = edit.after_block(x, i, row if wants else None)
+        return x
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(L, B, D) -> (L, B, D): the order in which other code bases call it, on texts."""
+        return self.run(x.transpose(0, 1), [TextPrompts(self.own_prompts())]).transpose(0, 1)
+
+
+class VisionTransformer(nn.Module):
+    """ViT image encoder. The random parameters are drawn in OpenAI's order, for seed-exact comparison."""
+
+    def __init__(
+        self,
+        input_resolution: int,
+        patch_size: int,
+        width: int,
+        layers: int,
+        heads: int,
+        output_dim: int,
+        prompts: int = 0,
+        prompt_depth: int = 0,
+    ):
+        super().__init__()
+        self.input_resolution, self.output_dim = input_resolution, output_dim
+        self.conv1 = nn.Conv2d(3, width, kernel_size=patch_size, stride=patch_size, bias=False)
+        if prompts and prompt_depth:
+            self.VPT = draw_prompt(prompts, width)
+        scale = width**-0.5
+        self.class_embedding = nn.Parameter(scale * torch.randn(width))
+        self.positional_embedding = nn.Parameter(scale * torch.randn((input_resolution // patch_size) ** 2 + 1, width))
+        self.ln_pre = LayerNorm(width)
+        self.transformer = Transformer(width, layers, heads, prompts=prompts, prompt_depth=prompt_depth)
+        self.ln_post = LayerNorm(width)
+        self.proj = nn.Parameter(scale * torch.randn(width, output_dim))
+
+    def forward(self, image: Tensor, edits: Edits = (), tokens: bool = False):
+        """image (B, 3, H, W) -> (B, d); with `tokens` also the patch tokens that the edits left, (B, N, d)."""
+        check_images(image, self.input_resolution)
+        if hasattr(self, "VPT"):
+            edits = [VisualPrompts([self.VPT, *self.transformer.own_prompts()]), *edits]
+        x = self.conv1(image).flatten(2).transpose(1, 2)  # (B, D, H/p, W/p) -> (B, N, D)
+        patches = x.shape[1]
+        x = torch.cat([self.class_embedding.to(x.dtype).expand(len(x), 1, -1), x], dim=1)  # (B, 1 + N, D)
+        x = x + self.positional_embedding.to(x.dtype)
+        for edit in edits:
+            x = edit.embed(x)
+        x = self.transformer.run(self.ln_pre(x), edits)
+        if not tokens:
+            return self.ln_post(x[:, 0]) @ self.proj  # (B, d)
+        for edit in edits:
+            patches = edit.patches_left(patches)
+        x = self.ln_post(x[:, : 1 + patches]) @ self.proj  # (B, 1 + N, d)
+        return x[:, 0], x[:, 1:]
