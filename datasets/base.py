@@ -1,7 +1,8 @@
 """What all benchmarks share: which list of images is read, few-shot sampling, base and new halves.
 
 The rules are the field's (CoOp, Zhou et al., IJCV 2022): same seed, same images as CoOp picks.
-A benchmark is a subclass that states facts: folders, split file, prompt template, and how its original files read.
+A benchmark is a subclass in a file of its own that states all of its facts: names, numbers, folders, split file, prompt
+template, sources, and how its original files read. The file is called as the config in configs/datasets/.
 """
 
 import math
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from dassl.data.datasets import DatasetBase, Datum
 from dassl.utils import InputError, read_json, write_json
 
+from .sources import Source
 from .splits import (
     Item,
     Split,
@@ -30,12 +32,16 @@ SUBSAMPLES = ("all", "base", "new")
 class Benchmark(DatasetBase):
     """A benchmark in CoOp's layout: `<root>/<dataset_dir>/<image_dir>/...` beside a `split_zhou_*.json`."""
 
+    display_name: str
+    classes: int
+    rows: tuple[int, ...] = ()  # training, validation and test images, as in CoOp; no training where it only tests
     dataset_dir: str  # folder under the data root
     image_dir: str  # folder of the images, under dataset_dir
     split_file = ""  # CoOp's, under dataset_dir; "" where CoOp reads the original files
-    images = 0  # how many a whole benchmark has, if they are divided here; fewer are refused
     template = "a photo of a {}."  # the hand-written prompt of zero-shot CLIP
     same_names = False  # whether classes may share a name
+    sources: tuple[Source, ...] = ()  # what datasets.prepare fetches, in this order
+    by_hand = ""  # what to do where a licence, a login or a dead server is in the way of its images
     remedy = "python -m datasets.prepare {name} --root {root}"
 
     def __init__(self, cfg):
@@ -51,6 +57,11 @@ class Benchmark(DatasetBase):
         super().__init__(
             train_x=self.data(split["train"]), val=self.data(split["val"]) or None, test=self.data(split["test"])
         )
+
+    @classmethod
+    def number_of_images(cls) -> int:
+        """How many a whole benchmark has; fewer are not divided here."""
+        return sum(cls.rows)
 
     def data(self, items: list[Item]) -> list[Datum]:
         return [Datum(os.path.join(self.image_dir, item.path), item.label, classname=item.classname) for item in items]
@@ -119,9 +130,9 @@ class Benchmark(DatasetBase):
 
     def check_whole(self, items: list[Item]) -> list[Item]:
         """Refuse to divide a benchmark of which a part is missing: the division would stay wrong for good."""
-        if len(items) < self.images:
+        if len(items) < (whole := self.number_of_images()):
             raise InputError(
-                f"{self.dataset_dir} has {len(items):,} of the {self.images:,} images of {type(self).__name__}: unpack "
+                f"{self.dataset_dir} has {len(items):,} of the {whole:,} images of {type(self).__name__}: unpack "
                 f"its archives again ({self.how_to_get_it()})."
             )
         return items

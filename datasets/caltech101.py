@@ -1,8 +1,9 @@
-"""Caltech101 (Fei-Fei et al., 2004): 100 classes, without the background and the easy faces."""
+"""Caltech101 (Fei-Fei et al., 2004), without the background and the easy faces."""
 
 from dassl.data.datasets import DATASET_REGISTRY
 
 from .base import Benchmark
+from .sources import Archive, File, Way
 from .splits import divide, read_folders
 
 IGNORED = ("BACKGROUND_Google", "Faces_easy")
@@ -11,10 +12,33 @@ RENAMED = {"airplanes": "airplane", "Faces": "face", "Leopards": "leopard", "Mot
 
 @DATASET_REGISTRY.register()
 class Caltech101(Benchmark):
+    display_name = "Caltech101"
+    classes = 100
+    rows = (4128, 1649, 2465)
     dataset_dir = "caltech-101"
     image_dir = "101_ObjectCategories"
     split_file = "split_zhou_Caltech101.json"
-    images = 8242
+    sources = (
+        File(split_file, (Way("drive:1hyarUivQE36mY6jSomru6Fjd-JzwcCzN"),), entries=rows),
+        Archive(
+            "101_ObjectCategories.tar.gz",
+            (
+                Way(
+                    "https://data.caltech.edu/records/mzrjq-6wc02/files/caltech-101.zip",
+                    137_414_764,
+                    "md5:3138e1922a9193bfa496528edbbc45d0",
+                    inside="caltech-101/101_ObjectCategories.tar.gz",
+                ),
+                Way(
+                    "drive:137RyRjvTBkBiIfeYBNZBtViDHQ6_Ewsp",
+                    131_740_031,
+                    "sha256:af6ece2f339791ca20f855943d8b55dd60892c0a25105fcd631ee3d6430f9926",
+                ),
+            ),
+            members={image_dir: "101_ObjectCategories"},
+            images={image_dir: sum(rows)},
+        ),
+    )
 
     def read_original(self):
         folders = read_folders(self.image_dir, lambda name: RENAMED.get(name, name), IGNORED)

@@ -1,8 +1,9 @@
-"""EuroSAT (Helber et al., 2019): ten kinds of land in Sentinel-2 pictures, with CoOp's names."""
+"""EuroSAT (Helber et al., 2019): kinds of land in Sentinel-2 pictures, with CoOp's names."""
 
 from dassl.data.datasets import DATASET_REGISTRY
 
 from .base import Benchmark
+from .sources import Archive, File, Way
 from .splits import divide, read_folders
 
 NAMES = {
@@ -21,11 +22,28 @@ NAMES = {
 
 @DATASET_REGISTRY.register()
 class EuroSAT(Benchmark):
+    display_name = "EuroSAT"
+    classes = 10
+    rows = (13_500, 5400, 8100)
     dataset_dir = "eurosat"
     image_dir = "2750"
     split_file = "split_zhou_EuroSAT.json"
-    images = 27_000
     template = "a centered satellite photo of {}."
+    sources = (
+        File(split_file, (Way("drive:1Ip7yaCWFi0eaOFUGga0lUdVi_DDQth1o"),), entries=rows),
+        Archive(
+            "EuroSAT.zip",
+            tuple(
+                Way(url, 94_280_567, "md5:c8fa014336c82ac7804f0398fcb19387")
+                for url in (
+                    "https://huggingface.co/datasets/torchgeo/eurosat/resolve/c877bcd43f099cd0196738f714544e355477f3fd/EuroSAT.zip",
+                    "http://madm.dfki.de/files/sentinel/EuroSAT.zip",
+                )
+            ),
+            members={image_dir: "2750"},
+            images={image_dir: sum(rows)},
+        ),
+    )
 
     def read_original(self):
         return divide(self.check_whole(read_folders(self.image_dir, NAMES)))

@@ -1,11 +1,16 @@
-"""ImageNet (Deng et al., 2009), with CLIP's names of its 1000 classes; and what its shifted test sets share."""
+"""ImageNet (Deng et al., 2009), with CLIP's names of its classes; and what its shifted test sets share."""
 
 import os
 
 from dassl.data.datasets import DATASET_REGISTRY
 
 from .base import Benchmark
+from .sources import Archive, File, Way
 from .splits import Item, Split, read_folders
+
+CLASSNAMES = File(
+    "classnames.txt", (Way("drive:1-61f_ol79pViBFDG_IDlUQSwoLcn2XXF"),), entries=1000, copy="imagenet/classnames.txt"
+)
 
 
 class SynsetBenchmark(Benchmark):
@@ -21,9 +26,31 @@ class SynsetBenchmark(Benchmark):
 class ImageNet(SynsetBenchmark):
     """Its validation set tests, so it is used for validation too, all of it: nothing may be chosen on that."""
 
+    display_name = "ImageNet"
+    classes = 1000
+    rows = (1_281_167, 50_000, 50_000)
     dataset_dir = "imagenet"
     image_dir = "images"
-    images = 1_281_167 + 50_000
+    sources = (
+        CLASSNAMES,
+        Archive(
+            "ILSVRC2012_img_train.tar",
+            with_names=("ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12.tar.gz"),
+            members={"images/val": "val", "images/train": "train"},
+            images={"images/val": rows[1], "images/train": rows[0]},
+            gigabytes=145,
+        ),
+    )
+    by_hand = (
+        "ImageNet needs a login: register at https://image-net.org/download-images, fetch "
+        "ILSVRC2012_img_train.tar (138 GB), ILSVRC2012_img_val.tar (6.3 GB) and ILSVRC2012_devkit_t12.tar.gz, put all "
+        "three into {folder} and run this again; or link an unpacked copy: {folder}/images/train and "
+        "{folder}/images/val, each with 1000 folders n01440764, n01443537 and so on."
+    )
+
+    @classmethod
+    def number_of_images(cls):
+        return sum(cls.rows[:2])
 
     def read_original(self):
         names = self.names()

@@ -1,12 +1,30 @@
-"""ImageNet-R (Hendrycks et al., 2021): paintings, toys and other renditions of 200 classes; scored over those 200."""
+"""ImageNet-R (Hendrycks et al., 2021): paintings, toys and other renditions; scored over its own classes."""
 
 from dassl.data.datasets import DATASET_REGISTRY
 
-from .imagenet import ShiftedImageNet
+from .imagenet import CLASSNAMES, ShiftedImageNet
+from .sources import Archive, Way
 
 
 @DATASET_REGISTRY.register()
 class ImageNetR(ShiftedImageNet):
+    display_name = "ImageNet-R"
+    classes = 200
+    rows = (0, 0, 30_000)
     dataset_dir = "imagenet-rendition"
     image_dir = "imagenet-r"
-    images = 30_000
+    sources = (
+        CLASSNAMES,
+        Archive(
+            "imagenet-r.tar",
+            (
+                Way(
+                    "https://people.eecs.berkeley.edu/~hendrycks/imagenet-r.tar",
+                    2_191_079_936,
+                    "sha256:18c6bf493b39a0d975d48e587437f562caab9c52ae6327dcfa9dd8eb54aa1b52",
+                ),
+            ),
+            members={image_dir: "imagenet-r"},
+            images={image_dir: sum(rows)},
+        ),
+    )

@@ -1,12 +1,28 @@
-"""ImageNet-Sketch (Wang et al., 2019): drawings of ImageNet's 1000 classes."""
+"""ImageNet-Sketch (Wang et al., 2019): drawings of ImageNet's classes."""
 
 from dassl.data.datasets import DATASET_REGISTRY
 
-from .imagenet import ShiftedImageNet
+from .imagenet import CLASSNAMES, ShiftedImageNet
+from .sources import Archive, Way
 
 
 @DATASET_REGISTRY.register()
 class ImageNetSketch(ShiftedImageNet):
+    display_name = "ImageNet-Sketch"
+    classes = 1000
+    rows = (0, 0, 50_889)
     dataset_dir = "imagenet-sketch"
     image_dir = "images"
-    images = 50_889
+    sources = (
+        CLASSNAMES,
+        Archive(
+            "ImageNet-Sketch.zip",
+            (
+                Way("https://huggingface.co/datasets/songweig/imagenet_sketch/resolve/main/data/ImageNet-Sketch.zip"),
+                Way("drive:1Mj0i5HBthqH1p_yeXzsg22gZduvgoNeA"),
+            ),
+            members={image_dir: "sketch"},
+            images={image_dir: sum(rows)},
+            gigabytes=7.8,
+        ),
+    )

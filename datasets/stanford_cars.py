@@ -1,17 +1,77 @@
-"""Stanford Cars (Krause et al., 2013): 196 models, the year said first."""
+"""Stanford Cars (Krause et al., 2013): models of cars, the year said first."""
 
 from dassl.data.datasets import DATASET_REGISTRY
 
 from .base import Benchmark
+from .sources import Archive, File, Way
 from .splits import Item
 
 
 @DATASET_REGISTRY.register()
 class StanfordCars(Benchmark):
+    display_name = "Stanford Cars"
+    classes = 196
+    rows = (6509, 1635, 8041)
     dataset_dir = "stanford_cars"
     image_dir = ""  # its lists start at cars_train/ and cars_test/
     split_file = "split_zhou_StanfordCars.json"
-    images = 16_185
+    sources = (  # the site has been dead since 2023; asking it costs a second
+        File(split_file, (Way("drive:1ObCFbaAgVu0I-k_Au-gIUcefirdAuizT"),), entries=rows),
+        File(
+            "cars_test_annos_withlabels.mat",
+            (
+                Way(
+                    "https://ai.stanford.edu/~jkrause/car196/cars_test_annos_withlabels.mat",
+                    185_758,
+                    "sha256:790f75be8ea34eeded134cc559332baf23e30e91367e9ddca97d26ed9b895f05",
+                ),
+            ),
+            spare=True,
+        ),
+        Archive(
+            "car_devkit.tgz",
+            tuple(
+                Way(url, 330_960, "sha256:b97deb463af7d58b6bfaa18b2a4de9829f0f79e8ce663dfa9261bf7810e9accd")
+                for url in (
+                    "https://ai.stanford.edu/~jkrause/cars/car_devkit.tgz",
+                    "https://github.com/pytorch/vision/files/11644847/car_devkit.tgz",
+                )
+            ),
+            spare=True,
+            members={"devkit": "devkit"},
+        ),
+        Archive(
+            "cars_train.tgz",
+            (
+                Way(
+                    "https://ai.stanford.edu/~jkrause/car196/cars_train.tgz",
+                    979_269_282,
+                    "sha256:512b227b30e2f0a8aab9e09485786ab4479582073a144998da74d64b801fd288",
+                ),
+            ),
+            members={"cars_train": "cars_train"},
+            images={"cars_train": rows[0] + rows[1]},
+        ),
+        Archive(
+            "cars_test.tgz",
+            (
+                Way(
+                    "https://ai.stanford.edu/~jkrause/car196/cars_test.tgz",
+                    977_350_468,
+                    "sha256:bffea656d6f425cba3c91c6d83336e4c5f86c6cffd8975b0f375d3a10da8e243",
+                ),
+            ),
+            members={"cars_test": "cars_test"},
+            images={"cars_test": rows[2]},
+        ),
+    )
+    by_hand = (
+        "Stanford Cars has no official server any more: put cars_train.tgz and cars_test.tgz (from somebody who "
+        "has them; they are checked) into {folder} and run this again; or fetch "
+        "https://www.kaggle.com/datasets/jessicali9530/stanford-cars-dataset with a Kaggle account and unpack it so that "
+        "{folder}/cars_train/00001.jpg (8144 images) and {folder}/cars_test/00001.jpg (8041) exist, without a second "
+        "folder of the same name between (python -m datasets.verify stanford_cars says whether the names fit the split)."
+    )
 
     def read_original(self):
         names = dict(enumerate(self.read_rows("devkit/cars_meta.mat", year_first, key="class_names"), start=1))

@@ -1,17 +1,53 @@
-"""SUN397 (Xiao et al., 2010): 397 scenes, by the first of its ten official divisions."""
+"""SUN397 (Xiao et al., 2010): scenes, by the first of its ten official divisions."""
 
 from dassl.data.datasets import DATASET_REGISTRY
 
 from .base import Benchmark
+from .sources import Archive, File, Way
 from .splits import Item
 
 
 @DATASET_REGISTRY.register()
 class SUN397(Benchmark):
+    display_name = "SUN397"
+    classes = 397
+    rows = (15_880, 3970, 19_850)
     dataset_dir = "sun397"
     image_dir = "SUN397"
     split_file = "split_zhou_SUN397.json"
-    images = 39_700
+    sources = (  # Princeton's server has answered 404 since 2025
+        File(split_file, (Way("drive:1y2RD81BYuiyvebdN-JymPfyWYcd8_MUq"),), entries=rows),
+        Archive(
+            "Partitions.zip",
+            (
+                Way(
+                    "http://vision.princeton.edu/projects/2010/SUN/download/Partitions.zip",
+                    18_293_705,
+                    "sha256:e3311ea5f812d4cc6faef194688343d1111f6cd6f70f2c62f393c2b8d6ba1ec9",
+                ),
+            ),
+            spare=True,
+            members={name: name for name in ("ClassName.txt", "Training_01.txt", "Testing_01.txt")},
+        ),
+        Archive(
+            "SUN397.tar.gz",
+            (
+                Way(
+                    "http://vision.princeton.edu/projects/2010/SUN/SUN397.tar.gz",
+                    39_077_296_924,
+                    "md5:8ca2778205c41d23104230ba66911c7a",
+                ),
+            ),
+            members={image_dir: "SUN397"},
+            images={image_dir: sum(rows)},
+        ),
+    )
+    by_hand = (
+        "If Princeton's server does not answer: fetch SUN397.tar.gz (39 GB) elsewhere, for example "
+        "https://opendatalab.com/OpenDataLab/SUN397/tree/main/raw with an account there, put it into {folder} and run "
+        "this again (it is checked); or unpack another copy so that {folder}/SUN397/a/abbey/sun_aaalbzqrimafwbiv.jpg "
+        "exists."
+    )
 
     def read_original(self):
         labels = {folder: label for label, folder in enumerate(self.read_rows("ClassName.txt", str))}

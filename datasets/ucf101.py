@@ -1,20 +1,45 @@
-"""UCF101 (Soomro et al., 2012): 101 actions, each video by its middle frame, by the first official division."""
+"""UCF101 (Soomro et al., 2012): actions, each video by its middle frame, by the first official division."""
 
 import re
 
 from dassl.data.datasets import DATASET_REGISTRY
 
 from .base import Benchmark
+from .sources import Archive, File, Way
 from .splits import Item
 
 
 @DATASET_REGISTRY.register()
 class UCF101(Benchmark):
+    display_name = "UCF101"
+    classes = 101
+    rows = (7639, 1898, 3783)
     dataset_dir = "ucf101"
     image_dir = "UCF-101-midframes"
     split_file = "split_zhou_UCF101.json"
-    images = 13_320
     template = "a photo of a person doing {}."
+    sources = (
+        File(split_file, (Way("drive:1I0S0q91hJfsV9Gf4xDIjgDq4AqBNJb1y"),), entries=rows),
+        Archive(
+            "UCF101TrainTestSplits-RecognitionTask.zip",
+            (
+                Way(
+                    "https://www.crcv.ucf.edu/data/UCF101/UCF101TrainTestSplits-RecognitionTask.zip",
+                    113_943,
+                    "sha256:5c0d1a53b8ed364a2ac830a73f405e51bece7d98ce1254fd19ed4a36b224bd27",
+                ),
+            ),
+            spare=True,
+            members={"ucfTrainTestlist": "ucfTrainTestlist"},
+        ),
+        Archive(
+            "UCF-101-midframes.zip",
+            (Way("drive:10Jqome3vtUA2keJkNanAiFpgbyC9Hc2O"),),
+            members={image_dir: "UCF-101-midframes"},
+            images={image_dir: sum(rows)},
+            gigabytes=0.5,
+        ),
+    )
 
     def read_original(self):
         labels = dict(self.read_rows("ucfTrainTestlist/classInd.txt", action_and_label))

@@ -31,7 +31,9 @@ MAY_IMPORT = {
     "dassl.evaluation": {"dassl.utils"},
     "dassl.modeling": {"dassl.utils"},
     "dassl.engine": BASE | {"dassl.data", "dassl.evaluation", "dassl.modeling"},
-    "datasets": BASE | {"dassl.data", "clip"},  # clip for its downloader alone
+    "datasets": BASE | {"dassl.data"},
+    "datasets.prepare": {"dassl.utils", "dassl.data", "datasets", "clip"},  # clip for its downloader alone
+    "datasets.verify": {"dassl.utils", "datasets", "datasets.prepare"},
     "clip": set(),
     "trainers": BASE | {"dassl.data", "dassl.evaluation", "dassl.engine", "clip"},
     "train": BASE | {"dassl.data", "dassl.evaluation", "dassl.engine", "datasets", "trainers"},
@@ -45,9 +47,9 @@ SHARED_BY_METHODS = {"clip_trainer", "deep_prompts", "prompts", "zoom"}
 
 
 def part_of(module: str) -> str:
-    """dassl.engine.trainer -> dassl.engine; clip.model -> clip"""
+    """dassl.engine.trainer -> dassl.engine; datasets.prepare.download -> datasets.prepare; clip.model -> clip"""
     pieces = module.split(".")
-    return ".".join(pieces[: 2 if pieces[0] == "dassl" else 1])
+    return ".".join(pieces[: 2 if pieces[0] == "dassl" or ".".join(pieces[:2]) in MAY_IMPORT else 1])
 
 
 def imported(path: Path) -> set[str]:

@@ -3,15 +3,23 @@
 from dassl.data.datasets import DATASET_REGISTRY
 
 from ..base import Benchmark
-from .sets import SETS, camel
+from .sets import SETS, camel, folder_of, split_file_of
 
-for _name in SETS:
-    _facts = {
-        "dataset_dir": f"embedded_{_name}",
+
+def reader_of(set_name: str) -> type[Benchmark]:
+    """Its facts are stated in sets.py."""
+    facts = {
+        "display_name": f"embedded {set_name.replace('_', ' ')}",
+        "classes": len(SETS[set_name].names),
+        "dataset_dir": folder_of(set_name),
         "image_dir": "images",
-        "split_file": f"split_zhou_{camel(_name)}.json",
-        "template": "{} texture." if _name == "textures" else "a photo of a {}.",
-        "remedy": "python -m datasets.embedded --root {root}",
-        "__doc__": f"Set '{_name}' of the embedded world.",
+        "split_file": split_file_of(set_name),
+        "template": SETS[set_name].template,
+        "remedy": f"python -m datasets.embedded --root {{root}} --sets {set_name}",
+        "__module__": __name__,
+        "__doc__": f"Set '{set_name}' of the embedded world.",
     }
-    DATASET_REGISTRY.register()(type(camel(_name), (Benchmark,), _facts))
+    return type(camel(set_name), (Benchmark,), facts)
+
+
+READERS = {folder_of(name): DATASET_REGISTRY.register(reader_of(name)) for name in SETS}

@@ -1,6 +1,6 @@
 """Write the data sets of the embedded world: python -m datasets.embedded --root data [--sets species shapes]
 
-All of them take about a minute on two cores. A set is written whole or not at all; one that is there stays.
+All of them (528 MB) take about a minute on two cores. A set is written whole or not at all; one that is there stays.
 """
 
 import argparse
@@ -9,8 +9,9 @@ import sys
 from concurrent.futures import ProcessPoolExecutor, as_completed
 
 from dassl.utils import InputError
+from one_run.arguments import add_data_root
 
-from .sets import SETS, write_set
+from .sets import SETS, folder_of, write_set
 
 
 def whole_number(at_least: int):
@@ -24,11 +25,22 @@ def whole_number(at_least: int):
     return integer
 
 
+def set_name(text: str) -> str:
+    """`species`, or as its config and its folder are called: `embedded_species`."""
+    return text.removeprefix(folder_of(""))
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--root", default="data", help="folder of the data sets")
+    parser = argparse.ArgumentParser(prog="python -m datasets.embedded", description=__doc__.splitlines()[0])
+    add_data_root(parser)
     parser.add_argument(
-        "--sets", nargs="+", choices=sorted(SETS), default=list(SETS), metavar="SET", help=f"some of {', '.join(SETS)}"
+        "--sets",
+        nargs="+",
+        type=set_name,
+        choices=sorted(SETS),
+        default=list(SETS),
+        metavar="SET",
+        help=f"some of {', '.join(SETS)} (default: all), each also as its config is called: embedded_species",
     )
     parser.add_argument(
         "--world", type=whole_number(0), default=0, help="another number draws other pictures of the same classes"

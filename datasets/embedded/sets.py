@@ -48,13 +48,14 @@ class Facts:
     shift: dict = field(default_factory=dict)  # for world.shift
     crowd: str = ""  # "saturated" or "grey" neighbours about as large as the object
     images: dict = field(default_factory=lambda: TUNING_IMAGES)
+    template: str = "a photo of a {}."  # the hand-written prompt
 
 
 shapes = Facts(in_fixed_order(SHAPE_NAMES), (12, 20), shift=dict(tint=(1.1, 0.9, 0.7), blurred=1, noise=0.06, spots=1))
 shifted = dict(names=shapes.names, radius=(13, 22), distractors=(2, 2), images=SHIFTED_IMAGES)
 SETS = {
     "shapes": shapes,
-    "textures": Facts(in_fixed_order(TEXTURE_NAMES[1:]), shift=dict(contrast=0.6, light=0.3, noise=0.07, spots=2)),
+    "textures": Facts(in_fixed_order(TEXTURE_NAMES[1:]), shift=dict(contrast=0.6, light=0.3, noise=0.07, spots=2), template="{} texture."),
     "compounds": Facts(in_fixed_order(COMPOUNDS), (10, 16), shift=dict(tint=(0.7, 0.85, 1.2), grey=0.5, noise=0.07, blurred=2)),
     "scenes": Facts(in_fixed_order(SCENE_NAMES), shift=dict(grey=0.6, tint=(1.05, 0.95, 0.85), contrast=0.6, noise=0.05, spots=2)),
     "species": Facts(in_fixed_order(SPECIES_NAMES), (11, 17), (2, 2), shift=dict(tint=(1.05, 1.0, 0.85), noise=0.08, grey=0.6, blurred=2)),
@@ -120,9 +121,18 @@ def camel(set_name: str) -> str:
     return "Embedded" + "".join(word.capitalize() for word in set_name.split("_"))
 
 
+def folder_of(set_name: str) -> str:
+    """Under the data root; its config in configs/datasets/ is called so too."""
+    return f"embedded_{set_name}"
+
+
+def split_file_of(set_name: str) -> str:
+    return f"split_zhou_{camel(set_name)}.json"
+
+
 def write_set(set_name: str, root: str, world: int = 0) -> str:
     """Write one set as `<root>/embedded_<set>/`, whole or not at all; a line on what was done is returned."""
-    target = Path(root) / f"embedded_{set_name}"
+    target = Path(root) / folder_of(set_name)
     made_from = {"version": VERSION, "world": world}
     if target.exists():
         former = read_world(target)
@@ -169,7 +179,7 @@ def draw_into(folder: Path, set_name: str, world: int) -> tuple[int, str]:
                 split[part].append([path, label, name])
                 if has_box(scenes):
                     boxes[path] = [round(float(getattr(scenes, key)[index]), 3) for key in ("x", "y", "radius")]
-    (folder / f"split_zhou_{camel(set_name)}.json").write_text(json.dumps(split))
+    (folder / split_file_of(set_name)).write_text(json.dumps(split))
     if boxes:  # centre x, centre y, radius in pixels: for controls that know where the object is
         (folder / "boxes.json").write_text(json.dumps(boxes))
     return sum(map(len, split.values())), digest.hexdigest()

@@ -18,18 +18,34 @@ from filelock import FileLock, Timeout
 import clip.errors
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import InputError, mkdir_if_missing, read_json
+from one_run.arguments import add_data_root
 
-from ..download import NoRoom, check_space, come_so_far, fetch, unpack, web_address, what_is_wrong
-from ..sources import SOURCES, Archive, File, Part, Source, Way
+from ..base import Benchmark
+from ..sources import Archive, File, Source, Way
 from ..splits import PARTS, SUFFIXES
+from .download import NoRoom, check_space, come_so_far, fetch, unpack, web_address, what_is_wrong
 
 MISTAKES = (InputError, clip.errors.InputError)
+ORDER = (
+    "imagenet", "caltech101", "oxford_pets", "stanford_cars", "oxford_flowers", "food101", "fgvc_aircraft", "sun397",
+    "dtd", "eurosat", "ucf101", "imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r",
+)  # fmt: skip
+
+
+def fetchable() -> dict[str, type[Benchmark]]:
+    """The benchmarks that say where they come from, by the name of their file; first those of the field, in its order."""
+    registered = map(DATASET_REGISTRY.get, DATASET_REGISTRY.registered_names())
+    found = {reader.__module__.rpartition(".")[2]: reader for reader in registered if getattr(reader, "sources", ())}
+    return {name: found[name] for name in (*ORDER, *found) if name in found}
+
+
+READERS = fetchable()
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m datasets.prepare", description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="+", metavar="NAME", help=f"all, or some of {', '.join(SOURCES)}")
-    parser.add_argument("--root", default="data", help="folder of the data sets")
+    parser.add_argument("names", nargs="+", metavar="NAME", help=f"all, or some of {', '.join(READERS)}")
+    add_data_root(parser)
     parser.add_argument("--keep-archives", action="store_true", help="keep what was downloaded after unpacking")
     args = parser.parse_args(argv)
     # Some servers refuse Python's own name.
@@ -56,12 +72,12 @@ def main(argv: list[str] | None = None) -> int:
 def benchmark_names(given: list[str], others: tuple[str, ...] = ()) -> list[str]:
     """Config names for config names, registered names or folders in any case; `all`; `others` stay as they are."""
     known = {name: name for name in others}
-    for name, source in SOURCES.items():
-        known |= {name: name, source.reader.lower(): name, folder_of(source): name}
+    for name, reader in READERS.items():
+        known |= {name: name, reader.__name__.lower(): name, reader.dataset_dir: name}
     names = []
     for name in given:
         if name.lower() == "all":
-            names += [*SOURCES, *others]
+            names += [*READERS, *others]
         elif name.lower() in known:
             names.append(known[name.lower()])
         else:
@@ -70,28 +86,24 @@ def benchmark_names(given: list[str], others: tuple[str, ...] = ()) -> list[str]
     return list(dict.fromkeys(names))
 
 
-def folder_of(source: Source) -> str:
-    return DATASET_REGISTRY.get(source.reader).dataset_dir
-
-
 def prepare(name: str, root: str, keep_archives: bool = False) -> list[str]:
     """Make one benchmark ready; what is left to do is returned."""
-    source = SOURCES[name]
-    folder = os.path.join(root, folder_of(source))
+    reader = READERS[name]
+    folder = os.path.join(root, reader.dataset_dir)
     left, ask = [], ""
     try:
         mkdir_if_missing(folder)
         with taking_turns(os.path.join(folder, ".prepare.lock"), name):
-            for part in source.parts:
-                if part.spare and is_ready(source.parts[0], folder):
+            for source in reader.sources:
+                if source.spare and is_ready(reader.sources[0], folder):
                     continue
                 try:
-                    print(f"{name}: {part.name}: {make_ready(part, folder, root, keep_archives)}", flush=True)
+                    print(f"{name}: {source.name}: {make_ready(source, folder, root, keep_archives)}", flush=True)
                 except MISTAKES as error:
-                    left.append(f"{error} Only needed without CoOp's split file." if part.spare else str(error))
-                    if isinstance(part, Archive) and not part.spare:
-                        ask = source.by_hand.format(folder=folder)
-                    print(f"{name}: {part.name}: not ready", flush=True)
+                    left.append(f"{error} Only needed without CoOp's split file." if source.spare else str(error))
+                    if isinstance(source, Archive) and not source.spare:
+                        ask = reader.by_hand.format(folder=folder)
+                    print(f"{name}: {source.name}: not ready", flush=True)
             if not left and not keep_archives:
                 shutil.rmtree(downloads(folder), ignore_errors=True)
     except InputError as error:
@@ -119,55 +131,55 @@ def downloads(folder: str) -> str:
     return os.path.join(folder, ".downloads")
 
 
-def is_ready(part: Part, folder: str) -> bool:
-    if isinstance(part, File):
-        path = os.path.join(folder, part.name)
-        return os.path.isfile(path) and not fault_of(path, part)
-    return all(os.path.exists(os.path.join(folder, member)) for member in part.members) and all(
-        count_images(os.path.join(folder, member)) >= images for member, images in part.images.items()
+def is_ready(source: Source, folder: str) -> bool:
+    if isinstance(source, File):
+        path = os.path.join(folder, source.name)
+        return os.path.isfile(path) and not fault_of(path, source)
+    return all(os.path.exists(os.path.join(folder, member)) for member in source.members) and all(
+        count_images(os.path.join(folder, member)) >= images for member, images in source.images.items()
     )
 
 
-def make_ready(part: Part, folder: str, root: str, keep_archives: bool) -> str:
-    """Fetch or unpack one part, from what lies there or from its ways in turn; says what was done."""
-    if is_ready(part, folder):
+def make_ready(source: Source, folder: str, root: str, keep_archives: bool) -> str:
+    """Fetch or unpack one source, from what lies there or from its ways in turn; says what was done."""
+    if is_ready(source, folder):
         return "there already"
-    by_hand = os.path.join(folder, part.name)
-    if isinstance(part, Archive):
-        check_members(part, folder)
+    by_hand = os.path.join(folder, source.name)
+    if isinstance(source, Archive):
+        check_members(source, folder)
         if os.path.isfile(by_hand):
-            check_by_hand(part, by_hand)
-            install_archive(part, by_hand, folder)
+            check_by_hand(source, by_hand)
+            install_archive(source, by_hand, folder)
             return "unpacked"
-    if isinstance(part, File) and part.copy and not fault_of(os.path.join(root, part.copy), part):
-        install_file(os.path.join(root, part.copy), part, folder)
-        return f"copied from {part.copy}"
-    if not part.ways:
+    if isinstance(source, File) and source.copy and not fault_of(os.path.join(root, source.copy), source):
+        install_file(os.path.join(root, source.copy), source, folder)
+        return f"copied from {source.copy}"
+    if not source.ways:
         raise InputError(f"{by_hand} is not there, and cannot be fetched without you (see below).")
-    for way in part.ways:
+    for way in source.ways:
         try:
-            obtain(part, way, folder, keep_archives)
+            obtain(source, way, folder, keep_archives)
             return f"fetched from {web_address(way)}"
         except NoRoom:
             raise
         except MISTAKES as error:
-            if way is part.ways[-1]:
+            if way is source.ways[-1]:
                 raise
-            print(f"{part.name}: {error} The next place is tried.", flush=True)
+            print(f"{source.name}: {error} The next place is tried.", flush=True)
 
 
-def obtain(part: Part, way: Way, folder: str, keep_archives: bool) -> None:
-    """Fetch a part and put it into place."""
-    if isinstance(part, Archive):
-        size = way.size or part.gigabytes * 1e9
+def obtain(source: Source, way: Way, folder: str, keep_archives: bool) -> None:
+    """Fetch a source and put it into place."""
+    if isinstance(source, Archive):
+        size = way.size or source.gigabytes * 1e9
         unpacked = size * (2 if way.inside else 1)  # pictures hardly shrink in an archive
-        check_space(folder, size - come_so_far(way, downloads(folder)) + unpacked, part.name)
-    path = fetch(way, downloads(folder), by_hand=os.path.join(folder, part.name))
+        check_space(folder, size - come_so_far(way, downloads(folder)) + unpacked, source.name)
+    path = fetch(way, downloads(folder), by_hand=os.path.join(folder, source.name))
     try:
-        if isinstance(part, Archive):
-            install_archive(part, path, folder, way.inside)
+        if isinstance(source, Archive):
+            install_archive(source, path, folder, way.inside)
         else:
-            install_file(path, part, folder)
+            install_file(path, source, folder)
     except InputError as error:
         if not way.digest and not isinstance(error, NoRoom):
             os.unlink(path)  # it came, but is something else

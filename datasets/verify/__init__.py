@@ -15,12 +15,13 @@ from types import SimpleNamespace
 
 from tqdm import tqdm
 
-from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import InputError, read_image, read_json
+from one_run.arguments import add_data_root
 
-from ..download import digest_of
-from ..prepare import benchmark_names, count_images, folder_of
-from ..sources import SOURCES
+from ..base import Benchmark
+from ..embedded import READERS as EMBEDDED
+from ..prepare import READERS, benchmark_names, count_images
+from ..prepare.download import digest_of
 
 AT_MOST = 10  # broken images that are listed
 COLUMNS = ("benchmark", "there", "images", "split", "SHA-256", "train/val/test", "next")
@@ -45,7 +46,7 @@ class Finding:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m datasets.verify", description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", default=["all"], metavar="NAME", help="default: all, and embedded sets")
-    parser.add_argument("--root", default="data", help="folder of the data sets")
+    add_data_root(parser)
     parser.add_argument("--json", action="store_true", help="print JSON in place of a table")
     parser.add_argument("--deep", action="store_true", help="open every image of the split, and list the broken ones")
     args = parser.parse_args(argv)
@@ -62,26 +63,19 @@ def main(argv: list[str] | None = None) -> int:
 
 def embedded_sets(root: str) -> tuple[str, ...]:
     """Those that are there; reading them needs no download."""
-    return tuple(sorted(name for name in os.listdir(root) if name in readers_of_embedded_sets()))
-
-
-def readers_of_embedded_sets() -> dict[str, str]:
-    names = [name for name in DATASET_REGISTRY.registered_names() if name.startswith("Embedded")]
-    return {DATASET_REGISTRY.get(name).dataset_dir: name for name in names}
+    return tuple(sorted(name for name in os.listdir(root) if name in EMBEDDED))
 
 
 def examine(name: str, root: str, deep: bool = False) -> Finding:
-    source = SOURCES.get(name)
-    reader = DATASET_REGISTRY.get(source.reader if source else readers_of_embedded_sets()[name])
-    folder = os.path.join(root, folder_of(source) if source else name)
-    pictures = os.path.join(folder, reader.image_dir)
-    finding = Finding(name, folder, images_expected=reader.images, rows_expected=source.rows if source else ())
-    remedy = f"python -m datasets.prepare {name} --root {root}" if source else reader.remedy.format(root=root)
-    finding.images = count_images(pictures)
+    drawn = name in EMBEDDED
+    reader = (EMBEDDED if drawn else READERS)[name]
+    folder = os.path.join(root, reader.dataset_dir)
+    remedy = reader.remedy.format(name=name, root=root)
+    images_expected = images_of_embedded_set(folder) if drawn else reader.number_of_images()
+    finding = Finding(name, folder, images_expected=images_expected, rows_expected=reader.rows)
+    finding.images = count_images(os.path.join(folder, reader.image_dir))
     finding.present = finding.images > 0
-    if not source:
-        finding.images_expected = images_of_embedded_set(folder)
-    finding.split, path = split_of(reader, folder, "CoOp's" if source else "drawn")
+    finding.split, path = whose_split(reader, folder, "drawn" if drawn else "CoOp's")
     if path:
         finding.split_sha256 = digest_of(path)
     if finding.images < finding.images_expected:
@@ -94,7 +88,7 @@ def examine(name: str, root: str, deep: bool = False) -> Finding:
     return finding
 
 
-def split_of(reader, folder: str, shipped: str) -> tuple[str, str]:
+def whose_split(reader: type[Benchmark], folder: str, shipped: str) -> tuple[str, str]:
     """Whose list of images is read, and its file."""
     if not reader.split_file:
         return "none needed", ""
@@ -110,7 +104,7 @@ def images_of_embedded_set(folder: str) -> int:
     return 1  # unfinished, or not ours: reading it will say more
 
 
-def read(finding: Finding, reader, root: str, deep: bool, remedy: str) -> None:
+def read(finding: Finding, reader: type[Benchmark], root: str, deep: bool, remedy: str) -> None:
     """Let the reader itself say whether it can read; all shots, all classes."""
     settings = SimpleNamespace(ROOT=root, NUM_SHOTS=-1, SUBSAMPLE_CLASSES="all")
     try:

@@ -4,15 +4,16 @@ import hashlib
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 import clip
 from clip.clip import _MODELS, _download, available_models
+from tests.server import serving
 
 CONTENT = bytes(range(256)) * 2000  # 512 kB
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
+FILE = f"{SHA256}/weights.pt"
 
 
 @pytest.fixture(autouse=True)
@@ -22,43 +23,24 @@ def no_waiting(monkeypatch):
 
 @pytest.fixture
 def server():
-    """Serves CONTENT; `breaks` answers end half-way, `ranges` says whether it can begin in the middle."""
+    """Serves CONTENT."""
+    with serving() as server:
+        server.files = {FILE: CONTENT}
+        yield server
 
-    class Handler(BaseHTTPRequestHandler):
-        breaks, ranges, content, status, requests = 0, True, CONTENT, 200, []
 
-        def do_GET(self):
-            kind, wanted = type(self), self.headers.get("Range")
-            kind.requests.append(wanted)
-            if kind.status != 200:
-                self.send_error(kind.status)
-                return
-            start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and kind.ranges else 0
-            body = kind.content[start:]
-            self.send_response(206 if start else 200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            if kind.breaks:
-                kind.breaks -= 1
-                body = body[: len(body) // 2]
-            self.wfile.write(body)
+def fetch(server, folder) -> str:
+    return _download(f"{server.url}/{FILE}", str(folder))
 
-        def log_message(self, *args):
-            pass
 
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=httpd.serve_forever, daemon=True).start()
-    Handler.url = f"http://127.0.0.1:{httpd.server_port}/{SHA256}/weights.pt"
-    Handler.requests = []
-    yield Handler
-    httpd.shutdown()
-    httpd.server_close()
+def ranges(server) -> list[str | None]:
+    return [wanted for _, wanted in server.requests]
 
 
 def test_fetched_once(server, tmp_path):
-    path = _download(server.url, str(tmp_path))
+    path = fetch(server, tmp_path)
     assert open(path, "rb").read() == CONTENT
-    assert _download(server.url, str(tmp_path)) == path
+    assert fetch(server, tmp_path) == path
     assert len(server.requests) == 1
     assert {p.name for p in tmp_path.iterdir()} <= {"weights.pt", "weights.pt.lock"}
 
@@ -66,58 +48,58 @@ def test_fetched_once(server, tmp_path):
 def test_runs_that_start_together_fetch_once(server, tmp_path):
     server.breaks = 1
     with ThreadPoolExecutor(4) as runs:
-        paths = list(runs.map(lambda _: _download(server.url, str(tmp_path)), range(4)))
+        paths = list(runs.map(lambda _: fetch(server, tmp_path), range(4)))
     assert len(set(paths)) == 1 and open(paths[0], "rb").read() == CONTENT
-    assert server.requests == [None, "bytes=256000-"]
+    assert ranges(server) == [None, "bytes=256000-"]
 
 
 def test_goes_on_where_it_broke_off(server, tmp_path):
     server.breaks = 2
-    assert open(_download(server.url, str(tmp_path)), "rb").read() == CONTENT
-    assert server.requests == [None, "bytes=256000-", "bytes=384000-"]
+    assert open(fetch(server, tmp_path), "rb").read() == CONTENT
+    assert ranges(server) == [None, "bytes=256000-", "bytes=384000-"]
 
 
 def test_goes_on_in_a_later_call(server, tmp_path):
     (tmp_path / "weights.pt.part").write_bytes(CONTENT[:1000])
-    assert open(_download(server.url, str(tmp_path)), "rb").read() == CONTENT
-    assert server.requests == ["bytes=1000-"]
+    assert open(fetch(server, tmp_path), "rb").read() == CONTENT
+    assert ranges(server) == ["bytes=1000-"]
 
 
 def test_a_part_that_is_whole_already(server, tmp_path):
     (tmp_path / "weights.pt.part").write_bytes(CONTENT)
-    server.status = 416
-    assert open(_download(server.url, str(tmp_path)), "rb").read() == CONTENT
+    server.status = {FILE: 416}
+    assert open(fetch(server, tmp_path), "rb").read() == CONTENT
 
 
 def test_a_server_that_cannot_begin_in_the_middle(server, tmp_path):
     server.ranges, server.breaks = False, 1
-    assert open(_download(server.url, str(tmp_path)), "rb").read() == CONTENT
+    assert open(fetch(server, tmp_path), "rb").read() == CONTENT
 
 
 def test_wrong_bytes_are_thrown_away(server, tmp_path):
-    server.content = CONTENT[:-1] + b"x"
+    server.files[FILE] = CONTENT[:-1] + b"x"
     with pytest.raises(clip.InputError, match="wrong SHA-256"):
-        _download(server.url, str(tmp_path))
+        fetch(server, tmp_path)
     assert {p.name for p in tmp_path.iterdir()} <= {"weights.pt.lock"}
 
 
 def test_a_damaged_file_is_fetched_again(server, tmp_path):
     (tmp_path / "weights.pt").write_bytes(b"damaged")
-    assert open(_download(server.url, str(tmp_path)), "rb").read() == CONTENT
+    assert open(fetch(server, tmp_path), "rb").read() == CONTENT
 
 
 def test_a_server_that_always_breaks_off(server, tmp_path):
     server.breaks = 1000
     with pytest.raises(clip.InputError, match=r"could not be fetched.*what has come is kept"):
-        _download(server.url, str(tmp_path))
+        fetch(server, tmp_path)
     assert (tmp_path / "weights.pt.part").stat().st_size > 256000 and not (tmp_path / "weights.pt").exists()
     assert len(server.requests) == 5
 
 
 def test_not_found_is_not_asked_again(server, tmp_path):
-    server.status = 404
+    server.status = {FILE: 404}
     with pytest.raises(clip.InputError, match="404"):
-        _download(server.url, str(tmp_path))
+        fetch(server, tmp_path)
     assert len(server.requests) == 1
 
 

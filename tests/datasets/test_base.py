@@ -7,21 +7,12 @@ import shutil
 
 import pytest
 
-from dassl.config import get_cfg_default
-from dassl.utils import InputError, set_random_seed
+from dassl.utils import InputError
 from datasets.base import subsample_classes
 from datasets.caltech101 import Caltech101
 from datasets.splits import Item, read_split
+from tests.datasets.helpers import config
 from tests.helpers import CLASSES
-
-
-def config(root, shots=2, subsample="all", seed=1):
-    cfg = get_cfg_default()
-    cfg.DATASET.ROOT, cfg.DATASET.NUM_SHOTS, cfg.DATASET.SUBSAMPLE_CLASSES = str(root), shots, subsample
-    cfg.SEED = seed
-    if seed >= 0:
-        set_random_seed(seed)
-    return cfg
 
 
 def test_few_shots_are_those_of_the_protocol(data_root):
@@ -163,7 +154,7 @@ def test_all_shots_keep_nothing(own_root):
 
 
 def test_own_split_is_built_once_and_coops_is_preferred(own_root, monkeypatch, capsys):
-    monkeypatch.setattr(Caltech101, "images", 14 * len(CLASSES))
+    monkeypatch.setattr(Caltech101, "rows", (14 * len(CLASSES), 0, 0))
     theirs, ours = (own_root / f"caltech-101/split_{whose}_Caltech101.json" for whose in ("zhou", "own"))
     split = theirs.read_text()
     theirs.unlink()

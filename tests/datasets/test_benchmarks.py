@@ -1,4 +1,4 @@
-"""The 15 benchmarks, read from small trees in their original formats (benchmark_trees.py)."""
+"""The 15 benchmarks, read from small trees in their original formats (trees.py)."""
 
 import json
 import random
@@ -11,7 +11,7 @@ import yaml
 import datasets  # noqa: F401  registers
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import InputError
-from tests.datasets.test_base import config
+from tests.datasets.helpers import config
 from tests.datasets.trees import TREES, annotations
 from tests.helpers import REPOSITORY
 
@@ -176,7 +176,7 @@ def build(tmp_path, monkeypatch):
         TREES[name](tmp_path)
         facts = FACTS[name]
         parts = facts.counts[:1] if name in SHIFTED else facts.counts[:2] if name == "ImageNet" else facts.counts
-        monkeypatch.setattr(DATASET_REGISTRY.get(name), "images", len(facts.names) * sum(parts))
+        monkeypatch.setattr(DATASET_REGISTRY.get(name), "rows", (len(facts.names) * sum(parts), 0, 0))
         return tmp_path / facts.folder
 
     return build
@@ -209,7 +209,7 @@ def test_facts(name):
     own = yaml.safe_load((REPOSITORY / f"configs/datasets/{FACTS[name].config}.yaml").read_text())
     assert own == {"DATASET": {"NAME": name}}
     benchmark = DATASET_REGISTRY.get(name)
-    assert benchmark.images == FACTS[name].whole and benchmark.dataset_dir == FACTS[name].folder
+    assert benchmark.number_of_images() == FACTS[name].whole and benchmark.dataset_dir == FACTS[name].folder
     has_split = name in DIVIDED + HELD_OUT
     assert benchmark.split_file == (f"split_zhou_{name}.json" if has_split else "")
 
@@ -255,8 +255,8 @@ def test_few_shots_and_halves(build, name):
 def test_half_unpacked(build, name, monkeypatch):
     """An image too few, and nothing is divided or kept."""
     folder, benchmark = build(name), DATASET_REGISTRY.get(name)
-    there = benchmark.images
-    monkeypatch.setattr(benchmark, "images", there + 1)
+    there = benchmark.number_of_images()
+    monkeypatch.setattr(benchmark, "rows", (there + 1, 0, 0))
     with pytest.raises(
         InputError, match=rf"{folder} has {there} of the {there + 1} images of {name}: .*prepare {name}"
     ):
@@ -567,7 +567,7 @@ def test_flowers_without_a_name(build):
 
 def test_too_few_to_divide(build, monkeypatch):
     folder = build("Food101")
-    monkeypatch.setattr(DATASET_REGISTRY.get("Food101"), "images", 0)
+    monkeypatch.setattr(DATASET_REGISTRY.get("Food101"), "rows", ())
     for path in list((folder / "images/apple_pie").iterdir())[1:]:
         path.unlink()
     with pytest.raises(InputError, match="'apple_pie' has 1 images, too few to divide"):

@@ -9,31 +9,28 @@ import shutil
 import signal
 import subprocess
 import sys
-import tarfile
 import threading
 import time
-import zipfile
 from collections import namedtuple
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import replace
 from pathlib import Path
-from urllib.parse import urlparse
 
 import gdown
 import pytest
 from filelock import FileLock
 
 import datasets.prepare as prepare
-from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import InputError
-from datasets.download import unpack, web_address
-from datasets.sources import SOURCES, Archive, File, Source, Way
+from datasets.prepare import READERS
+from datasets.sources import Archive, File, Way
+from tests.datasets.archives import IMAGES, tar_of, tree, under, zip_of
 from tests.helpers import REPOSITORY
+from tests.server import serving
 
 ROWS = (2, 1, 1)
 SPLIT = json.dumps(
     {part: [["a/1.jpg", 0, "a"]] * count for part, count in zip(("train", "val", "test"), ROWS, strict=True)}
 )
-IMAGES = {f"{folder}/{number}.jpg": os.urandom(40_000) for folder in "ab" for number in range(2)}
 
 
 @pytest.fixture(autouse=True)
@@ -41,79 +38,13 @@ def no_waiting(monkeypatch):
     monkeypatch.setenv("CLIP_RETRY_SECONDS", "0")
 
 
-# --- archives -----------------------------------------------------------------------------------------------------
-
-
-def tar_of(files: dict[str, bytes], mode: str = "w:gz", *extra: tarfile.TarInfo) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode=mode) as tar:
-        for name, content in files.items():
-            entry = tarfile.TarInfo(name)
-            entry.size = len(content)
-            tar.addfile(entry, io.BytesIO(content))
-        for entry in extra:
-            tar.addfile(entry)
-    return buffer.getvalue()
-
-
-def zip_of(files: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as file:
-        for name, content in files.items():
-            file.writestr(name, content)
-    return buffer.getvalue()
-
-
-def under(folder: str, files: dict[str, bytes] = IMAGES) -> dict[str, bytes]:
-    return {f"{folder}/{name}": content for name, content in files.items()}
-
-
-def link(name: str, to: str, kind: bytes = tarfile.SYMTYPE) -> tarfile.TarInfo:
-    entry = tarfile.TarInfo(name)
-    entry.type, entry.linkname = kind, to
-    return entry
-
-
 # --- a server -----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def server():
-    """Serves `files`; the first `breaks` answers end half-way; `status` refuses; `ranges`: can begin in the middle."""
-
-    class Handler(BaseHTTPRequestHandler):
-        files, status, breaks, ranges, slow, requests = {}, {}, 0, True, 0, []
-
-        def do_GET(self):
-            kind, path = type(self), self.path.lstrip("/")
-            wanted = self.headers.get("Range")
-            kind.requests.append((path, wanted))
-            status = kind.status.get(path, 200 if path in kind.files else 404)
-            if status != 200:
-                self.send_error(status)
-                return
-            start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and kind.ranges else 0
-            body = kind.files[path][start:]
-            self.send_response(206 if start else 200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            if kind.breaks:
-                kind.breaks -= 1
-                body = body[: len(body) // 2]
-            for at in range(0, len(body), 1 << 15):
-                self.wfile.write(body[at : at + (1 << 15)])
-                time.sleep(kind.slow)
-
-        def log_message(self, *args):
-            pass
-
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=httpd.serve_forever, args=[0.01], daemon=True).start()
-    Handler.url = f"http://127.0.0.1:{httpd.server_port}"
-    Handler.files, Handler.status, Handler.requests = {}, {}, []
-    yield Handler
-    httpd.shutdown()
-    httpd.server_close()
+    with serving() as server:
+        yield server
 
 
 @pytest.fixture
@@ -128,33 +59,29 @@ def pets(server, monkeypatch):
     }
     digest = f"md5:{hashlib.md5(content).hexdigest()}"
     ways = tuple(Way(f"{server.url}/{name}", len(content), digest) for name in ("one", "two"))
-    parts = (
+    sources = (
         File("split_zhou_OxfordPets.json", (Way(f"{server.url}/split"),), entries=ROWS),
         Archive("annotations.tar.gz", (Way(f"{server.url}/spare"),), True, members={"annotations": "annotations"}),
         Archive("images.tar.gz", ways, members={"images": "images"}, images={"images": 4}),
     )
-    source = Source("OxfordPets", ROWS, parts)
-    monkeypatch.setitem(SOURCES, "oxford_pets", source)
-    return source
+    state(monkeypatch, "oxford_pets", ROWS, sources)
+    return sources
+
+
+def state(monkeypatch, name: str, rows: tuple[int, int, int], sources: tuple, by_hand: str = "") -> None:
+    """Other facts for a benchmark."""
+    for fact, value in dict(rows=rows, sources=sources, by_hand=by_hand).items():
+        monkeypatch.setattr(READERS[name], fact, value)
 
 
 def replace_images(monkeypatch, **facts) -> None:
-    """Other facts for the last part of `oxford_pets`."""
-    source = SOURCES["oxford_pets"]
-    former = source.parts[-1]
-    part = Archive(**{**{name: getattr(former, name) for name in former.__dataclass_fields__}, **facts})
-    monkeypatch.setitem(
-        SOURCES, "oxford_pets", Source(source.reader, source.rows, (*source.parts[:-1], part), "Ask X.")
-    )
+    """Other facts for the last source of `oxford_pets`."""
+    *others, images = READERS["oxford_pets"].sources
+    state(monkeypatch, "oxford_pets", ROWS, (*others, replace(images, **facts)), "Ask X.")
 
 
 def run(root, *names: str) -> int:
     return prepare.main([*(names or ["oxford_pets"]), "--root", str(root)])
-
-
-def tree(folder: Path) -> set[str]:
-    """All files but the lock."""
-    return {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file() and p.name != ".prepare.lock"}
 
 
 WHOLE = {"split_zhou_OxfordPets.json", *under("images")}
@@ -294,7 +221,7 @@ def test_copies_what_another_benchmark_has(tmp_path, monkeypatch):
     text = "".join(f"n{number:08} class {number}\n" for number in range(1000))
     (tmp_path / "imagenet").mkdir()
     (tmp_path / "imagenet/classnames.txt").write_text(text)
-    monkeypatch.setitem(SOURCES, "imagenet_a", Source("ImageNetA", (0, 0, 4), SOURCES["imagenet_a"].parts[:1]))
+    state(monkeypatch, "imagenet_a", (0, 0, 4), READERS["imagenet_a"].sources[:1])
     assert run(tmp_path, "imagenet_a") == 0
     assert (tmp_path / "imagenet-adversarial/classnames.txt").read_text() == text
 
@@ -327,9 +254,7 @@ def test_half_a_folder_is_not_touched(server, pets, tmp_path, capsys):
 
 
 def test_others_are_done_where_one_needs_a_hand(server, pets, tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(
-        SOURCES, "imagenet", Source("ImageNet", (4, 2, 2), SOURCES["imagenet"].parts[1:], SOURCES["imagenet"].by_hand)
-    )
+    state(monkeypatch, "imagenet", (4, 2, 2), READERS["imagenet"].sources[1:], READERS["imagenet"].by_hand)
     assert run(tmp_path, "imagenet", "oxford_pets") == 2
     out = capsys.readouterr().out
     assert "ready: oxford_pets\nleft to do for imagenet:" in out
@@ -366,11 +291,11 @@ def test_imagenet_from_its_three_archives(tmp_path, monkeypatch):
         name = imagenet.ARCHIVE_META[kind][0]
         (folder / name).write_bytes(content)
         monkeypatch.setitem(imagenet.ARCHIVE_META, kind, (name, hashlib.md5(content).hexdigest()))
-    facts = SOURCES["imagenet"].parts[1]
+    facts = READERS["imagenet"].sources[1]
     small = Archive(
         facts.name, with_names=facts.with_names, members=facts.members, images={"images/val": 3, "images/train": 4}
     )
-    monkeypatch.setitem(SOURCES, "imagenet", Source("ImageNet", (4, 3, 3), (small,)))
+    state(monkeypatch, "imagenet", (4, 3, 3), (small,))
     assert run(tmp_path, "imagenet") == 0
     assert tree(folder / "images") == {
         *(f"train/{name}/{name}_{number}.JPEG" for name in ("n01", "n02") for number in (1, 2)),
@@ -382,60 +307,6 @@ def test_imagenet_from_its_three_archives(tmp_path, monkeypatch):
 
 
 # --- unpacking ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "make", [tar_of, lambda files: tar_of(files, "w"), lambda files: tar_of(files, "w:xz"), zip_of]
-)
-def test_unpacks_by_content_whatever_the_name(tmp_path, make):
-    (tmp_path / "archive").write_bytes(make(under("images")))
-    unpack(str(tmp_path / "archive"), str(tmp_path / "out"))
-    assert tree(tmp_path / "out") == set(under("images"))
-
-
-OUTSIDE = {
-    "dots": tar_of({"../evil": b"x"}),
-    "dots inside": tar_of({"images/../../evil": b"x"}),
-    "symbolic link": tar_of({}, "w", link("images", ".."), link("images/evil", "x")),
-    "absolute link": tar_of({}, "w", link("evil", "/etc/passwd")),
-    "hard link": tar_of({}, "w", link("evil", "../target", tarfile.LNKTYPE)),
-    "device": tar_of({}, "w", link("evil", "", tarfile.CHRTYPE)),
-    "zip dots": zip_of({"../evil": b"x"}),
-    "zip absolute": zip_of({"/evil": b"x"}),
-    "zip drive": zip_of({"c:/evil": b"x"}),
-    "zip backslashes": zip_of({"..\\evil": b"x"}),
-}
-
-
-@pytest.mark.parametrize("archive", OUTSIDE.values(), ids=list(OUTSIDE))
-def test_nothing_gets_outside(tmp_path, archive):
-    (tmp_path / "archive").write_bytes(archive)
-    with pytest.raises(InputError, match="archive cannot be unpacked"):
-        unpack(str(tmp_path / "archive"), str(tmp_path / "out"))
-    assert not {path for path in tree(tmp_path) if "evil" in path}
-
-
-def test_an_absolute_path_in_a_tar_lands_inside(tmp_path):
-    """The standard library's filter takes its first slash away."""
-    (tmp_path / "archive").write_bytes(tar_of({f"{tmp_path}/evil": b"x"}))
-    unpack(str(tmp_path / "archive"), str(tmp_path / "out"))
-    assert not (tmp_path / "evil").exists() and (tmp_path / "out" / str(tmp_path).lstrip("/") / "evil").is_file()
-
-
-def test_a_link_in_a_zip(tmp_path):
-    entry = zipfile.ZipInfo("evil")
-    entry.external_attr = 0o120777 << 16
-    with zipfile.ZipFile(tmp_path / "archive", "w") as file:
-        file.writestr(entry, "/etc/passwd")
-    with pytest.raises(InputError, match="evil is a link"):
-        unpack(str(tmp_path / "archive"), str(tmp_path / "out"))
-
-
-@pytest.mark.parametrize("content", [b"", b"text", tar_of(IMAGES)[:-3000], zip_of(IMAGES)[:-30]])
-def test_half_an_archive(tmp_path, content):
-    (tmp_path / "archive").write_bytes(content)
-    with pytest.raises(InputError, match=r"archive cannot be unpacked \(.+\): fetch it again\.$"):
-        unpack(str(tmp_path / "archive"), str(tmp_path / "out"))
 
 
 def test_an_archive_within_an_archive(server, pets, tmp_path, monkeypatch):
@@ -470,7 +341,7 @@ def make_one(*args):
     os.kill(os.getpid(), signal.SIGKILL)
 tarfile.TarFile.makefile = make_one
 archive = prepare.Archive("images.tar.gz", members={"images": "images"}, images={"images": 4})
-prepare.SOURCES["oxford_pets"] = prepare.Source("OxfordPets", (2, 1, 1), (archive,))
+prepare.READERS["oxford_pets"].rows, prepare.READERS["oxford_pets"].sources = (2, 1, 1), (archive,)
 prepare.main(["oxford_pets", "--root", sys.argv[1]])
 """
 
@@ -512,7 +383,7 @@ def test_a_disk_that_fills_up_keeps_the_download(server, pets, tmp_path, monkeyp
     room = iter([3 * size, 0])  # before the download, before unpacking
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(0, 0, next(room)))
-    monkeypatch.setitem(SOURCES, "oxford_pets", Source("OxfordPets", ROWS, pets.parts[2:]))
+    state(monkeypatch, "oxford_pets", ROWS, pets[2:])
     assert run(tmp_path) == 2 and "make room" in capsys.readouterr().out
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage(0, 0, size))  # the download is not counted again
     assert run(tmp_path) == 0
@@ -568,7 +439,7 @@ def test_interrupted(pets, tmp_path, monkeypatch, capsys):
 
 def test_names():
     assert prepare.benchmark_names(["Caltech101", "CALTECH-101", "describabletextures"]) == ["caltech101", "dtd"]
-    assert prepare.benchmark_names(["all"]) == list(SOURCES)
+    assert prepare.benchmark_names(["all"]) == list(READERS)
     with pytest.raises(InputError, match=r"no benchmark 'calteck101': the nearest names are caltech101"):
         prepare.benchmark_names(["calteck101"])
 
@@ -587,54 +458,3 @@ def test_as_a_command(tmp_path):
         text=True,
     )
     assert done.returncode == 2 and "Warning" not in done.stderr and "no benchmark 'birds'" in done.stderr
-
-
-# --- the facts ----------------------------------------------------------------------------------------------------
-
-CONFIGS = REPOSITORY / "configs/datasets"
-BENCHMARKS = {path.stem for path in CONFIGS.glob("*.yaml") if not path.stem.startswith(("embedded", "folder"))}
-
-
-def test_every_benchmark_has_a_source():
-    assert set(SOURCES) == BENCHMARKS and len(SOURCES) == 15
-    for name, source in SOURCES.items():
-        assert f'"{source.reader}"' in (CONFIGS / f"{name}.yaml").read_text()
-        assert all(part.ways for part in source.parts) or source.by_hand
-
-
-@pytest.mark.parametrize("source", SOURCES.values(), ids=list(SOURCES))
-def test_facts_agree_with_the_reader(source):
-    reader = DATASET_REGISTRY.get(source.reader)
-    files = [part for part in source.parts if isinstance(part, File)]
-    archives = [part for part in source.parts if isinstance(part, Archive)]
-    targets = {file.name for file in files} | {member for archive in archives for member in archive.members}
-    if reader.split_file:
-        assert source.parts[0].name == reader.split_file and source.parts[0].entries == source.rows
-    assert any(target.startswith(reader.image_dir) for target in targets)
-    images = {target: count for archive in archives for target, count in archive.images.items()}
-    assert all(target.startswith(reader.image_dir) for target in images) and sum(images.values()) == reader.images
-    if source.reader in ("ImageNet", "Caltech101"):
-        assert reader.images == sum(source.rows) - (50_000 if source.reader == "ImageNet" else 0)
-    else:
-        assert reader.images == sum(source.rows)  # each image is in one list
-    needed = Path(sys.modules[reader.__module__].__file__).read_text()
-    if reader.__mro__[1].__name__.endswith("ImageNet") or source.reader == "ImageNet":
-        needed += Path(CONFIGS.parent.parent / "datasets/imagenet.py").read_text()
-    for target in targets - set(images):
-        stem = target.replace("_train", "_{part}").replace("_val", "_{part}").replace("_test.", "_{part}.")
-        assert target in needed or stem in needed, f"{source.reader} does not read {target}"
-
-
-@pytest.mark.parametrize("source", SOURCES.values(), ids=list(SOURCES))
-def test_facts_are_well_formed(source):
-    for part in source.parts:
-        assert not part.spare or (isinstance(source.parts[0], File) and source.parts[0].name.startswith("split_zhou"))
-        for way in part.ways:
-            assert re.fullmatch("(|md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})", way.digest)
-            assert urlparse(web_address(way)).scheme in ("http", "https") and urlparse(web_address(way)).path
-            if isinstance(part, Archive):
-                assert way.size or part.gigabytes or part.spare, f"nobody knows how large {part.name} is"
-        if isinstance(part, Archive):
-            assert set(part.images) <= set(part.members)
-        elif not part.entries:
-            assert all(way.digest for way in part.ways), f"nothing is known of {part.name}"

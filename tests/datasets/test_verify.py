@@ -11,8 +11,7 @@ import pytest
 from PIL import Image
 
 import datasets.verify as verify
-from dassl.data.datasets import DATASET_REGISTRY
-from datasets.sources import SOURCES, Source
+from datasets.verify import READERS
 from tests.helpers import REPOSITORY as ROOT
 
 
@@ -22,16 +21,15 @@ def draw(folder: Path, *names: str) -> None:
         Image.new("RGB", (8, 8)).save(folder / name)
 
 
-def shrink(monkeypatch, name: str, rows: tuple[int, int, int], images: int) -> None:
+def shrink(monkeypatch, name: str, rows: tuple[int, int, int]) -> None:
     """The facts of a benchmark that is small enough to be made here."""
-    monkeypatch.setitem(SOURCES, name, Source(SOURCES[name].reader, rows, SOURCES[name].parts))
-    monkeypatch.setattr(DATASET_REGISTRY.get(SOURCES[name].reader), "images", images)
+    monkeypatch.setattr(READERS[name], "rows", rows)
 
 
 @pytest.fixture
 def pets(tmp_path, monkeypatch) -> Path:
     """A whole, small `oxford_pets`."""
-    shrink(monkeypatch, "oxford_pets", (4, 2, 2), 8)
+    shrink(monkeypatch, "oxford_pets", (4, 2, 2))
     folder = tmp_path / "oxford_pets"
     draw(folder / "images", *(f"{name}_{number}.jpg" for name in ("cat", "dog") for number in range(4)))
     split = {
@@ -72,7 +70,7 @@ def test_table_of_all(pets, tmp_path, capsys):
     assert verify.main(["--root", str(tmp_path)]) == 1  # the other 14 are missing
     head, *lines = capsys.readouterr().out.splitlines()
     assert head.split() == ["benchmark", "there", "images", "split", "SHA-256", "train/val/test", "next"]
-    assert [line.split()[0] for line in lines] == list(SOURCES)
+    assert [line.split()[0] for line in lines] == list(READERS)
     digest = sha256((pets / "split_zhou_OxfordPets.json").read_bytes()).hexdigest()
     for line in lines:
         name, there, *rest = line.split()
@@ -141,7 +139,7 @@ def test_deep_lists_broken_images(pets, tmp_path, capsys, monkeypatch):
 
 
 def test_a_benchmark_without_split_file(tmp_path, capsys, monkeypatch):
-    shrink(monkeypatch, "fgvc_aircraft", (2, 1, 1), 4)
+    shrink(monkeypatch, "fgvc_aircraft", (2, 1, 1))
     folder = tmp_path / "fgvc_aircraft"
     draw(folder / "images", "1.jpg", "2.jpg", "3.jpg", "4.jpg")
     (folder / "variants.txt").write_text("A340-300\n")
@@ -157,7 +155,7 @@ def test_a_benchmark_without_split_file(tmp_path, capsys, monkeypatch):
 
 
 def test_a_set_that_only_tests(tmp_path, capsys, monkeypatch):
-    shrink(monkeypatch, "imagenet_a", (0, 0, 2), 2)
+    shrink(monkeypatch, "imagenet_a", (0, 0, 2))
     folder = tmp_path / "imagenet-adversarial"
     draw(folder / "imagenet-a", "n01/1.jpg", "n02/1.jpg")
     (folder / "classnames.txt").write_text("n01 tench\nn02 cock\nn03 hen\n")
@@ -173,8 +171,8 @@ def test_embedded_sets(tmp_path, capsys, monkeypatch):
         json.dumps(dict(zip(("train", "val", "test"), [[row] for row in rows], strict=True)))
     )
     (folder / "world.json").write_text(json.dumps({"images": 3}))
-    for name in list(SOURCES)[1:]:
-        monkeypatch.delitem(SOURCES, name)
+    for name in list(READERS)[1:]:
+        monkeypatch.delitem(READERS, name)
     code, found = run(capsys, tmp_path)
     assert code == 1 and set(found) == {"imagenet", "embedded_small"}
     assert found["embedded_small"]["whole"] and found["embedded_small"]["split"] == "drawn"

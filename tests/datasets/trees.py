@@ -1,7 +1,7 @@
 """Small trees of all 15 benchmarks, each in the format its authors give it out, with the oddities of the real ones.
 
 `TREES[name](root)` builds one under a data root. What a reader must find there is written by hand in
-test_datasets_benchmarks.py.
+test_benchmarks.py.
 """
 
 import io

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from clip.download import receive_all
 from dassl.utils import InputError, mkdir_if_missing
 
-from .sources import Way
+from ..sources import Way
 
 BROKEN = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, EOFError, zlib.error)
 BROKEN += (RuntimeError, ValueError, KeyError)  # encrypted, nonsense, a link to nothing
@@ -31,7 +31,7 @@ def fetch(way: Way, folder: str, by_hand: str) -> str:
     `by_hand` is where the user may put it instead. Ways to the same bytes go on with each other's parts.
     """
     mkdir_if_missing(folder)
-    path = place_of(way, folder)
+    path = path_of_download(way, folder)
     part = f"{path}.part"
     if os.path.isfile(path):
         return path
@@ -46,13 +46,13 @@ def fetch(way: Way, folder: str, by_hand: str) -> str:
     return path
 
 
-def place_of(way: Way, folder: str) -> str:
+def path_of_download(way: Way, folder: str) -> str:
     return os.path.join(folder, hashlib.sha256((way.digest or way.url).encode()).hexdigest()[:8])
 
 
 def come_so_far(way: Way, folder: str) -> int:
     """Bytes; gdown's parts have a few letters more in their names."""
-    return sum(map(os.path.getsize, glob.glob(f"{glob.escape(place_of(way, folder))}*")))
+    return sum(map(os.path.getsize, glob.glob(f"{glob.escape(path_of_download(way, folder))}*")))
 
 
 def receive_from_drive(file_id: str, part: str, by_hand: str) -> None:
