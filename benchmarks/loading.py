@@ -26,13 +26,13 @@ from PIL import Image, features
 from torch.utils.data import DataLoader
 
 from benchmarks.field import FieldDataset
-from benchmarks.machine import device_name, processors, result_file, versions
+from benchmarks.machine import device_name, result_file, versions
 from benchmarks.statistics import quartiles, rotation
 from dassl.config import get_cfg_default, merge_options
 from dassl.data.data_manager import build_data_loader
 from dassl.data.datasets import Datum
 from dassl.data.transforms import build_transform
-from dassl.utils import InputError, write_json
+from dassl.utils import InputError, cores, write_json
 
 SIZE = (500, 375)  # about ImageNet's mean
 OPTIONS = [
@@ -157,7 +157,7 @@ def run(args: argparse.Namespace, command: list[str]) -> dict:
     result = {
         "versions": versions(pillow=PIL.__version__, libjpeg=features.version("jpg")),
         "processor": device_name(torch.device("cpu")),
-        "processors": processors(),
+        "processors": cores(),
         "device": device_name(device),
         "images": args.images,
         "median_bytes": size,

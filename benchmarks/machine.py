@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 import torchvision
 
-RESULTS = Path(__file__).resolve().parent / "results"
+REPOSITORY = Path(__file__).resolve().parent.parent
+RESULTS = REPOSITORY / "benchmarks" / "results"
 
 
 def versions(**more: str | None) -> dict[str, str | None]:
@@ -37,8 +38,3 @@ def result_file(benchmark: str, device: torch.device) -> str:
     """Where a benchmark's figures of one device go: <benchmark>_cpu.json, or with the name of the GPU."""
     name = "cpu" if device.type == "cpu" else re.sub(r"[^a-z0-9]+", "_", device_name(device).lower()).strip("_")
     return str(RESULTS / f"{benchmark}_{name}.json")
-
-
-def processors() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

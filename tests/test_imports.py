@@ -40,7 +40,8 @@ MAY_IMPORT = {
     "reports": set(),
     "parse_test_res": {"reports"},
     "show_tokens": {"dassl.utils", "dassl.data", "dassl.engine", "trainers", "train"},
-    "benchmarks": BASE | {"dassl.data", "dassl.engine", "clip", "trainers", "train", "parse_test_res", "sweep"},
+    "benchmarks": BASE
+    | {"dassl.data", "dassl.engine", "clip", "trainers", "train", "parse_test_res", "reports", "sweep"},
     "sweep": {"dassl.utils", "dassl.config", "dassl.engine", "train"},
 }
 SHARED_BY_METHODS = {"clip_trainer", "deep_prompts", "prompts", "zoom"}

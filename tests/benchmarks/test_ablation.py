@@ -1,56 +1,49 @@
 """The ablation's arithmetic against hand-made cells, and one small run of it."""
 
-import dataclasses
 import json
-import math
 
 import pytest
 import torch
 
 import train
-from benchmarks import ablation
-from benchmarks.ablation import MAIN, Results, Table, interval
-from datasets.embedded import sets
+from benchmarks.ablation import rows
+from benchmarks.ablation.__main__ import main
+from benchmarks.ablation.encoded import EncodedImages, train_host
+from benchmarks.ablation.rows import MAIN, build_spotlighter
+from benchmarks.ablation.table import Ablation, as_json, markdown
+from benchmarks.machine import RESULTS
 from tests.helpers import REPOSITORY
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    """A small drawing of the species: 16 images a class to train on, 2 to test."""
-    root = tmp_path_factory.mktemp("embedded")
-    patch = pytest.MonkeyPatch()
-    small = dataclasses.replace(sets.SETS["species"], images={"train": 16, "val": 4, "test": 2})
-    patch.setitem(sets.SETS, "species", small)
-    sets.write_set("species", str(root))
-    patch.undo()
-    return root
 
 
 @pytest.fixture
 def two_epochs(monkeypatch):
-    hosts = {name: [*options, "OPTIM.MAX_EPOCH", "2"] for name, options in ablation.HOSTS.items()}
-    monkeypatch.setattr(ablation, "HOSTS", hosts)
+    hosts = {name: [*options, "OPTIM.MAX_EPOCH", "2"] for name, options in rows.HOSTS.items()}
+    monkeypatch.setattr(rows, "HOSTS", hosts)
 
 
-def test_interval():
-    """Three differences with mean 2 and deviation 1: Student's quantile for two degrees of freedom is 4.303."""
-    mean, half = interval([1.0, 2.0, 3.0])
-    assert mean == 2 and half == pytest.approx(4.3027 / math.sqrt(3), abs=1e-3)
-    assert math.isnan(interval([1.0])[1])
+@pytest.mark.parametrize("name", ["ablation", "ablation_world2"])
+def test_the_committed_tables_are_what_their_cells_give(name):
+    """To the byte: the JSON file has the cells, which both files are made from."""
+    written = (RESULTS / f"{name}.json").read_text()
+    content = json.loads(written)
+    ablation, world, command = Ablation(content["cells"]), content["world"], content["command"]
+    text = markdown(ablation, world, command, images=content["cells"][0]["images"])
+    assert text == (RESULTS / f"{name}.md").read_text(encoding="utf-8")
+    assert json.dumps(as_json(ablation, world, command), indent=4, separators=(",", ": ")) == written
 
 
 def test_gains_are_paired_and_averaged_over_sets_first():
     def cell(name, seed, host, ours):
         return {"set": name, "seed": seed, "accuracies": {MAIN: {"host alone": [host, host], "ours": [ours, ours]}}}
 
-    results = Results([cell("shapes", 1, 50, 51), cell("scenes", 1, 80, 83), cell("shapes", 2, 40, 44), cell("scenes", 2, 90, 90)])  # fmt: skip
-    assert results.mean(MAIN, "ours", ["shapes"])[2] == pytest.approx(47.5)
-    mean, half = results.gain(MAIN, "ours", "host alone", ["shapes", "scenes"])
+    ablation = Ablation([cell("shapes", 1, 50, 51), cell("scenes", 1, 80, 83), cell("shapes", 2, 40, 44), cell("scenes", 2, 90, 90)])  # fmt: skip
+    assert ablation.mean(MAIN, "ours", ["shapes"])[2] == pytest.approx(47.5)
+    mean, half = ablation.gain(MAIN, "ours", "host alone", ["shapes", "scenes"])
     assert mean == pytest.approx(2.0) and half == pytest.approx(0.0, abs=1e-9)  # +2 at either seed
-    assert results.gain(MAIN, "ours", "host alone", ["shapes"])[0] == pytest.approx(2.5)
-    results.cells["shapes", 2][MAIN].pop("ours")
-    results.cells["scenes", 2][MAIN].pop("ours")
-    assert results.seeds_of(MAIN, "ours") == [1]
+    assert ablation.gain(MAIN, "ours", "host alone", ["shapes"])[0] == pytest.approx(2.5)
+    ablation.cells["shapes", 2][MAIN].pop("ours")
+    ablation.cells["scenes", 2][MAIN].pop("ours")
+    assert ablation.seeds_of(MAIN, "ours") == [1]
 
 
 def test_the_host_learns_what_it_learns_in_a_run(root, two_epochs, tmp_path):
@@ -63,19 +56,19 @@ def test_the_host_learns_what_it_learns_in_a_run(root, two_epochs, tmp_path):
     ]  # fmt: skip
     assert train.main([str(part) for part in arguments]) == 0
     learned = torch.load(tmp_path / "prompt_learner" / "model.pth.tar-2", weights_only=True)["state_dict"]["ctx"]
-    trainer = ablation.build(str(root), "species", 1, MAIN, "base")
+    trainer = build_spotlighter(str(root), "species", 1, MAIN, "base")
     start = trainer.model.prompt_learner.ctx.detach().clone()
-    table = Table(trainer, trainer.dm.dataset.train_x, root / "embedded_species")
+    table = EncodedImages(trainer, trainer.dm.dataset.train_x, root / "embedded_species")
     table.encode(trainer)
-    ablation.train_host(trainer, table)
+    train_host(trainer, table)
     ours = trainer.model.prompt_learner.ctx.detach()
     assert (ours - start).abs().max() > 1e-3
     torch.testing.assert_close(ours, learned, atol=1e-5, rtol=0)
 
 
 def test_the_box_covers_the_patches_it_overlaps(root):
-    trainer = ablation.build(str(root), "species", 1, MAIN, "base")
-    table = Table(trainer, trainer.dm.dataset.train_x[:3], root / "embedded_species")
+    trainer = build_spotlighter(str(root), "species", 1, MAIN, "base")
+    table = EncodedImages(trainer, trainer.dm.dataset.train_x[:3], root / "embedded_species")
     cover = table.cover(8)
     for image, (x, y, radius) in enumerate(table.boxes.tolist()):
         inside = [
@@ -96,22 +89,23 @@ def test_one_small_run(root, two_epochs, tmp_path, capsys):
     """Cells, table and figures are written; a second call goes on from what is there."""
     line = ["--root", root, "--sets", "species", "--seeds", 1, 2, "--rows", "core", "--images", 2, "--workers", 1]
     line = [str(part) for part in [*line, "--out", tmp_path / "out", "--work", tmp_path / "work", "--name", "small"]]
-    assert ablation.main(line) == 0
+    assert main(line) == 0
     assert "2 cells, 0 done already" in capsys.readouterr().out
     found = json.loads((tmp_path / "out" / "small.json").read_text())
     assert found["sets"] == ["species"] and found["seeds"] == [1, 2]
     for key in ("h_gain_over_coop", "h_gain_over_coop_interval", "h_gain_over_zeroshot", "new_gain_over_zeroshot"):
         assert key in found and key in found["forms"]["spotlighter_zoom"]["species"]
-    rows = found["cells"][0]["accuracies"][MAIN]
-    assert {"host alone", "Spotlighter", "Spotlighter, ZOOM 3", "KEEP 0.6", "KEEP 0.6: host alone"} <= rows.keys()
-    assert all(0 <= value <= 100 for pair in rows.values() for value in pair)
+    cell = found["cells"][0]["accuracies"][MAIN]
+    assert {"host alone", "Spotlighter", "Spotlighter, ZOOM 3", "KEEP 0.6", "KEEP 0.6: host alone"} <= cell.keys()
+    assert all(0 <= value <= 100 for pair in cell.values() for value in pair)
     text = (tmp_path / "out" / "small.md").read_text()
     assert "a test bed, no benchmark" in text and "| Spotlighter, ZOOM 3 |" in text
-    assert ablation.main(line) == 0
+    assert main(line) == 0
     assert "2 cells, 2 done already" in capsys.readouterr().out
 
 
 def test_missing_sets_are_named(tmp_path, capsys):
-    with pytest.raises(SystemExit):
-        ablation.main(["--root", str(tmp_path), "--sets", "scenes", "--work", str(tmp_path / "work")])
-    assert "has no embedded_scenes: write it with" in capsys.readouterr().err
+    assert main(["--root", str(tmp_path), "--sets", "scenes", "--work", str(tmp_path / "work")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and "has no embedded_scenes: write it with" in error and error.count("\n") == 1
+    assert not (tmp_path / "work").exists()

@@ -1,6 +1,5 @@
 """The comparison's arithmetic against hand-made records, and one small run of it."""
 
-import dataclasses
 import json
 import math
 
@@ -9,19 +8,7 @@ import pytest
 from benchmarks import compare
 from benchmarks.compare import BY_LABEL, ROWS, Results, folder
 from dassl.engine import TRAINER_REGISTRY
-from datasets.embedded import sets
 from tests.helpers import REPOSITORY, results
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    """A small drawing of the species: 16 images a class to train on, 2 to test."""
-    root = tmp_path_factory.mktemp("embedded")
-    with pytest.MonkeyPatch.context() as patch:
-        small = dataclasses.replace(sets.SETS["species"], images={"train": 16, "val": 4, "test": 2})
-        patch.setitem(sets.SETS, "species", small)
-        sets.write_set("species", str(root))
-    return root
 
 
 def write(output, label, set_name, seed, base, new, **more):

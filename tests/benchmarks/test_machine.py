@@ -13,9 +13,8 @@ def test_versions():
     assert list(found) == ["python", "torch", "torchvision", "cuda"]
 
 
-def test_the_processor_has_a_name_and_numbers():
+def test_the_processor_has_a_name():
     assert machine.device_name(torch.device("cpu"))
-    assert 1 <= machine.processors() <= 4096
 
 
 def test_result_files_are_named_by_the_device(monkeypatch):

@@ -1,0 +1,61 @@
+"""python -m benchmarks.ablation: the cells that are still to do, then the tables."""
+
+import argparse
+import sys
+from functools import partial
+from pathlib import Path
+
+from benchmarks import ablation
+from benchmarks.embedded import add_arguments, cells_of, in_processes, world_of
+from benchmarks.machine import REPOSITORY, RESULTS
+from dassl.utils import InputError, replace_file, write_json
+
+from .rows import cell_file, run_cell
+from .table import Ablation, as_json, markdown, read_cells
+
+
+def parse_arguments(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.ablation", description=ablation.__doc__.splitlines()[0])
+    add_arguments(parser, seeds=[1, 2, 3, 4, 5])
+    parser.add_argument(
+        "--rows", choices=("all", "core"), default="all", help="core: without the controls of single parts"
+    )
+    parser.add_argument("--images", type=int, default=50, help="test images a class")
+    parser.add_argument("--name", default="ablation", help="of the results: <out>/<name>.md and .json")
+    parser.add_argument("--out", default=str(RESULTS), help="folder of the tables")
+    parser.add_argument("--work", default=str(REPOSITORY / "output" / "ablation"), help="folder of the finished cells")
+    return parser.parse_args(argv)
+
+
+def run(args: argparse.Namespace, command: str) -> int:
+    work = Path(args.work) / args.name
+    cells = cells_of(args)
+    work.mkdir(parents=True, exist_ok=True)
+    todo = [cell for cell in cells if not cell_file(work, *cell).is_file()]
+    print(f"{len(cells)} cells, {len(cells) - len(todo)} done already in {work}", flush=True)
+    do = partial(run_cell, root=args.root, rows=args.rows, images=args.images, work=work)
+    for number, _, said in in_processes(do, todo, args.workers):
+        print(f"{number} {said}", flush=True)
+
+    found = Ablation(read_cells(work, args.sets, args.seeds))
+    world = world_of(args.root, args.sets[0])
+    text = markdown(found, world, command, args.images)
+    replace_file(str(Path(args.out) / f"{args.name}.md"), lambda file: file.write(text.encode()))
+    write_json(as_json(found, world, command), str(Path(args.out) / f"{args.name}.json"))
+    print(text)
+    return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit code 0; 2 for what the user can mend, in one sentence."""
+    argv = sys.argv[1:] if argv is None else argv
+    args = parse_arguments(argv)
+    try:
+        return run(args, f"python -m benchmarks.ablation {' '.join(argv)}".strip())
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

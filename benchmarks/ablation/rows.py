@@ -1,0 +1,275 @@
+"""The rows: Spotlighter with parts left out, exchanged or added, in one set at one seed."""
+
+import contextlib
+import io
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from benchmarks.embedded import CROWDED, build, folder_of
+from dassl.utils import write_json
+from trainers.spotlighter import Shots, SpotlighterHead, Zoom, choose_zoom, fit_scalars
+
+from .encoded import EncodedImages, OracleDrop, shots_of, train_host
+
+HOSTS = {
+    "CoOp, 4 initialised tokens": ["TRAINER.SPOTLIGHTER.HOST", "CoOp"],
+    "CoOp, 16 random tokens": ["TRAINER.SPOTLIGHTER.HOST", "CoOp", "TRAINER.COOP.CTX_INIT", "", "TRAINER.COOP.N_CTX", "16"],
+}  # fmt: skip
+MAIN = next(iter(HOSTS))
+CHOSEN_KEEP = 0.6
+ENCODERS = {  # what drops tokens, beside the whole encoder: KEEP, SCORE, GRID
+    "KEEP 0.75": (0.75, "probe", 0.75),
+    "KEEP 0.6": (CHOSEN_KEEP, "probe", 0.75),
+    "KEEP 0.5": (0.5, "probe", 0.75),
+    "KEEP 0.5, attention": (0.5, "attention", 0.0),
+    "KEEP 0.5, probe without grid": (0.5, "probe", 0.0),
+    "KEEP 0.5, grid alone": (0.5, "probe", 1.0),
+    "KEEP 0.5, random": (0.5, "random", 0.0),
+    "KEEP 0.5, oracle": (0.5, "oracle", 0.0),
+}
+# Rows that differ in score or grid alone run on fewer sets and seeds, as each trains its own host.
+SCORE_SETS, SCORE_SEEDS = ("scenes", "species", *CROWDED), (1, 2, 3)
+CORE = ("KEEP 0.6",)
+
+
+def build_spotlighter(
+    root: str,
+    set_name: str,
+    seed: int,
+    host: str,
+    half: str,
+    keep: float = 1.0,
+    score: str = "probe",
+    grid: float = 0.0,
+):
+    """The trainer of a run on the "base" or "new" half of the classes."""
+    options = [
+        "DATASET.NUM_SHOTS", 16, "DATASET.SUBSAMPLE_CLASSES", half,
+        "TRAINER.SPOTLIGHTER.ZOOM", 3, "TRAINER.SPOTLIGHTER.KEEP", keep, "TRAINER.SPOTLIGHTER.GRID", grid,
+        "TRAINER.SPOTLIGHTER.SCORE", "random" if score == "oracle" else score, *HOSTS[host],
+    ]  # fmt: skip
+    trainer = build(root, set_name, seed, "Spotlighter", options)
+    if score == "oracle":
+        trainer.head.drop.__class__ = OracleDrop
+    return trainer
+
+
+class RandomTokens(SpotlighterHead):
+    """Chance in place of both activations."""
+
+    def activations(self, f, v, classes, image_mean, semantic=True):
+        noise = torch.rand(v.shape[:2], generator=torch.Generator().manual_seed(len(v)))
+        return noise, torch.zeros_like(noise)
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Text features of "base" and "new" classes."""
+
+    t: dict[str, torch.Tensor]  # (C, d), from the host's prompts
+    z: dict[str, torch.Tensor]  # (C, d), zero-shot
+    names: dict[str, list[str]]  # of the classes
+
+    def without_host(self) -> "Texts":
+        """The same with zero-shot prompts in place of the host's."""
+        return replace(self, t=self.z)
+
+
+@torch.no_grad()
+def texts_of(base, new) -> Texts:
+    """Of a trainer on each half of the classes; the prompts are those that `base` has learned."""
+    new.model.prompt_learner.load_state_dict(base.model.prompt_learner.state_dict())
+    halves = {"base": base, "new": new}
+    return Texts(
+        t={half: trainer.model.text_features() for half, trainer in halves.items()},
+        z={half: trainer.zero_shot for half, trainer in halves.items()},
+        names={half: trainer.dm.dataset.classnames for half, trainer in halves.items()},
+    )
+
+
+def accuracy(logits: torch.Tensor, y: torch.Tensor) -> float:
+    return 100 * (logits.argmax(dim=1) == y).double().mean().item()
+
+
+def accuracies_of(tables: dict, texts: dict) -> list[float]:
+    """A prompt's own accuracies, base and new."""
+    return [accuracy(tables[half].f @ texts[half].t(), tables[half].y) for half in ("base", "new")]
+
+
+@torch.no_grad()
+def score(head, shots: Shots, texts: Texts, tables: dict, trainer=None, how: str = "own") -> list[float]:
+    """Accuracies, base and new, of a head that remembers the shots; with its second look if it zooms."""
+    head.remember(shots, texts.t["base"], texts.z["base"], texts.names["base"])
+    result = []
+    for half in ("base", "new"):
+        table, classes = tables[half], head.describe(texts.t[half], texts.z[half], texts.names[half])
+        again = None
+        if head.zoom is not None:
+            key, most = (how, *head.zoom[:2]), 3 if how in ("own", "random") else 1
+            if key not in table.features:
+                table.features[key] = table.windows(
+                    trainer, table.activation(how, head.zoom.map), head.zoom.width, most
+                )
+            again = table.features[key][:, : head.zoom.count]  # the strongest region is the first
+        rows = torch.arange(len(table.y)).split(500)
+        logits = [head(table.f[r], table.v[r], classes, None if again is None else again[r]) for r in rows]
+        result.append(accuracy(torch.cat(logits), table.y))
+    return result
+
+
+def make_head(trainer, kind=SpotlighterHead, **changes) -> SpotlighterHead:
+    """A fresh head with initial scalars, some of them changed; lists and numbers as in `Scalars`."""
+    options = {name: changes.pop(name) for name in ("kept", "prototypes", "levels", "full") if name in changes}
+    head = kind(trainer.head.logit_scale, **options)
+    with torch.no_grad():
+        for name, value in changes.items():
+            getattr(head.scalars, name).copy_(torch.as_tensor(value, dtype=torch.float))
+    return head
+
+
+HOST_ALONE = {"g": 0.0, "b": 0.0, "alpha": 0.0, "delta": 0.0}  # with these the head is its host
+HEADS = {  # name: changes to the head that starts from the initial scalars
+    "+ centring": {"b": 0.0, "alpha": 0.0},
+    "+ anchor": {"alpha": 0.0},
+    "+ bank map, no tokens": {"omega": [1.0, 0.0, 0.0]},
+    "+ selected tokens (initial scalars)": {},
+    "one level": {"levels": 1},
+    "sample-wise activation alone": {"theta": [1.0, 0.0]},
+    "semantic-wise activation alone": {"theta": [0.0, 1.0]},
+    "random tokens": {"kind": RandomTokens},
+    "R = 1": {"kept": 1},
+    "R = 3": {"kept": 3},
+    "R = 10": {"kept": 10},
+    "K = 1": {"prototypes": 1},
+    "K = 10": {"prototypes": 10},
+}
+
+
+def fitted(trainer, shots: Shots, texts: Texts, seed: int, levels: float = 0.0, full: int = 0) -> SpotlighterHead:
+    """A head whose scalars are fitted as in a training run."""
+    head = make_head(trainer, full=full)
+    keys = trainer.cfg.TRAINER.SPOTLIGHTER.clone()
+    keys.defrost()
+    keys.LOSS.LEVELS = levels
+    fit_scalars(head, shots, texts.t["base"], texts.z["base"], keys, seed)
+    return head
+
+
+def zooms(trainer, head, shots: Shots, texts: Texts, tables: dict, seed: int, most: int, how: str = "own"):
+    """Accuracies with the second look that held-out shots choose, and that choice."""
+    head.zoom = choose_zoom(head, shots, texts.t["base"], texts.z["base"], most, seed)
+    result = score(head, shots, texts, tables, trainer, how)
+    chosen, head.zoom = head.zoom, None
+    return result, None if chosen is None else list(chosen)
+
+
+def tables_of(base, new, folder: Path, images: int) -> dict[str, EncodedImages]:
+    """The shots, and the first `images` test images of each base and new class."""
+
+    def first(items):
+        rank: dict = {}
+        return [
+            item for item in items if rank.setdefault(item.label, []).append(item) or len(rank[item.label]) <= images
+        ]
+
+    parts = {"train": base.dm.dataset.train_x, "base": first(base.dm.dataset.test), "new": first(new.dm.dataset.test)}
+    return {name: EncodedImages(base, items, folder) for name, items in parts.items()}
+
+
+def whole_encoder(root: str, set_name: str, seed: int, rows: str, images: int) -> dict:
+    """All rows with every token kept: {host: {row: [base, new]}}, and what was chosen."""
+    folder, result, choices = folder_of(root, set_name).resolve(), {}, {}
+    tables, shots = {}, {}
+    for host in HOSTS if rows == "all" else [MAIN]:
+        base, new = (build_spotlighter(root, set_name, seed, host, half) for half in ("base", "new"))
+        if not tables:
+            tables = tables_of(base, new, folder, images)
+            for table in tables.values():
+                table.encode(base)
+            controls = {"own": 3, "random": 3}
+            if rows == "all":
+                controls |= {"centre": 1} | ({"oracle": 1} if tables["train"].boxes is not None else {})
+            shots = {how: shots_of(base, tables["train"], how, count) for how, count in controls.items()}
+        own = shots["own"]
+        train_host(base, tables["train"])
+        texts = texts_of(base, new)
+        found = result.setdefault(host, {})
+        found["zero-shot CLIP"], found["host alone"] = accuracies_of(tables, texts.z), accuracies_of(tables, texts.t)
+        for name, changes in HEADS.items() if rows == "all" else ():
+            found[name] = score(make_head(base, **changes), own, texts, tables)
+        head = fitted(base, own, texts, seed)
+        found["Spotlighter"] = score(head, own, texts, tables)
+        if rows == "all" and host == MAIN:
+            found["HEAD full"] = score(fitted(base, own, texts, seed, full=own.f.shape[1]), own, texts, tables)
+            found["with level losses"] = score(fitted(base, own, texts, seed, levels=0.5), own, texts, tables)
+        for most in (1, 3) if rows == "all" else (3,):
+            found[f"Spotlighter, ZOOM {most}"], choices[f"{host}, ZOOM {most}"] = zooms(
+                base, head, own, texts, tables, seed, most
+            )
+        if host != MAIN:
+            continue
+        for how, part in shots.items():
+            if how != "own":
+                most = 3 if how == "random" else 1
+                name = f"ZOOM, {how} region{'s' if most == 3 else ''}"
+                found[name], choices[name] = zooms(base, head, part, texts, tables, seed, most, how)
+        zoom = choices[f"{host}, ZOOM 3"]  # its regions serve these too
+        head, without = make_head(base, **HOST_ALONE), texts.without_host()
+        head.zoom = zoom and Zoom(*zoom)
+        found["host alone, ZOOM 3"] = score(head, own, texts, tables, base)
+        head = fitted(base, own, without, seed)
+        found["zero-shot CLIP + head"] = score(head, own, without, tables)
+        head.zoom = zoom and Zoom(*zoom)
+        found["zero-shot CLIP + head, ZOOM 3"] = score(head, own, without, tables, base)
+    return {"accuracies": result, "choices": choices}
+
+
+def dropping(root: str, set_name: str, seed: int, names, images: int) -> dict:
+    """Rows with tokens dropped inside the encoder; the host is trained on what is left: {row: [base, new]}."""
+    folder, result, tables = folder_of(root, set_name).resolve(), {}, {}
+    for name in names:
+        keep, by, grid = ENCODERS[name]
+        if by == "oracle" and tables and tables["train"].boxes is None:
+            continue
+        base = build_spotlighter(root, set_name, seed, MAIN, "base", keep, by, grid)
+        new = build_spotlighter(root, set_name, seed, MAIN, "new", keep, by, grid)
+        if not tables:
+            tables = tables_of(base, new, folder, images)
+        base.survey_shots()
+        for table in tables.values():
+            table.features = {}
+            table.encode(base)
+        train_host(base, tables["train"])
+        texts = texts_of(base, new)
+        result[f"{name}: host alone"] = accuracies_of(tables, texts.t)
+        zoomed = name in CORE
+        shots = (
+            shots_of(base, tables["train"])
+            if zoomed
+            else Shots(tables["train"].f, tables["train"].v, tables["train"].y)
+        )
+        head = fitted(base, shots, texts, seed)
+        result[name] = score(head, shots, texts, tables)
+        if zoomed:
+            result[f"{name}, ZOOM 3"], _ = zooms(base, head, shots, texts, tables, seed, 3)
+    return result
+
+
+def cell_file(work: Path, set_name: str, seed: int) -> Path:
+    return work / f"{set_name}_{seed}.json"
+
+
+def run_cell(set_name: str, seed: int, root: str, rows: str, images: int, work: Path) -> str:
+    torch.set_num_threads(1)
+    start = time.time()
+    with contextlib.redirect_stdout(io.StringIO()):
+        cell = whole_encoder(root, set_name, seed, rows, images)
+        scores = set_name in SCORE_SETS and seed in SCORE_SEEDS
+        names = [name for name in ENCODERS if rows == "all" and (scores or "," not in name)]
+        cell["accuracies"][MAIN] |= dropping(root, set_name, seed, names or CORE, images)
+    facts = {"set": set_name, "seed": seed, "rows": rows, "images": images, "seconds": time.time() - start}
+    write_json({**facts, **cell}, str(cell_file(work, set_name, seed)))
+    return f"{set_name}, seed {seed}: {time.time() - start:.0f} s"

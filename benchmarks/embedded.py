@@ -1,0 +1,79 @@
+"""The embedded sets as the benchmarks use them: where they lie, a trainer on one of them, one cell a process.
+
+A cell is one set at one seed.
+"""
+
+import argparse
+import json
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+import train
+from dassl.engine import TrainerX, build_trainer
+from dassl.utils import InputError, cores, set_random_seed
+from sweep.protocols import CONFIGS, EMBEDDED
+
+SETS = tuple(name.removeprefix("embedded_") for name in EMBEDDED)
+CROWDED = ("clutter", "small")  # where what surrounds the object matters
+FIRST_FIVE = tuple(name for name in SETS if name not in CROWDED)
+
+
+def add_arguments(parser: argparse.ArgumentParser, seeds: list[int]) -> None:
+    """Which cells, and how many at a time."""
+    parser.add_argument(
+        "--root", "--data", default=os.environ.get("DATA") or "data", help="the data root: folder of the embedded sets"
+    )
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS), metavar="SET", help=", ".join(SETS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=seeds)
+    parser.add_argument("--workers", type=int, default=cores(), help="processes, of one thread each")
+
+
+def cells_of(args: argparse.Namespace) -> list[tuple[str, int]]:
+    """(set, seed) of all that is asked for; a set that is not there is refused."""
+    for name in args.sets:
+        if not folder_of(args.root, name).is_dir():
+            raise InputError(
+                f"{args.root} has no embedded_{name}: write it with python -m datasets.embedded --root {args.root}."
+            )
+    return [(name, seed) for seed in args.seeds for name in args.sets]
+
+
+def folder_of(root: str | os.PathLike, name: str) -> Path:
+    return Path(root) / f"embedded_{name}"
+
+
+def world_of(root: str | os.PathLike, name: str) -> int:
+    """Which drawing of the world the set is of."""
+    return json.loads((folder_of(root, name) / "world.json").read_text())["world"]
+
+
+def build(root: str, name: str, seed: int, method: str, options: list) -> TrainerX:
+    """The trainer of a run on a set, as train.py builds it, on a CPU; the seed is set as there."""
+    arguments = [
+        "--root", root, "--seed", seed, "--trainer", method,
+        "--dataset-config-file", CONFIGS / "datasets" / f"embedded_{name}.yaml",
+        "--config-file", CONFIGS / "trainers" / method / "embedded.yaml",
+        "USE_CUDA", False, "VERBOSE", False, *options,
+    ]  # fmt: skip
+    cfg = train.build_config(train.parse_arguments([str(part) for part in arguments]))
+    set_random_seed(seed)
+    return build_trainer(cfg)
+
+
+def in_processes(
+    work: Callable, cells: list[tuple[str, int]], workers: int
+) -> Iterator[tuple[str, tuple[str, int], object]]:
+    """What `work(set, seed)` returns for each cell, as it is done: ("[1/35]", cell, result).
+
+    An error of one ends them all; those that have not begun are left out.
+    """
+    with ProcessPoolExecutor(workers) as pool:
+        jobs = {pool.submit(work, *cell): cell for cell in cells}
+        try:
+            for number, job in enumerate(as_completed(jobs), start=1):
+                yield f"[{number}/{len(jobs)}]", jobs[job], job.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
