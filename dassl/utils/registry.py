@@ -1,10 +1,35 @@
 """Names to classes: the whole mechanism by which methods and data sets are found."""
 
 import difflib
+import traceback
+from collections import defaultdict
+from dataclasses import dataclass
 
 from ..errors import InputError
 
-__all__ = ["Registry", "check_availability", "get_most_similar_str_to_a_from_b"]
+__all__ = ["LeftOut", "Registry", "check_availability", "get_most_similar_str_to_a_from_b"]
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A file that cannot be imported: nothing in it is registered."""
+
+    file: str
+    module: str
+    error: BaseException
+    names: frozenset[str]  # that it would register, as far as its text tells
+
+    @property
+    def reason(self) -> str:
+        """The last line of its traceback."""
+        return traceback.format_exception_only(self.error)[-1].strip()
+
+    def explain(self, name: str, kind: str) -> Exception:
+        """The error for whoever asks for one of its names; a bug in the file comes with its traceback, as the cause."""
+        error = InputError if isinstance(self.error, InputError) else ImportError
+        explained = error(f"{self.file} cannot be imported, so there is no {kind} {name}: {self.reason}")
+        explained.__cause__ = self.error
+        return explained
 
 
 class Registry:
@@ -21,6 +46,7 @@ class Registry:
     def __init__(self, name: str):
         self._name = name
         self._obj_map: dict = {}
+        self._left_out: list[LeftOut] = []
 
     def __contains__(self, name: str) -> bool:
         return name in self._obj_map
@@ -38,12 +64,35 @@ class Registry:
         self._obj_map[name] = obj
         return obj
 
+    def leave_out(self, file: LeftOut) -> None:
+        """Note a file that cannot be imported, and drop what it registered before it failed."""
+        self._left_out.append(file)
+        for name, obj in list(self._obj_map.items()):
+            if f"{obj.__module__}.".startswith(f"{file.module}."):
+                del self._obj_map[name]
+
     def get(self, name: str):
-        check_availability(name, self.registered_names(), self._name)
+        self.check(name)
         return self._obj_map[name]
+
+    def check(self, name: str, kind: str = "") -> None:
+        """Refuse a name that is not registered; where it stands in a file that cannot be imported, that is the error."""
+        kind = kind or self._name
+        for file in self._left_out:
+            if name in file.names or (name not in self and str(name).lower() == file.module.rpartition(".")[2].lower()):
+                raise file.explain(name, kind)
+        check_availability(name, self.registered_names(), kind, self.left_out())
 
     def registered_names(self) -> list[str]:
         return list(self._obj_map)
+
+    def left_out(self) -> str:
+        """A sentence on the files that cannot be imported, with their errors; "" where there are none."""
+        files = defaultdict(list)
+        for file in self._left_out:
+            files[file.reason].append(file.file)
+        shown = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in files.items())
+        return f" Not there, as it cannot be imported: {shown}." if shown else ""
 
 
 def _same_source(a, b) -> bool:
@@ -51,15 +100,15 @@ def _same_source(a, b) -> bool:
     return (a.__module__, a.__qualname__) == (b.__module__, b.__qualname__)
 
 
-def check_availability(requested: str, available: list[str], kind: str = "value") -> None:
-    """Refuse an unknown name, with the nearest known one."""
+def check_availability(requested: str, available: list[str], kind: str = "value", note: str = "") -> None:
+    """Refuse an unknown name, with the nearest known one; `note` is a further sentence for the error."""
     if requested in available:
         return
     if not available:
-        raise InputError(f"No {kind} is registered, so {requested!r} is unknown.")
+        raise InputError(f"No {kind} is registered, so {requested!r} is unknown.{note}")
     near = get_most_similar_str_to_a_from_b(requested, available)
     raise InputError(
-        f"The {kind} {requested!r} is unknown; the nearest name is {near!r} (known: {', '.join(sorted(available))})."
+        f"The {kind} {requested!r} is unknown; the nearest name is {near!r} (known: {', '.join(sorted(available))}).{note}"
     )
 
 

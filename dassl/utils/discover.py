@@ -1,0 +1,36 @@
+"""Every file of a package is imported, so that what it registers is found; one that fails stops none of the others."""
+
+import pkgutil
+import re
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+from .registry import LeftOut, Registry
+
+__all__ = ["import_modules"]
+
+REGISTERED = re.compile(r"register\([^)]*\)\s*\n(?:\s*@.*\n)*\s*class\s+(\w+)|register\((\w+)\)")
+
+
+def import_modules(package: str, registry: Registry, passing_over: tuple[str, ...] = ()) -> None:
+    """Import the modules of a package, which fill `registry`; what cannot be imported is left out of it, by name."""
+    folder = Path(sys.modules[package].__file__).parent
+    for module in pkgutil.iter_modules([str(folder)]):
+        if module.name in passing_over:
+            continue
+        name = f"{package}.{module.name}"
+        try:
+            import_module(name)
+        except (Exception, SystemExit) as error:
+            file = Path(find_spec(name).origin)
+            sources = file.parent.rglob("*.py") if module.ispkg else [file]
+            names = frozenset().union(*(registered_in(source) for source in sources))
+            registry.leave_out(LeftOut(f"{package}/{file.relative_to(folder)}", name, error, names))
+
+
+def registered_in(source: Path) -> set[str]:
+    """The names that a file registers, told by its text alone."""
+    found = REGISTERED.findall(source.read_text(encoding="utf-8", errors="replace"))
+    return {decorated or given for decorated, given in found}
