@@ -1,4 +1,4 @@
-# make quickstart   an environment, the embedded data sets, three methods from base to new, one table
+# make quickstart   an environment, one embedded data set, three methods from base to new, one table
 # make test         an environment, then the tests
 # make compare      all methods on the embedded data sets, one table; about an hour on two cores, goes on where it stopped
 SHELL := /bin/bash

@@ -75,9 +75,9 @@ class ImageFolder(Benchmark):
         return relabelled(split, self.root)
 
     def read_csv(self) -> Split:
-        path = under(self.root, self.keys.CSV)
+        path = from_root(self.root, self.keys.CSV)
         split: Split = {part: [] for part in PARTS}
-        rows = read_rows(path, ("path", "class"))
+        rows = csv_rows(path, ("path", "class"))
         for number, row in enumerate(rows, start=2):
             part = row.get("split") or "train"
             if part not in PARTS:
@@ -91,8 +91,8 @@ class ImageFolder(Benchmark):
         """Class names by folder, of those that the names file names."""
         if not self.keys.NAMES:
             return {}
-        path = under(self.root, self.keys.NAMES)
-        names = {row["folder"]: row["name"] for row in read_rows(path, ("folder", "name"))}
+        path = from_root(self.root, self.keys.NAMES)
+        names = {row["folder"]: row["name"] for row in csv_rows(path, ("folder", "name"))}
         unknown = sorted(names.keys() - folders)
         if unknown:
             raise InputError(
@@ -102,12 +102,12 @@ class ImageFolder(Benchmark):
         return names
 
 
-def under(root: str, path: str) -> str:
+def from_root(root: str, path: str) -> str:
     """A path that is absolute, or from the data root on."""
     return os.path.join(root, os.path.expanduser(path))
 
 
-def read_rows(path: str, columns: tuple[str, ...]) -> list[dict[str, str]]:
+def csv_rows(path: str, columns: tuple[str, ...]) -> list[dict[str, str]]:
     """The rows of a CSV file with a header line; each has a value in every one of `columns`."""
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:

@@ -8,7 +8,7 @@ DATASET=${DATASET:-embedded_species}
 SEED=${SEED:-1}
 export DATA=${DATA:-$ROOT/data} OUTPUT=${OUTPUT:-$ROOT/output} PYTHON=${PYTHON:-python}
 
-"$PYTHON" -m datasets.embedded --root "$DATA"
+case $DATASET in embedded_*) "$PYTHON" -m datasets.embedded --root "$DATA" --sets "$DATASET" ;; esac
 for METHOD in zsclip coop spotlighter; do
     bash "scripts/$METHOD/base2new_train.sh" "$DATASET" "$SEED"
     bash "scripts/$METHOD/base2new_test.sh" "$DATASET" "$SEED"

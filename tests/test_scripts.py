@@ -225,3 +225,28 @@ def test_two_processes_of_one_run(tmp_path, capsys, monkeypatch):
     assert one.main(["zsclip", "few_shot", "dtd", "1", "1"]) == 2
     assert "Another process is working in" in capsys.readouterr().err
     os.close(lock)
+
+
+# --- the quickstart ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("environment", "dataset", "writes"),
+    [
+        ({}, "embedded_species", True),
+        ({"DATASET": "embedded_small"}, "embedded_small", True),
+        ({"DATASET": "caltech101"}, "caltech101", False),
+    ],
+)
+def test_the_quickstart_writes_the_set_it_needs(tmp_path, environment, dataset, writes):
+    """With a Python that notes what it is asked for."""
+    python, asked_for = tmp_path / "python", tmp_path / "asked"
+    python.write_text(f'#!/bin/sh\necho "$@" >> {asked_for}\n')
+    python.chmod(0o755)
+    inherited = {name: value for name, value in os.environ.items() if name not in ("DATASET", "SEED")}
+    where = dict(PYTHON=str(python), DATA=str(tmp_path / "data"), OUTPUT=str(tmp_path / "output"))
+    subprocess.run(["bash", REPOSITORY / "scripts/quickstart.sh"], env={**inherited, **where, **environment}, check=True)
+    *runs, table = asked_for.read_text().splitlines()
+    written = [f"-m datasets.embedded --root {tmp_path}/data --sets {dataset}"] if writes else []
+    assert runs[: len(written)] == written and len(runs) == len(written) + 6 and table.startswith("parse_test_res.py")
+    assert all(line.startswith("-m sweep.one ") and f" {dataset} 1" in line for line in runs[len(written) :])

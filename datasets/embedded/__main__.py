@@ -11,7 +11,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dassl.utils import InputError
 from one_run.arguments import add_data_root
 
-from .sets import SETS, folder_of, write_set
+from .sets import PREFIX, SETS, write_set
 
 
 def whole_number(at_least: int):
@@ -27,7 +27,7 @@ def whole_number(at_least: int):
 
 def set_name(text: str) -> str:
     """`species`, or as its config and its folder are called: `embedded_species`."""
-    return text.removeprefix(folder_of(""))
+    return text.removeprefix(PREFIX)
 
 
 def main() -> int:
@@ -51,8 +51,9 @@ def main() -> int:
         os.makedirs(args.root, exist_ok=True)
     except OSError as error:
         parser.error(f"The data root {args.root} cannot be made ({error.strerror}): pass another --root FOLDER.")
-    with ProcessPoolExecutor(min(args.workers, len(args.sets))) as pool:
-        for done in as_completed([pool.submit(write_set, name, args.root, args.world) for name in args.sets]):
+    names = list(dict.fromkeys(args.sets))
+    with ProcessPoolExecutor(min(args.workers, len(names))) as pool:
+        for done in as_completed([pool.submit(write_set, name, args.root, args.world) for name in names]):
             try:
                 print(done.result(), flush=True)
             except (InputError, OSError) as error:

@@ -22,6 +22,7 @@ from .vocabulary import COLOUR_NAMES, SATURATED, SCENE_NAMES, SHAPE_NAMES, SPECI
 from .world import KINDS, STYLES, S, Scenes, draw, draw_crowd, sample_scenes, shift
 
 VERSION = 1  # of the pixels; a change to any drawing raises it
+PREFIX = "embedded_"  # of folders and configs
 TUNING_IMAGES = {"train": 48, "val": 20, "test": 100}  # of each class
 SHIFTED_IMAGES = {"train": 16, "val": 4, "test": 100}
 COMPOUND_SHAPES = ("star", "heart", "circle", "cup", "tree", "car")
@@ -123,7 +124,7 @@ def camel(set_name: str) -> str:
 
 def folder_of(set_name: str) -> str:
     """Under the data root; its config in configs/datasets/ is called so too."""
-    return f"embedded_{set_name}"
+    return PREFIX + set_name
 
 
 def split_file_of(set_name: str) -> str:

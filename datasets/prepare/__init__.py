@@ -15,7 +15,6 @@ import urllib.request
 
 from filelock import FileLock, Timeout
 
-import clip.errors
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import InputError, mkdir_if_missing, read_json
 from one_run.arguments import add_data_root
@@ -25,7 +24,6 @@ from ..sources import Archive, File, Source, Way
 from ..splits import PARTS, SUFFIXES
 from .download import NoRoom, check_space, come_so_far, fetch, unpack, web_address, what_is_wrong
 
-MISTAKES = (InputError, clip.errors.InputError)
 ORDER = (
     "imagenet", "caltech101", "oxford_pets", "stanford_cars", "oxford_flowers", "food101", "fgvc_aircraft", "sun397",
     "dtd", "eurosat", "ucf101", "imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r",
@@ -99,7 +97,7 @@ def prepare(name: str, root: str, keep_archives: bool = False) -> list[str]:
                     continue
                 try:
                     print(f"{name}: {source.name}: {make_ready(source, folder, root, keep_archives)}", flush=True)
-                except MISTAKES as error:
+                except InputError as error:
                     left.append(f"{error} Only needed without CoOp's split file." if source.spare else str(error))
                     if isinstance(source, Archive) and not source.spare:
                         ask = reader.by_hand.format(folder=folder)
@@ -162,7 +160,7 @@ def make_ready(source: Source, folder: str, root: str, keep_archives: bool) -> s
             return f"fetched from {web_address(way)}"
         except NoRoom:
             raise
-        except MISTAKES as error:
+        except InputError as error:
             if way is source.ways[-1]:
                 raise
             print(f"{source.name}: {error} The next place is tried.", flush=True)

@@ -16,7 +16,6 @@ import zlib
 
 from tqdm import tqdm
 
-from clip.download import receive_all
 from dassl.utils import InputError, mkdir_if_missing
 
 from ..sources import Way
@@ -38,7 +37,7 @@ def fetch(way: Way, folder: str, by_hand: str) -> str:
     if way.url.startswith("drive:"):
         receive_from_drive(way.url.removeprefix("drive:"), part, by_hand)
     else:
-        receive_all(way.url, part, by_hand)
+        receive_over_http(way.url, part, by_hand)
     if wrong := what_is_wrong(part, way):
         os.unlink(part)
         raise InputError(f"{web_address(way)} gave a wrong file ({wrong}), which was thrown away.")
@@ -53,6 +52,15 @@ def path_of_download(way: Way, folder: str) -> str:
 def come_so_far(way: Way, folder: str) -> int:
     """Bytes; gdown's parts have a few letters more in their names."""
     return sum(map(os.path.getsize, glob.glob(f"{glob.escape(path_of_download(way, folder))}*")))
+
+
+def receive_over_http(url: str, part: str, by_hand: str) -> None:
+    import clip.download  # only here: PyTorch comes with it, which takes seconds
+
+    try:
+        clip.download.receive_all(url, part, by_hand)
+    except clip.InputError as error:
+        raise InputError(str(error)) from error
 
 
 def receive_from_drive(file_id: str, part: str, by_hand: str) -> None:

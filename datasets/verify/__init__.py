@@ -15,7 +15,7 @@ from types import SimpleNamespace
 
 from tqdm import tqdm
 
-from dassl.utils import InputError, read_image, read_json
+from dassl.utils import InputError, read_json
 from one_run.arguments import add_data_root
 
 from ..base import Benchmark
@@ -129,6 +129,7 @@ def read(finding: Finding, reader: type[Benchmark], root: str, deep: bool, remed
 
 def broken_images(paths: list[str], name: str) -> list[str]:
     """The first few that cannot be opened."""
+    from dassl.utils import read_image  # only here: PyTorch comes with it, which takes seconds
 
     def is_broken(path: str) -> bool:
         try:

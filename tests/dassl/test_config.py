@@ -118,7 +118,7 @@ def test_every_shipped_config(path):
             else:
                 yield key, *(node[key] for node in nodes)
 
-    allowed = {"WARMUP_CONS_LR", "BATCH_SIZE", "HOST", "SIZE", "TEMPLATE"}  # a reader looks for these
+    allowed = {"WARMUP_CONS_LR", "BATCH_SIZE", "HOST", "SIZE"}  # a reader looks for these
     same = [key for key, now, then in values(own, cfg, before) if now == then and key not in allowed]
     assert not same
 

@@ -2,7 +2,9 @@
 
 import json
 import math
+import re
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -118,10 +120,33 @@ def test_bad_arguments(tmp_path, monkeypatch, capsys, options, message):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["clutter", "embedded_clutter"])
+def test_the_named_set_alone_with_the_same_bits(few, tmp_path, monkeypatch, name):
+    monkeypatch.setattr("datasets.embedded.__main__.ProcessPoolExecutor", ThreadPoolExecutor)
+    monkeypatch.setattr(
+        sys, "argv", ["datasets.embedded", "--data", str(tmp_path / "named"), "--sets", name, "clutter"]
+    )
+    assert main() == 0
+    sets.write_set("clutter", str(tmp_path / "whole"))
+    assert [path.name for path in (tmp_path / "named").iterdir()] == ["embedded_clutter"]
+    assert written(tmp_path / "named") == written(tmp_path / "whole") != {}
+
+
+def test_a_run_that_misses_a_set_is_told_how_to_write_it(few, tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.embedded.__main__.ProcessPoolExecutor", ThreadPoolExecutor)
+    cfg = get_cfg_default()
+    cfg.DATASET.NAME, cfg.DATASET.ROOT = "EmbeddedClutter", str(tmp_path)
+    with pytest.raises(sets.InputError, match=r"\(python -m datasets\.embedded .* clutter\)\.$") as error:
+        build_dataset(cfg)
+    monkeypatch.setattr(sys, "argv", re.search(r"\(python -m (.*)\)", str(error.value))[1].split())
+    assert main() == 0
+    assert build_dataset(cfg).classnames == few
+
+
 def test_every_set_has_a_reader_and_a_config():
     for name in sets.SETS:
         reader = DATASET_REGISTRY.get(sets.camel(name))
-        assert reader.dataset_dir == f"embedded_{name}"
+        assert reader.dataset_dir == f"embedded_{name}" and reader.classes == len(sets.SETS[name].names)
         config = get_cfg_default()
         config.merge_from_file(str(REPOSITORY / f"configs/datasets/embedded_{name}.yaml"))
         assert sets.camel(name) == config.DATASET.NAME
