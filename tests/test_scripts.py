@@ -245,7 +245,9 @@ def test_the_quickstart_writes_the_set_it_needs(tmp_path, environment, dataset, 
     python.chmod(0o755)
     inherited = {name: value for name, value in os.environ.items() if name not in ("DATASET", "SEED")}
     where = dict(PYTHON=str(python), DATA=str(tmp_path / "data"), OUTPUT=str(tmp_path / "output"))
-    subprocess.run(["bash", REPOSITORY / "scripts/quickstart.sh"], env={**inherited, **where, **environment}, check=True)
+    subprocess.run(
+        ["bash", REPOSITORY / "scripts/quickstart.sh"], env={**inherited, **where, **environment}, check=True
+    )
     *runs, table = asked_for.read_text().splitlines()
     written = [f"-m datasets.embedded --root {tmp_path}/data --sets {dataset}"] if writes else []
     assert runs[: len(written)] == written and len(runs) == len(written) + 6 and table.startswith("parse_test_res.py")
