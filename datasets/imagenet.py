@@ -27,7 +27,7 @@ class ImageNet(SynsetBenchmark):
     """Its validation set tests, so it is used for validation too, all of it: nothing may be chosen on that."""
 
     display_name = "ImageNet"
-    classes = 1000
+    classes = CLASSNAMES.entries
     rows = (1_281_167, 50_000, 50_000)
     dataset_dir = "imagenet"
     image_dir = "images"

@@ -20,8 +20,9 @@ from one_run.arguments import add_data_root
 
 from ..base import Benchmark
 from ..embedded import READERS as EMBEDDED
-from ..prepare import READERS, benchmark_names, count_images
+from ..prepare import READERS, benchmark_names
 from ..prepare.download import digest_of
+from ..prepare.install import count_images
 
 AT_MOST = 10  # broken images that are listed
 COLUMNS = ("benchmark", "there", "images", "split", "SHA-256", "train/val/test", "next")
