@@ -9,6 +9,7 @@ import yaml
 import datasets  # noqa: F401  registers
 from dassl.data.datasets import DATASET_REGISTRY
 from datasets.base import Benchmark
+from datasets.prepare import READERS
 from tests.helpers import REPOSITORY
 
 CONFIGS = sorted((REPOSITORY / "configs/datasets").glob("*.yaml"))
@@ -51,3 +52,10 @@ def test_an_import_is_quick(module, unneeded):
     code = f"import sys, {module}; print(*sorted({unneeded} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert done.stdout == "\n"
+
+
+def test_the_documentation_shows_these_facts():
+    shown = (REPOSITORY / "docs/data.md").read_text().splitlines()
+    for name, reader in READERS.items():
+        images = " / ".join(f"{count:,}" if count else "-" for count in reader.rows)
+        assert f"| `{name}` | {reader.display_name} | {reader.classes:,} | {images} | {reader.template} |" in shown
