@@ -4,10 +4,10 @@ import difflib
 import os
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torchvision import transforms
 
 from .checkpoint import load_state_dict, replace_file
 from .download import download, sha256_of
@@ -15,6 +15,9 @@ from .errors import InputError, UnknownName
 from .model import CLIP, build_model
 from .simple_tokenizer import END, START
 from .simple_tokenizer import SimpleTokenizer as _Tokenizer
+
+if TYPE_CHECKING:
+    from torchvision.transforms import Compose
 
 __all__ = ["available_models", "build_model", "load", "tokenize"]
 
@@ -88,7 +91,7 @@ def _unpack_shipped(name: str, root: str) -> str:
 
 def load(
     name: str, device: str | torch.device | None = None, jit: bool = False, download_root: str | None = None
-) -> tuple[CLIP, transforms.Compose]:
+) -> tuple[CLIP, "Compose"]:
     """A CLIP and its image transform, by a name of `available_models()` or the path of a checkpoint.
 
     On a CPU the model is fp32, elsewhere fp16. `jit` is accepted for compatibility; the model is never scripted.
@@ -107,8 +110,10 @@ def _to_rgb(image):
     return image.convert("RGB")  # a named function, so that the workers of a data loader can be sent it
 
 
-def _transform(size: int) -> transforms.Compose:
+def _transform(size: int) -> "Compose":
     """The test transform: the short side to `size`, the centre, CLIP's normalisation."""
+    from torchvision import transforms  # takes nearly as long to import as PyTorch, and a trainer has its own
+
     return transforms.Compose(
         [
             transforms.Resize(size, transforms.InterpolationMode.BICUBIC),
