@@ -23,12 +23,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from torch import Tensor
 
-import train
-import trainers
 from dassl.data.transforms import build_transform
-from dassl.engine import build_trainer
-from dassl.engine.record import FILE, flatten, read_record
 from dassl.utils import InputError, read_image, replace_file
+from one_run.command import carry_out
+from one_run.rebuild import rebuild, record_of, refuse_test
 from trainers.spotlighter import FIRST_LEVEL, unit
 from trainers.zoom import inside, window_centres
 
@@ -58,50 +56,14 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 # --- the trained run ---------------------------------------------------------------------------------------------
 
 
-def check_run(run: Path) -> dict:
-    """The record of a training run of Spotlighter; everything else is refused."""
-    if not run.is_dir():
-        raise InputError(f"The run {run} does not exist: pass the --output-dir of a finished training run.")
-    record = read_record(str(run))
-    if not isinstance(record, dict) or not isinstance(record.get("config"), dict):
-        raise InputError(
-            f"{run} holds no {FILE} with a config, so it is not a run: pass a training run's --output-dir."
-        )
+def check_run(run: Path) -> None:
+    """Refuse what is no run of Spotlighter; whether it can be built again is looked at later."""
+    record = record_of(run)
     if record.get("method") != METHOD:
         raise InputError(
             f"{run} is a run of {record.get('method')}, which selects no tokens: pass a training run of {METHOD}."
         )
-    if record.get("weights"):
-        raise InputError(
-            f"{run} is a test of the model in {record['weights'].get('model_dir')}: pass that folder, and --classes."
-        )
-    return record
-
-
-def rebuild(args: argparse.Namespace):
-    """The trainer of a run, ready to predict: built from the config in its record, with its weights."""
-    record = check_run(args.run)
-    changes = {
-        "USE_CUDA": torch.cuda.is_available(),
-        "RESUME": "",
-        "MODEL.INIT_WEIGHTS": "",  # the run's own weights come instead
-        "DATALOADER.NUM_WORKERS": 0,
-        "VERBOSE": False,
-        **({"DATASET.ROOT": args.root} if args.root else {}),
-        **({"DATASET.SUBSAMPLE_CLASSES": args.classes} if args.classes else {}),
-    }
-    options = [part for pair in (flatten(record["config"]) | changes).items() for part in pair]
-    line = train.parse_arguments(["--trainer", record["method"], "--eval-only", "--model-dir", str(args.run)])
-    line.load_epoch, line.opts = args.load_epoch, options + args.opts
-    cfg = train.build_config(line)
-    train.check_precision(cfg)
-    weights = train.weights_to_test(line, cfg)
-    trainer = build_trainer(cfg)
-    trainer.load_model(str(args.run), epoch=weights["epoch"])
-    trainer.set_model_mode("eval")
-    with torch.no_grad(), trainer.autocast():
-        trainer.class_state = trainer.encode_classes()  # once, not once an image
-    return trainer
+    refuse_test(run, record)
 
 
 # --- which tokens ------------------------------------------------------------------------------------------------
@@ -321,7 +283,7 @@ def show(args: argparse.Namespace) -> None:
     pictures = find_images(args.images, args.out)
     for path in pictures:  # before anything is drawn
         read_image(str(path))
-    trainer = rebuild(args)
+    trainer = rebuild(args.run, args.classes or "", args.root or "", args.load_epoch, tuple(args.opts))
     cfg, keys = trainer.cfg, trainer.cfg.TRAINER.SPOTLIGHTER
     prepare = build_transform(cfg, is_train=False)
     only_cut = build_transform(cfg, is_train=False, choices=())  # what `prepare` shows, before it is normalised
@@ -336,16 +298,8 @@ def show(args: argparse.Namespace) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit code 0; 2 for what the user can mend, in one sentence; 130 when interrupted."""
-    try:
-        show(parse_arguments(argv))
-    except (InputError, trainers.InputError) as error:
-        print(f"error: {train.sentence(error)}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("error: interrupted; the pictures made so far are whole.", file=sys.stderr)
-        return 130
-    return 0
+    args = parse_arguments(argv)
+    return carry_out(lambda: show(args), interrupted="the pictures made so far are whole")
 
 
 if __name__ == "__main__":

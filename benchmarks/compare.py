@@ -24,8 +24,8 @@ import torch
 from scipy.stats import t as student
 
 import train
-from dassl.engine.record import read_record
 from dassl.utils import replace_file, write_json
+from one_run.folder import whole_record
 from parse_test_res import harmonic_mean
 from sweep.protocols import Method, Run, Setting, absolute, build
 
@@ -115,7 +115,7 @@ class Results:
         self.missing: list[str] = []
         for row in rows:
             for key in [(row.label, name, seed) for name in sets for seed in seeds]:
-                pair = [read_record(str(folder(output, half, row, *key[1:]))) for half in ("base", "new")]
+                pair = [whole_record(str(folder(output, half, row, *key[1:]))) for half in ("base", "new")]
                 if all(record is not None and record["state"] == "finished" for record in pair):
                     self.accuracy[key] = tuple(record["accuracy"] for record in pair)
                     self.records[key] = pair

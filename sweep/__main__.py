@@ -13,11 +13,8 @@ import os
 import signal
 import sys
 
-import torch
-
-import train
-from dassl.engine.record import RunRecord
 from dassl.errors import InputError
+from one_run.command import Stopped, carry_out
 
 from .on_local import run_locally, slots_of
 from .on_ray import run_on_ray
@@ -56,7 +53,9 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     what.add_argument("--teacher", default="", metavar="CFG", help="config of PromptKD's teacher, a PromptSRC")
     what.add_argument("--set", nargs="*", default=[], metavar="KEY VALUE", help="config keys, for all runs")
-    what.add_argument("--data", default=str(ROOT / "data"), help="folder of the data sets")
+    what.add_argument(
+        "--data", "--root", default=str(ROOT / "data"), help="data root: the folder that holds the data sets"
+    )
     what.add_argument("--output", default=str(ROOT / "output"), help="folder of the runs")
     what.add_argument("--dry-run", action="store_true", help="print the plan and what of it is finished, do nothing")
     where.add_argument("--on", default="local", help=", ".join(PLACES))
@@ -96,11 +95,22 @@ def check_folder(path) -> None:
 
 def is_finished(run: Run, finished: set[Run]) -> bool:
     """As train.py itself would find. An unknown key, and another finished run in this folder, are errors here already."""
-    args = train.parse_arguments(list(run.command[1:]))
-    cfg = train.build_config(args)
+    from one_run.config import build_config
+    from one_run.record import RunRecord
+    from one_run.work import weights_to_test
+
+    request = run.request
+    cfg = build_config(request.method, request.files, request.options, **request.given)
     if run.after is not None and run.after not in finished:
         return False  # a test's weights are not there yet
-    return RunRecord(cfg, train.weights_to_test(args, cfg)).already_finished() is not None
+    weights = weights_to_test(cfg, str(request.model_dir)) if request.model_dir else None
+    return RunRecord(cfg, weights).already_finished() is not None
+
+
+def gpus_here() -> int:
+    import torch
+
+    return torch.cuda.device_count()
 
 
 def show(runs: list[Run], finished: set[Run]) -> None:
@@ -125,25 +135,22 @@ def sweep(args: argparse.Namespace) -> int:
     try:
         if args.on == "local":
             per_device = whole_number(args.per_device, "--per-device", 1)
-            run_locally(progress, slots_of(args.devices, per_device, threads, torch.cuda.device_count()))
+            run_locally(progress, slots_of(args.devices, per_device, threads, gpus_here()))
         elif args.on == "ray":
             signal.signal(signal.SIGTERM, signal.default_int_handler)
             run_on_ray(progress, args.address, args.gpus, threads or 4)
         else:
             folder, minutes = absolute(args.output) / "slurm", whole_number(args.minutes, "--minutes", 1)
             run_on_slurm(progress, folder, int(args.gpus), threads or 4, minutes, sbatch_options(args.slurm))
-    except KeyboardInterrupt:
-        print(f"Stopped, {progress.count('finished')} of {len(runs)} runs are finished; start again to go on.")
-        return 130
+    except KeyboardInterrupt as stop:
+        counts = f"{progress.count('finished')} of {len(runs)} runs are finished"
+        raise Stopped(f"Stopped, {counts}; start again to go on.") from stop
     return progress.conclude()
 
 
 def main(argv: list[str] | None = None) -> int:
-    try:
-        return sweep(parse_arguments(argv))
-    except (InputError, train.trainers.InputError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    args = parse_arguments(argv)
+    return carry_out(lambda: sweep(args))
 
 
 if __name__ == "__main__":

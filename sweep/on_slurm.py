@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from dassl.errors import InputError
+from one_run.folder import state_of
 
 from . import work
 from .progress import Progress
@@ -102,7 +103,7 @@ def follow(progress: Progress, pending: dict) -> None:
 
 
 def ended_without_word(run: Run, why: str) -> Outcome:
-    return Outcome("finished") if work.state_of(run.folder) == "finished" else Outcome("failed", said=why)
+    return Outcome("finished") if state_of(run.folder) == "finished" else Outcome("failed", said=why)
 
 
 def sbatch_options(pairs: list[str]) -> dict[str, str]:

@@ -41,6 +41,8 @@ import sys
 from collections.abc import Mapping
 
 from dassl.errors import InputError
+from one_run.command import carry_out
+from one_run.folder import take_lock
 
 from .protocols import (
     ROOT,
@@ -57,7 +59,6 @@ from .protocols import (
     whole_number,
     with_config,
 )
-from .work import take_lock
 
 SCRIPTS = {  # and their arguments; the head of this file says what they do
     "base2new_train": "DATASET SEED",
@@ -137,20 +138,20 @@ def main(argv: list[str]) -> int:
     if not is_complete(argv):
         print(usage(argv), file=sys.stderr)
         return 2
-    folder, script, *arguments = argv
+    return carry_out(lambda: start(*argv))
+
+
+def start(folder: str, script: str, *arguments: str) -> int:
+    """Train the teacher, if there is one to train; then this process becomes train.py."""
     environment = with_device(os.environ)
-    try:
-        run = run_of(folder, script, arguments, environment)
-        if run.trains and run.after is not None:
-            lock = lock_of(run.after)
-            code = subprocess.call([sys.executable, *run.after.command], env=environment, pass_fds=(lock,))
-            os.close(lock)
-            if code:
-                return code
-        lock_of(run)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    run = run_of(folder, script, list(arguments), environment)
+    if run.trains and run.after is not None:
+        lock = lock_of(run.after)
+        code = subprocess.call([sys.executable, *run.after.command], env=environment, pass_fds=(lock,))
+        os.close(lock)
+        if code:
+            return code
+    lock_of(run)
     sys.stdout.flush()
     os.execve(sys.executable, [sys.executable, *run.command], environment)
 

@@ -1,8 +1,6 @@
-"""What a run is: its folder, its command line, and the runs that must be finished before it.
+"""Which runs a protocol consists of: what is asked of each, and the runs that must be finished before it.
 
-The protocols are the field's: base-to-new and cross-dataset (Zhou et al., "Conditional Prompt Learning for
-Vision-Language Models", CVPR 2022), few-shot and domain generalisation (Zhou et al., "Learning to Prompt for
-Vision-Language Models", IJCV 2022). Folders are named as theirs. No PyTorch is needed to plan.
+Where runs stand is in `one_run/layout.py`. No PyTorch is needed to plan.
 """
 
 import difflib
@@ -11,46 +9,23 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
 
 from dassl.config import read_tree
 from dassl.errors import InputError
-
-ROOT = Path(__file__).resolve().parent.parent
-CONFIGS = ROOT / "configs"
-
-BENCHMARKS = (
-    "imagenet", "caltech101", "oxford_pets", "stanford_cars", "oxford_flowers", "food101", "fgvc_aircraft", "sun397",
-    "dtd", "eurosat", "ucf101",
-)  # fmt: skip
-EMBEDDED = tuple(
-    f"embedded_{name}" for name in ("shapes", "textures", "compounds", "scenes", "species", "clutter", "small")
+from one_run.layout import (
+    CONFIGS,
+    GROUPS,
+    PHASES,
+    PROTOCOLS,
+    SHIFTED_IMAGENETS,
+    SHIFTED_SHAPES,
+    Place,
+    is_embedded,
 )
-SHIFTED_IMAGENETS = ("imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r")  # they have no training images
-SHIFTED_SHAPES = tuple(f"embedded_shapes_{name}" for name in ("dark", "lowres", "negative", "sketch"))
-GROUPS = {
-    "all11": BENCHMARKS,
-    "embedded": EMBEDDED,
-    "shifts": SHIFTED_IMAGENETS,
-    "embedded_shifts": SHIFTED_SHAPES,
-}
-
-
-class Phase(NamedTuple):
-    folder: str  # under the output folder
-    classes: str  # DATASET.SUBSAMPLE_CLASSES
-    trained: str = ""  # the phase whose model it tests; "" where it trains
-
-
-PHASES = {
-    "base2new_train": Phase("base2new/train_base", "base"),
-    "base2new_test": Phase("base2new/test_new", "new", trained="base2new_train"),
-    "few_shot": Phase("fewshot", "all"),
-    "xd_test": Phase("xd", "all", trained="few_shot"),
-    "dg_test": Phase("dg", "all", trained="few_shot"),
-}
-# The last phase of each protocol; what comes before follows from it.
-PROTOCOLS = {"base2new": "base2new_test", "fewshot": "few_shot", "xd": "xd_test", "dg": "dg_test"}
+from one_run.layout import (
+    ROOT as ROOT,
+)
+from one_run.request import Request
 
 
 @dataclass(frozen=True)
@@ -60,6 +35,7 @@ class Run:
     command: tuple[str, ...]  # for Python: train.py and its arguments
     after: "Run | None" = None  # the run whose model it needs, which may need another in turn
     trains: bool = True
+    request: Request | None = None  # what the command line asks, as data
 
 
 @dataclass(frozen=True)
@@ -150,30 +126,31 @@ def build(phase: str, method: Method, dataset: str, shots: int, seed: int, setti
         raise InputError(f"{dataset} has test images only: train on imagenet, and test on it with xd_test or dg_test.")
     method = with_config(method, trained_on)
     options = list(setting.options)
-    flags, after = [], None
-    if trained_in:
-        after = build(trained_in, method, trained_on, shots, seed, setting)
-        flags = ["--model-dir", after.folder, "--eval-only"]
+    after = build(trained_in, method, trained_on, shots, seed, setting) if trained_in else None
     if needs_teacher(method, options):
         teacher_folder = setting.teacher_folder
         if not teacher_folder:
             teacher = build_teacher(trained_in or phase, method, trained_on, shots, seed, setting)
             teacher_folder, after = teacher.folder, after or teacher
         options = ["TRAINER.PROMPTKD.TEACHER_DIR", teacher_folder, *options]
-    run = Path(dataset, f"shots_{shots}", method.name, method.config, f"seed{seed}")
-    command = [
-        ROOT / "train.py", "--root", setting.data, "--seed", seed, "--trainer", method.name,
-        "--dataset-config-file", CONFIGS / "datasets" / f"{dataset}.yaml",
-        "--config-file", CONFIGS / "trainers" / method.name / f"{method.config}.yaml",
-        "--output-dir", setting.output / folder / run, *flags,
-        *options, "DATASET.NUM_SHOTS", shots, "DATASET.SUBSAMPLE_CLASSES", classes,
-    ]  # fmt: skip
+    request = Request(
+        method=method.name,
+        files=(CONFIGS / "datasets" / f"{dataset}.yaml", CONFIGS / "trainers" / method.name / f"{method.config}.yaml"),
+        root=setting.data,
+        output_dir=setting.output / folder / Place(dataset, shots, method.name, method.config, seed).path,
+        seed=seed,
+        options=tuple(
+            map(str, (*options, "DATASET.NUM_SHOTS", shots, "DATASET.SUBSAMPLE_CLASSES", classes)),
+        ),
+        model_dir=after.folder if trained_in and after is not None else None,
+    )
     return Run(
         label=f"{phase} {method.name}/{method.config} {dataset} shots_{shots} seed{seed}",
-        folder=setting.output / folder / run,
-        command=tuple(map(str, command)),
+        folder=request.output_dir,
+        command=request.command,
         after=after,
         trains=not trained_in,
+        request=request,
     )
 
 
@@ -205,13 +182,13 @@ def source_of(phase: str, dataset: str, setting: Setting) -> str:
         return dataset
     if phase == "dg_test":
         check_name(dataset, [*SHIFTED_IMAGENETS, *SHIFTED_SHAPES], "shifted data set")
-    source = setting.source or ("embedded_shapes" if dataset.startswith("embedded_") else "imagenet")
+    source = setting.source or ("embedded_shapes" if is_embedded(dataset) else "imagenet")
     return check_name(source, configs_in("datasets"), "source")
 
 
 def with_config(method: Method, dataset: str) -> Method:
     """A method whose config is decided, and there."""
-    config = method.config or ("embedded" if dataset.startswith("embedded_") else "vit_b16") + method.suffix
+    config = method.config or ("embedded" if is_embedded(dataset) else "vit_b16") + method.suffix
     check_name(config, configs_in(f"trainers/{method.name}"), f"config of {method.name}")
     return Method(method.name, config)
 

@@ -1,16 +1,12 @@
 """A run at work: its lock, its process, its outcome. No PyTorch here, so that a worker elsewhere starts at once.
 
-`results.json` alone says what is finished (dassl/engine/record.py): train.py skips a finished run and goes on
-with one that broke off, so a run may be handed out again at any time. The lock only keeps two processes from
-doing the same one at once. It is flock's, which belongs to an open file: the training inherits that file, so the lock
-lives exactly as long as the training, whoever started it and however either ends. (The filelock package keeps its
-file to itself.)
+`results.json` alone says what is finished: train.py skips a finished run and goes on with one that broke off, so a
+run may be handed out again at any time. The training inherits the lock of its run (one_run/folder.py), so the lock
+lives exactly as long as the training, whoever started it and however either ends.
 """
 
 import contextlib
 import ctypes
-import fcntl
-import json
 import os
 import signal
 import subprocess
@@ -18,6 +14,8 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+from one_run.folder import state_of, take_lock
 
 from .protocols import Run
 
@@ -31,26 +29,6 @@ class Outcome:
     seconds: float = 0.0
     said: str = ""  # why it is not finished
     killed: bool = False  # by a signal
-
-
-def state_of(folder: Path) -> str | None:
-    """What the record of a run says: running, finished, failed; None where there is none."""
-    try:
-        return json.loads((folder / "results.json").read_text(encoding="utf-8")).get("state")
-    except (OSError, ValueError):
-        return None
-
-
-def take_lock(folder: Path) -> int | None:
-    """The descriptor of an open file that holds the run's lock; None if another process has it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        return None
-    return lock
 
 
 class Busy(Exception):

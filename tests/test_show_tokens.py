@@ -13,6 +13,7 @@ import show_tokens
 import train
 import trainers.spotlighter as spotlighter
 from dassl.data.transforms import build_transform
+from one_run.rebuild import rebuild
 from show_tokens import Look, draw, look, main
 from tests.helpers import CLASSES, arguments
 
@@ -34,7 +35,7 @@ def run(data_root, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trainer(run):
-    return show_tokens.rebuild(show_tokens.parse_arguments([str(run), "."]))
+    return rebuild(run)
 
 
 @pytest.fixture(scope="module")
@@ -239,10 +240,9 @@ def test_classes_and_root(run, data_root, tmp_path, monkeypatch):
     """Other classes, in a data folder that was moved; a kill or a full disk leaves the former picture."""
     shutil.copytree(data_root, tmp_path / "moved")
     roots, names = [], []
-    rebuild = show_tokens.rebuild
 
-    def rebuilt(args):
-        trainer = rebuild(args)
+    def rebuilt(*args):
+        trainer = rebuild(*args)
         roots.append(trainer.cfg.DATASET.ROOT)
         names.append(list(trainer.lab2cname.values()))
         return trainer

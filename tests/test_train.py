@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import train
-from dassl.engine.record import by_name
+from one_run.record import by_name
 from tests.helpers import CLASSES, REPOSITORY, arguments, results
 
 METHODS = ["ZeroshotCLIP", "CoOp", "Spotlighter"]

@@ -9,7 +9,24 @@ from yacs.config import CfgNode
 from ..errors import InputError
 from .defaults import get_defaults
 
-__all__ = ["clean_cfg", "get_cfg_default", "merge_file", "merge_options", "read_tree"]
+__all__ = [
+    "UnknownKey",
+    "clean_cfg",
+    "get_cfg_default",
+    "merge_file",
+    "merge_options",
+    "merge_tree",
+    "overlaid",
+    "read_tree",
+]
+
+
+class UnknownKey(InputError):
+    """A config key that nobody declares."""
+
+    def __init__(self, sentence: str, key: str):
+        super().__init__(sentence)
+        self.key = key  # its full name
 
 
 def get_cfg_default() -> CfgNode:
@@ -26,7 +43,7 @@ def clean_cfg(cfg: CfgNode, trainer: str) -> None:
 
 def merge_file(cfg: CfgNode, path: str, new_allowed: bool = False) -> None:
     """Merge a YAML file into `cfg`; with `new_allowed` it may also bring keys that are not there yet."""
-    merge_tree(cfg, read_tree(path), "", f" (in {path})", new_allowed)
+    merge_tree(cfg, read_tree(path), f" (in {path})", new_allowed)
 
 
 def read_tree(path: str, read_by: tuple[str, ...] = ()) -> dict:
@@ -85,10 +102,12 @@ def merge_options(cfg: CfgNode, options: list) -> None:
         node[parts[-1]] = coerced(value, node[parts[-1]], key, "")
 
 
-def merge_tree(
-    cfg: CfgNode, tree: dict, prefix: str, where: str, new_allowed: bool, root: CfgNode | None = None
-) -> None:
-    root = cfg if root is None else root
+def merge_tree(cfg: CfgNode, tree: dict, where: str = "", new_allowed: bool = False) -> None:
+    """Merge a tree of keys, such as `read_tree` gives; `where` it comes from ends each complaint."""
+    _merge(cfg, tree, "", where, new_allowed, cfg)
+
+
+def _merge(cfg: CfgNode, tree: dict, prefix: str, where: str, new_allowed: bool, root: CfgNode) -> None:
     for key, value in tree.items():
         full = f"{prefix}{key}"
         known = key in cfg
@@ -99,7 +118,7 @@ def merge_tree(
                 cfg[key] = CfgNode()
             if not isinstance(cfg[key], CfgNode):
                 raise InputError(f"The config key {full} takes one value and no tree{where}.")
-            merge_tree(cfg[key], value, full + ".", where, new_allowed, root)
+            _merge(cfg[key], value, full + ".", where, new_allowed, root)
         elif known and isinstance(cfg[key], CfgNode):
             raise InputError(f"The config key {full} is a tree of keys and takes no value of its own{where}.")
         else:
@@ -139,8 +158,8 @@ def all_keys(cfg: CfgNode, prefix: str = "") -> list[str]:
     return keys
 
 
-def unknown_key(cfg: CfgNode, key: str, where: str) -> InputError:
+def unknown_key(cfg: CfgNode, key: str, where: str) -> UnknownKey:
     import difflib
 
     near = difflib.get_close_matches(str(key), all_keys(cfg), n=1, cutoff=0)[0]
-    return InputError(f"The config key {key} is unknown{where}; the nearest is {near}.")
+    return UnknownKey(f"The config key {key} is unknown{where}; the nearest is {near}.", str(key))

@@ -12,6 +12,7 @@ import torch
 import torch.nn as nn
 from tqdm import tqdm
 
+from dassl.checkpoints import BEST, file_of, last_checkpoint
 from dassl.data import DataManager
 from dassl.evaluation import build_evaluator
 from dassl.modeling import build_backbone, build_head
@@ -110,6 +111,18 @@ class TrainerBase:
             check_availability(name, registered, "registered model")
         return names
 
+    def facts(self) -> dict:
+        """What a run's record says of the trainer beside its config: field -> value. A method adds its own.
+
+        `unlabelled`, a list of data set items, is what it trains on beside the labelled images.
+        """
+        learned = [p for model in self._models.values() for p in model.parameters() if p.requires_grad]
+        return {
+            "trainable_parameters": count_num_param(params=learned),
+            "extra_trainable_parameters": getattr(self, "extra_trainable_parameters", 0),
+            "transductive": getattr(self, "transductive", False),
+        }
+
     def set_model_mode(self, mode: str = "train", names=None) -> None:
         """ "train", or "eval" (as is any other word)."""
         for name in self.get_model_names(names):
@@ -146,13 +159,10 @@ class TrainerBase:
     def resume_model_if_exist(self, directory: str) -> int:
         """Load the latest checkpoints of a run that broke off; the epoch to go on with is returned, 0 without any."""
         names = self.get_model_names()
-        if not all(os.path.exists(os.path.join(directory, name, "checkpoint")) for name in names):
+        latest = {last_checkpoint(os.path.join(directory, name)) for name in names}
+        if None in latest:
             print(f"No checkpoint found in {directory}, train from scratch")
             return 0
-        latest = set()
-        for name in names:
-            with open(os.path.join(directory, name, "checkpoint"), encoding="utf-8") as file:
-                latest.add(file.readline().strip())
         if len(latest) > 1:
             print(
                 f"The checkpoints in {directory} are of different epochs: it broke off between them. Train from scratch"
@@ -163,7 +173,7 @@ class TrainerBase:
         for name in names:
             path = os.path.join(directory, name)
             start_epoch = resume_from_checkpoint(path, self._models[name], self._optims[name], self._scheds[name])
-            best = os.path.join(path, "model-best.pth.tar")
+            best = os.path.join(path, BEST)
             if os.path.isfile(best):
                 result = load_checkpoint(best).get("val_result")
                 self.best_result = result if result is not None else self.best_result
@@ -174,7 +184,7 @@ class TrainerBase:
         if not directory:
             print("Note that load_model() is skipped as no pretrained model is given")
             return
-        file = "model-best.pth.tar" if epoch is None else f"model.pth.tar-{epoch}"
+        file = file_of(epoch)
         for name in self.get_model_names():
             path = os.path.join(directory, name, file)
             checkpoint = load_checkpoint(path)
@@ -353,7 +363,7 @@ class SimpleTrainer(TrainerBase):
             result = self.test(split="val")
             if result > self.best_result:
                 self.best_result = result
-                self.save_model(self.epoch, self.output_dir, val_result=result, model_name="model-best.pth.tar")
+                self.save_model(self.epoch, self.output_dir, val_result=result, model_name=BEST)
         if last or self.is_kept(self.epoch + 1) or time.time() - self.time_saved >= SAVE_SECONDS:
             self.save_model(self.epoch, self.output_dir)
             self.time_saved = time.time()
@@ -369,7 +379,7 @@ class SimpleTrainer(TrainerBase):
         """Remove the checkpoint that was there for resuming alone, now that there is a later one."""
         for name in self.get_model_names() if self.passing is not None else []:
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(os.path.join(self.output_dir, name, f"model.pth.tar-{self.passing}"))
+                os.unlink(os.path.join(self.output_dir, name, file_of(self.passing)))
 
     @torch.no_grad()
     def test(self, split: str | None = None) -> float:

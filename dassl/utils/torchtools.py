@@ -1,7 +1,4 @@
-"""Checkpoints and parameters.
-
-A model's folder holds `model.pth.tar-N`, perhaps `model-best.pth.tar`, and `checkpoint` with the latest name.
-"""
+"""Checkpoints (where they stand: `dassl/checkpoints.py`) and parameters."""
 
 import os
 import pickle
@@ -11,6 +8,7 @@ from collections.abc import Iterable
 import torch
 import torch.nn as nn
 
+from ..checkpoints import BEST, POINTER, file_of, last_checkpoint
 from ..errors import InputError
 from .files import mkdir_if_missing, replace_file
 from .tools import tolist_if_not
@@ -35,12 +33,12 @@ def save_checkpoint(
         state["state_dict"] = OrderedDict(
             (key.removeprefix("module."), value) for key, value in state["state_dict"].items()
         )
-    path = os.path.join(save_dir, model_name or f"model.pth.tar-{state['epoch']}")
+    path = os.path.join(save_dir, model_name or file_of(state["epoch"]))
     replace_file(path, lambda file: torch.save(state, file))
     print(f"Checkpoint saved to {path}")
-    replace_file(os.path.join(save_dir, "checkpoint"), lambda file: file.write(f"{os.path.basename(path)}\n".encode()))
+    replace_file(os.path.join(save_dir, POINTER), lambda file: file.write(f"{os.path.basename(path)}\n".encode()))
     if is_best:
-        best = os.path.join(save_dir, "model-best.pth.tar")
+        best = os.path.join(save_dir, BEST)
         replace_file(best, lambda file: torch.save(state, file))
         print(f'Best checkpoint saved to "{best}"')
 
@@ -68,8 +66,10 @@ def resume_from_checkpoint(fdir: str, model: nn.Module, optimizer=None, schedule
 
     The state of the random number generators, if it was saved, is restored too.
     """
-    with open(os.path.join(fdir, "checkpoint"), encoding="utf-8") as file:
-        path = os.path.join(fdir, file.readline().strip())
+    file = last_checkpoint(fdir)
+    if file is None:
+        raise InputError(f"{fdir} has no file {POINTER!r} that names its last checkpoint: train first.")
+    path = os.path.join(fdir, file)
     print(f'Loading checkpoint from "{path}"')
     checkpoint = load_checkpoint(path)
     try:

@@ -3,9 +3,9 @@
 import pytest
 import yaml
 
-import train
-from dassl.config import clean_cfg, get_cfg_default, merge_file, merge_options
+from dassl.config import clean_cfg, get_cfg_default, merge_file, merge_options, read_tree
 from dassl.utils import InputError
+from one_run import config
 from tests.helpers import REPOSITORY
 
 
@@ -101,10 +101,10 @@ def test_every_shipped_config(path):
     cfg = get_cfg_default()
     name = path.parent.name
     if path.parent.parent.name == "trainers" and name != "_base":
-        train.install_keys(cfg, name, train.parse_arguments(["--trainer", name, "--config-file", str(path)]))
+        config.install_keys(cfg, name, read_tree(str(path)))
     own = yaml.safe_load(path.read_text())
     if path.parent.name == "datasets":
-        train.install_data_keys(cfg, own["DATASET"]["NAME"])
+        config.install_data_keys(cfg, own["DATASET"]["NAME"])
     if "_BASE_" in own:
         merge_file(cfg, str(path.parent / own.pop("_BASE_")))
     before = cfg.clone()

@@ -5,8 +5,6 @@ kill at any moment leaves the former or the new one. Only `finished` counts: a r
 """
 
 import functools
-import glob
-import hashlib
 import os
 import platform
 import subprocess
@@ -22,55 +20,18 @@ try:
 except ImportError:  # Windows
     resource = None
 
-from dassl.data.datasets import DATASET_REGISTRY
-from dassl.utils import InputError, count_num_param, read_json, write_json
+from dassl.checkpoints import models_in
+from dassl.utils import InputError, write_json
 
-FILE = "results.json"
-# Where a run reads, writes and prints does not change what it computes.
-NO_PART_IN_RESULT = {
-    "OUTPUT_DIR", "RESUME", "VERBOSE", "DATASET.ROOT", "DATALOADER.NUM_WORKERS", "DATALOADER.KEEP_MB",
-    "DATALOADER.TEST.CACHE_DIR", "TRAIN.PRINT_FREQ",
-}  # fmt: skip
+from .folder import FILE, whole_record
+from .identity import differences, sha256_of_images
 
 
-def read_record(directory: str) -> dict | None:
-    """The record in a run's folder, or None where there is none (or only half of one, from another program)."""
-    path = os.path.join(directory, FILE)
-    try:
-        return read_json(path) if os.path.isfile(path) else None
-    except ValueError:
-        return None
-
-
-def flatten(config: dict, prefix: str = "") -> dict:
-    """{"A": {"B": 1}} -> {"A.B": 1}"""
-    flat = {}
-    for key, value in config.items():
-        flat.update(flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
-    return flat
-
-
-def plain(value):
+def as_json(value):
     """A config node or tuple as JSON knows it."""
     if isinstance(value, dict):
-        return {key: plain(inner) for key, inner in value.items()}
-    return [plain(inner) for inner in value] if isinstance(value, (list, tuple)) else value
-
-
-def sha256_of_images(items, root: str) -> str:
-    """Hash of the sampled images: one line `path<TAB>label` each, paths relative to the data root, in order."""
-    root = os.path.abspath(os.path.expanduser(root))
-    lines = [f"{os.path.relpath(item.impath, root).replace(os.sep, '/')}\t{item.label}" for item in items]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-def sha256_of_file(path: str) -> str:
-    with open(path, "rb") as file:
-        return (
-            hashlib.file_digest(file, "sha256").hexdigest()
-            if hasattr(hashlib, "file_digest")
-            else hashlib.sha256(file.read()).hexdigest()
-        )
+        return {key: as_json(inner) for key, inner in value.items()}
+    return [as_json(inner) for inner in value] if isinstance(value, (list, tuple)) else value
 
 
 class RunRecord:
@@ -110,15 +71,15 @@ class RunRecord:
             "weights": weights,
             "commit": commit(),
             "versions": versions(),
-            "config": plain(cfg),
+            "config": as_json(cfg),
         }
 
     def already_finished(self) -> dict | None:
         """The record of this very run if it finished before; another finished run in its folder is an error."""
-        former = read_record(self.directory)
+        former = whole_record(self.directory)
         if former is None or former.get("state") != "finished":
             return None
-        different = self.differences(former)
+        different = differences(self.content, former)
         if different:
             key, (ours, theirs) = next(iter(different.items()))
             more = f" ({len(different) - 1} more keys differ)" if len(different) > 1 else ""
@@ -130,22 +91,10 @@ class RunRecord:
 
     def broke_off(self) -> bool:
         """Whether the folder holds a training of this very config that did not come to its end, with a checkpoint."""
-        former = read_record(self.directory)
+        former = whole_record(self.directory)
         if former is None or former.get("state") == "finished" or former.get("weights") or self.content["weights"]:
             return False
-        has_checkpoint = bool(glob.glob(os.path.join(glob.escape(self.directory), "*", "checkpoint")))
-        return has_checkpoint and not self.differences(former)
-
-    def differences(self, former: dict) -> dict[str, tuple]:
-        """What of another record's config, and of the weights that are tested, is not as here: key -> (here, there)."""
-        no_part = NO_PART_IN_RESULT - ({"DATASET.ROOT"} if is_its_root(self.content["dataset"]) else set())
-        ours, theirs = (
-            {"config." + key: value for key, value in flatten(record["config"]).items() if key not in no_part}
-            | {"weights." + key: value for key, value in (record.get("weights") or {}).items() if key != "model_dir"}
-            for record in (self.content, former)
-        )
-        keys = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
-        return {key: (ours.get(key), theirs.get(key)) for key in keys}
+        return bool(models_in(self.directory)) and not differences(self.content, former)
 
     def __enter__(self):
         self.write()
@@ -157,21 +106,17 @@ class RunRecord:
         write_json(self.content, os.path.join(self.directory, FILE))
 
     def describe(self, trainer) -> None:
-        """What is known once the trainer is built."""
-        device = trainer.device
+        """What is known once the trainer is built: of its device, its images, and what it says of itself."""
+        device, root = trainer.device, trainer.cfg.DATASET.ROOT
+        facts = trainer.facts()
+        unlabelled = facts.pop("unlabelled", None)
         self.content.update(
             device=torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu ({platform.machine()})",
-            trainable_parameters=sum(count_trainable(trainer._models[name]) for name in trainer.get_model_names()),
-            extra_trainable_parameters=getattr(trainer, "extra_trainable_parameters", 0),
-            images_sha256=sha256_of_images(trainer.dm.dataset.train_x, trainer.cfg.DATASET.ROOT),
-            transductive=getattr(trainer, "transductive", False),
+            images_sha256=sha256_of_images(trainer.dm.dataset.train_x, root),
+            **facts,
         )
-        if self.content["transductive"] and self.content["weights"] is None:  # a training run
-            items = trainer.unlabelled.train_x
-            self.content.update(
-                unlabelled_images=len(items),
-                unlabelled_sha256=sha256_of_images(items, trainer.cfg.DATASET.ROOT),
-            )
+        if unlabelled is not None and self.content["weights"] is None:  # a training run
+            self.content.update(unlabelled_images=len(unlabelled), unlabelled_sha256=sha256_of_images(unlabelled, root))
         self.write()
 
     def finish(self, trainer, epoch: int) -> None:
@@ -197,11 +142,6 @@ class RunRecord:
     def __exit__(self, kind, error, trace):
         if error is not None:
             self.stop(f"{kind.__name__}: {error}")
-
-
-def is_its_root(dataset: str) -> bool:
-    """Whether the data root is the data set itself, and no folder for many."""
-    return dataset in DATASET_REGISTRY.registered_names() and not DATASET_REGISTRY.get(dataset).dataset_dir
 
 
 def by_name(classwise: dict[int, dict]) -> dict[str, dict]:
@@ -233,10 +173,6 @@ def commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return head.stdout.strip() + ("+" if changed else "")
-
-
-def count_trainable(module) -> int:
-    return count_num_param(params=[p for p in module.parameters() if p.requires_grad])
 
 
 def versions() -> dict[str, str]:

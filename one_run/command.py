@@ -1,0 +1,52 @@
+"""What a command ends with: the one place that knows exit codes, and which errors are the user's to mend.
+
+0    it ended well (a command may return another code for what it found)
+2    what the user can mend, in one sentence on stderr
+130  interrupted by Ctrl-C
+
+Any other error is a fault of the code, ours or a user's own trainer file's, and keeps its traceback.
+"""
+
+import sys
+from collections.abc import Callable
+
+from dassl.errors import InputError
+
+OK, USERS_TO_MEND, INTERRUPTED = 0, 2, 130
+
+
+class Stopped(KeyboardInterrupt):
+    """Interrupted, by a command that says itself what that leaves behind."""
+
+
+def carry_out(action: Callable[[], int | None], interrupted: str = "") -> int:
+    """Do it, and return the exit code; `interrupted` says what Ctrl-C leaves behind."""
+    try:
+        return action() or OK
+    except Stopped as stop:
+        print(stop)
+        return INTERRUPTED
+    except KeyboardInterrupt:
+        print("; ".join(filter(None, ("error: interrupted", interrupted))) + ".", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:
+        if not isinstance(error, users_errors()):
+            raise
+        print(f"error: {sentence(error)}", file=sys.stderr)
+        return USERS_TO_MEND
+
+
+def users_errors() -> tuple[type[Exception], ...]:
+    """One class a layer. `clip` stands below everything of ours and has its own; unless it was imported, nobody
+    raised it. A FloatingPointError is a loss that is no number: its sentence says which setting to lower.
+    """
+    clip = sys.modules.get("clip.errors")
+    return (InputError, FloatingPointError, *([] if clip is None else [clip.InputError]))
+
+
+def sentence(error: Exception) -> str:
+    """The error's own sentence; a loader's worker wraps it into a traceback, of which it is the last line."""
+    last = str(error).strip().splitlines()[-1]
+    for layer in ("dassl.errors.InputError: ", "clip.errors.InputError: "):
+        last = last.removeprefix(layer)
+    return last

@@ -1,0 +1,156 @@
+"""The config of a run, from data: defaults, the method's own keys, then files, then what is given, then options.
+
+Every file is read once. Who brings keys (the method, the host that a plug-in stands on, the data set) is looked up by
+name in the merged tree of all that was given, so it does not matter which of them names it.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+
+from yacs.config import CfgNode
+
+import datasets as datasets  # importing registers the data sets
+import trainers as trainers  # and the methods
+from dassl.config import UnknownKey, get_cfg_default, merge_options, merge_tree, overlaid, read_tree
+from dassl.data.datasets import DATASET_REGISTRY
+from dassl.engine import TRAINER_REGISTRY
+from dassl.errors import InputError
+from dassl.utils import check_availability
+
+from .layout import CONFIGS
+
+GIVEN = {  # what a command line has flags for -> its config key
+    "root": "DATASET.ROOT",
+    "output_dir": "OUTPUT_DIR",
+    "resume": "RESUME",
+    "seed": "SEED",
+    "source_domains": "DATASET.SOURCE_DOMAINS",
+    "target_domains": "DATASET.TARGET_DOMAINS",
+    "transforms": "INPUT.TRANSFORMS",
+    "backbone": "MODEL.BACKBONE.NAME",
+    "head": "MODEL.HEAD.NAME",
+}
+
+
+def build_config(method: str, files: Sequence = (), options: Sequence = (), **given) -> CfgNode:
+    """The frozen config of a run.
+
+    method: its registered name; "" where a file or an option names it (TRAINER.NAME).
+    files: paths of YAML files, the data set's before the method's; empty ones are passed over.
+    options: KEY, VALUE, KEY, VALUE, ...; strings are evaluated. They win over all else.
+    given: values by the names in `GIVEN`; None and "" are passed over.
+    """
+    trees = {str(path): read_tree(str(path)) for path in files if path}
+    flags = {"TRAINER.NAME": method, **{GIVEN[name]: value for name, value in given.items()}}
+    pairs = [part for key, value in flags.items() if value not in ("", None) for part in (key, value)] + list(options)
+    merged: dict = {}
+    for tree in (*trees.values(), tree_of(pairs)):
+        merged = overlaid(merged, tree)
+
+    name = value_of(merged, "TRAINER.NAME")
+    if not name:
+        raise InputError(
+            f"No method is named: pass --trainer, one of {', '.join(TRAINER_REGISTRY.registered_names())}."
+        )
+    cfg = get_cfg_default()
+    install_keys(cfg, name, merged)
+    install_data_keys(cfg, value_of(merged, "DATASET.NAME"))
+    try:
+        for path, tree in trees.items():
+            merge_tree(cfg, tree, f" (in {path})")
+        merge_options(cfg, pairs)
+    except UnknownKey as error:
+        if not error.key.startswith("TRAINER.") or declares_keys(name):
+            raise
+        raise InputError(f"{error} {where_defaults_go(name)}") from error
+    cfg.freeze()
+    return cfg
+
+
+def tree_of(pairs: Sequence) -> dict:
+    """KEY, VALUE, ... as a tree; a key without a value is left to `merge_options` to refuse."""
+    tree: dict = {}
+    for key, value in zip(pairs[::2], pairs[1::2], strict=False):
+        for part in reversed(str(key).split(".")):
+            value = {part: value}
+        tree = overlaid(tree, value)
+    return tree
+
+
+def value_of(tree, key: str):
+    for part in key.split("."):
+        tree = tree.get(part) if isinstance(tree, dict) else None
+    return tree
+
+
+# --- keys that a method or a data set brings -------------------------------------------------------------------
+
+
+def install_keys(cfg: CfgNode, name: str, merged: dict) -> None:
+    """A method installs its own config keys, and those of the host it stands on.
+
+    A trainer file written for Dassl declares none; its defaults stand beside its configs, in `defaults.yaml`.
+    """
+    method = TRAINER_REGISTRY.get(name)
+    if hasattr(method, "extend_cfg"):
+        method.extend_cfg(cfg)
+    elif defaults_of(name).is_file():
+        path = str(defaults_of(name))
+        merge_tree(cfg, read_tree(path), f" (in {path})", new_allowed=True)
+    if hasattr(method, "host_key"):
+        host = value_of(merged, method.host_key) or value_of(cfg, method.host_key)
+        if host == name:
+            raise InputError(f"{method.host_key} cannot be {name} itself: name the method it is to stand on.")
+        check_availability(host, TRAINER_REGISTRY.registered_names(), method.host_key)
+        install_keys(cfg, host, merged)
+
+
+def install_data_keys(cfg: CfgNode, name: str | None) -> None:
+    """A data set may have config keys of its own too; whether there is one of that name is looked at later."""
+    if name in DATASET_REGISTRY.registered_names() and hasattr(DATASET_REGISTRY.get(name), "extend_cfg"):
+        DATASET_REGISTRY.get(name).extend_cfg(cfg)
+
+
+def declares_keys(name: str) -> bool:
+    return hasattr(TRAINER_REGISTRY.get(name), "extend_cfg") or defaults_of(name).is_file()
+
+
+def defaults_of(name: str):
+    return CONFIGS / "trainers" / name / "defaults.yaml"
+
+
+@contextlib.contextmanager
+def explain_undeclared_keys(cfg: CfgNode):
+    """A trainer file written for Dassl declares no keys: where it misses one, say where its default belongs."""
+    try:
+        yield
+    except AttributeError as error:
+        key, name = missing_trainer_key(error, cfg), cfg.TRAINER.NAME
+        if key is None or hasattr(TRAINER_REGISTRY.get(name), "extend_cfg"):
+            raise
+        raise InputError(f"The trainer {name} asks for the config key {key}. {where_defaults_go(name)}") from error
+
+
+def where_defaults_go(name: str) -> str:
+    return (
+        f"(The trainer {name} declares no config keys itself: put their defaults into "
+        f"configs/trainers/{name}/defaults.yaml.)"
+    )
+
+
+def missing_trainer_key(error: AttributeError, cfg: CfgNode) -> str | None:
+    """The key below cfg.TRAINER that code asked for and that is not there; None for any other AttributeError.
+
+    Python notes in the error which object lacked the attribute; a trainer may ask a copy of the config.
+    """
+    for prefix, node in nodes_of(cfg.TRAINER, "TRAINER"):
+        if isinstance(error.obj, CfgNode) and error.obj == node:
+            return f"{prefix}.{error.name}"
+    return None
+
+
+def nodes_of(node: CfgNode, prefix: str) -> Iterator[tuple[str, CfgNode]]:
+    yield prefix, node
+    for key, value in node.items():
+        if isinstance(value, CfgNode):
+            yield from nodes_of(value, f"{prefix}.{key}")

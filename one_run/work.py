@@ -1,0 +1,114 @@
+"""A config -> a trained, or tested, run: seed and log, record, then the trainer's own train or test."""
+
+import os
+from pathlib import Path
+
+import torch
+from yacs.config import CfgNode
+
+from dassl.checkpoints import file_of, last_epoch
+from dassl.engine import build_trainer
+from dassl.utils import InputError, collect_env_info, set_random_seed, setup_logger
+
+from .config import explain_undeclared_keys
+from .folder import FILE, whole_record
+from .identity import sha256_of_file
+from .record import RunRecord
+
+
+def do(cfg: CfgNode, model_dir: str = "", epoch: int | None = None, test: bool = False, train: bool = True) -> None:
+    """Carry out a run. A finished one is skipped, and one that broke off goes on from its last checkpoint.
+
+    test: test what the run in `model_dir` has learned (its `epoch`; None: its last), and train nothing.
+    train: False builds everything and stops there.
+    """
+    check_precision(cfg)
+    if test and model_dir and os.path.realpath(model_dir) == os.path.realpath(cfg.OUTPUT_DIR):
+        raise InputError(
+            f"--output-dir {cfg.OUTPUT_DIR} is the training run itself: choose another folder for its test."
+        )
+    record = RunRecord(cfg, weights_to_test(cfg, model_dir, epoch) if test else None)
+    former = record.already_finished()
+    if former is not None:
+        print(f"Skipped: {cfg.OUTPUT_DIR} holds this finished run (accuracy {former['accuracy']}).")
+        return
+    goes_on = not (test or cfg.RESUME) and record.broke_off()
+    if goes_on:
+        cfg.defrost()
+        cfg.RESUME = cfg.OUTPUT_DIR
+        cfg.freeze()
+
+    with record:
+        setup_logger(cfg.OUTPUT_DIR)
+        if goes_on:
+            print(f"{cfg.OUTPUT_DIR} holds this run, which broke off: it goes on from its last checkpoint.")
+        set_seed(cfg)
+        print(f"** Config **\n{cfg}\n** System **\n{collect_env_info()}\n")
+        with explain_undeclared_keys(cfg):
+            trainer = build_trainer(cfg)
+        record.describe(trainer)
+        if test:
+            reached = test_trained(trainer, model_dir, record.content["weights"])
+        elif train:
+            trainer.train()
+            reached = cfg.OPTIM.MAX_EPOCH if trainer.get_model_names() else 0
+        else:
+            record.stop("--no-train: everything was built, nothing was trained")
+            return
+        record.finish(trainer, reached)
+        print(f"Results: {os.path.join(cfg.OUTPUT_DIR, FILE)}")
+
+
+def set_seed(cfg: CfgNode) -> None:
+    if cfg.SEED >= 0:
+        print(f"Setting fixed seed: {cfg.SEED}")
+        set_random_seed(cfg.SEED)
+        torch.backends.cudnn.deterministic = True
+
+
+def test_trained(trainer, model_dir: str, weights: dict | None) -> int:
+    """Load and test; the epoch that was loaded is returned, 0 where there is none."""
+    if trainer.get_model_names() and not model_dir:
+        raise InputError(f"--eval-only needs --model-dir: {trainer.cfg.TRAINER.NAME} has learned parameters to load.")
+    epoch = weights["epoch"] if weights else None
+    trainer.load_model(model_dir, epoch=epoch)
+    trainer.test()
+    return epoch or 0
+
+
+def weights_to_test(cfg: CfgNode, model_dir: str, epoch: int | None = None) -> dict | None:
+    """Which checkpoint a test loads: folder, epoch (None: best on validation images) and its hash."""
+    if not model_dir:
+        return None
+    directory = Path(model_dir)
+    if not directory.is_dir():
+        raise InputError(f"--model-dir {directory} does not exist: train first, or correct the path.")
+    former = whole_record(directory)
+    if former is not None:
+        if former["state"] != "finished" and epoch is None:
+            raise InputError(
+                f"The training run in {directory} has not finished (its state is {former['state']!r}): run it again, "
+                "or name one of its checkpoints with --load-epoch."
+            )
+        for field, here in (("method", cfg.TRAINER.NAME), ("backbone", cfg.MODEL.BACKBONE.NAME)):
+            if former[field] != here:
+                raise InputError(
+                    f"{directory} was trained with {field} {former[field]}, and this test asks for {here}: "
+                    f"choose the matching --model-dir or {field}."
+                )
+    if epoch is None and cfg.TEST.FINAL_MODEL == "last_step":
+        epoch = last_epoch(model_dir)
+    found = sorted(directory.glob(f"*/{file_of(epoch)}"))
+    return {"model_dir": str(directory), "epoch": epoch, "sha256": [sha256_of_file(path) for path in found]}
+
+
+def check_precision(cfg: CfgNode) -> None:
+    """fp16 on a CPU is refused for trainer files of other code bases too, which do not look themselves."""
+    if torch.cuda.is_available() and cfg.USE_CUDA:
+        return
+    for node, keys in cfg.TRAINER.items():
+        if isinstance(keys, dict) and keys.get("PREC") in ("fp16", "amp"):
+            raise InputError(
+                f"TRAINER.{node}.PREC is {keys['PREC']}, which needs a GPU, and this run is on the CPU: "
+                f"add TRAINER.{node}.PREC fp32."
+            )
