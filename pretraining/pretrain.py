@@ -20,9 +20,11 @@ import torch.nn.functional as F
 
 import clip
 from clip.model import CLIP, Edit
+from datasets.embedded.atlas import S
 from datasets.embedded.captions import caption
+from datasets.embedded.styles import STYLES
 from datasets.embedded.vocabulary import COLOUR_NAMES, SCENE_NAMES, SHAPE_NAMES, SPECIES_NAMES, TEXTURE_NAMES
-from datasets.embedded.world import KINDS, STYLES, S, draw, sample_scenes
+from datasets.embedded.world import KINDS, draw, sample_scenes
 
 WIDTH, JOINT, PATCH, LAYERS, VOCABULARY, CONTEXT = 128, 128, 8, 4, 49408, 77
 GRID = S // PATCH

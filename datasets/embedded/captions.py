@@ -4,8 +4,9 @@ import re
 
 import numpy as np
 
+from .styles import STYLES
 from .vocabulary import COLOUR_NAMES, SCENE_NAMES, SHAPE_NAMES, SPECIES_NAMES, SYNONYMS, TEXTURE_NAMES
-from .world import KINDS, STYLES, Scenes
+from .world import KINDS, Scenes
 
 OBJECT_TEMPLATES = (
     "a photo of a {}.", "a picture of a {}.", "a {}.", "an image of a {}.", "{}.", "there is a {}.", "a photo of the {}.", "a close up of a {}.",

@@ -18,8 +18,10 @@ from PIL import Image
 
 from dassl.utils import InputError
 
+from .atlas import S
+from .styles import STYLES, shift
 from .vocabulary import COLOUR_NAMES, SATURATED, SCENE_NAMES, SHAPE_NAMES, SPECIES_NAMES, TEXTURE_NAMES
-from .world import KINDS, STYLES, S, Scenes, draw, draw_crowd, sample_scenes, shift
+from .world import KINDS, Scenes, draw, draw_crowd, sample_scenes
 
 VERSION = 1  # of the pixels; a change to any drawing raises it
 PREFIX = "embedded_"  # of folders and configs
