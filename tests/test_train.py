@@ -131,7 +131,7 @@ def test_text_features_once_per_evaluation(data_root, tmp_path, monkeypatch):
     calls = []
     original = PromptedCLIP.text_features
     monkeypatch.setattr(
-        PromptedCLIP, "text_features", lambda self: calls.append(torch.is_grad_enabled()) or original(self)
+        PromptedCLIP, "text_features", lambda self, f=None: calls.append(torch.is_grad_enabled()) or original(self)
     )
     line = arguments(data_root, tmp_path, "CoOp", options=["DATALOADER.TEST.BATCH_SIZE", 2, "OPTIM.MAX_EPOCH", 1])
     assert train.main(line) == 0

@@ -12,6 +12,7 @@ from collections import Counter
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+from torch import Tensor
 
 import clip
 from clip import InputError
@@ -62,7 +63,7 @@ class PromptedCLIP(nn.Module):
     `image_features` and `text_features` give fp32 unit rows; `forward` their scaled cosines.
     """
 
-    conditional = False  # whether text features depend on the image: then they take image features (B, d) -> (B, n, d)
+    conditional = False  # whether text features depend on the image
 
     def __init__(self, clip_model: clip.model.CLIP, prompt_learner: Learner | None = None):
         super().__init__()
@@ -70,7 +71,7 @@ class PromptedCLIP(nn.Module):
         self.prompt_learner = prompt_learner
         self.image_edits: list[clip.Edit] = []  # a plug-in's, between the image encoder's blocks, after the learner's
 
-    def image_features(self, images: torch.Tensor, tokens: bool = False):
+    def image_features(self, images: Tensor, tokens: bool = False):
         """(B, 3, H, W) -> (B, d); with `tokens` also the patch tokens, (B, N, d)."""
         edits = [*self.learner_edits(), *self.image_edits]
         if not tokens:
@@ -82,25 +83,26 @@ class PromptedCLIP(nn.Module):
         """The learner's deep prompts in the image encoder."""
         return [] if self.prompt_learner is None else self.prompt_learner.image_edits()
 
-    def text_features(self) -> torch.Tensor:
-        """(n, d): from the learned prompts."""
-        prompts, end = self.prompt_learner()  # (n, L, D), (n,)
+    def text_features(self, f: Tensor | None = None) -> Tensor:
+        """(C, d): from the learned prompts. A conditional model needs image features f (B, d), and gives (B, C, d)."""
+        prompts, end = self.prompt_learner()  # (C, L, D), (C,)
         return F.normalize(self.clip.encode_prompts(prompts, end, self.prompt_learner.text_edits()).float(), dim=-1)
 
-    def zero_shot_text(self, classnames: list[str], template: str) -> torch.Tensor:
-        """(n, d): hand-written prompts in the joint space of `image_features`."""
+    def zero_shot_text(self, classnames: list[str], template: str) -> Tensor:
+        """(C, d): hand-written prompts in the joint space of `image_features`."""
         return zero_shot_text_features(self.clip, classnames, template)
 
-    def logit_scale(self) -> torch.Tensor:
+    def logit_scale(self) -> Tensor:
         return self.clip.logit_scale.exp().float()
 
-    def logits(self, f: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
-        """Scaled cosines (B, n) of image features (B, d) and text features (n, d)."""
+    def logits(self, f: Tensor, text: Tensor) -> Tensor:
+        """Scaled cosines (B, C) of image features (B, d) and text features (C, d), or (B, C, d) if conditional."""
         return self.logit_scale() * f @ text.t()
 
-    def forward(self, images: torch.Tensor, text: torch.Tensor | None = None) -> torch.Tensor:
-        """(B, 3, H, W) -> logits (B, n); `text` saves computing the text features again."""
-        return self.logits(self.image_features(images), self.text_features() if text is None else text)
+    def forward(self, images: Tensor, text: Tensor | None = None) -> Tensor:
+        """(B, 3, H, W) -> logits (B, C); `text` saves computing the text features again."""
+        f = self.image_features(images)  # (B, d)
+        return self.logits(f, self.text_features(f) if text is None else text)
 
 
 class EncodesClassesOnce:
@@ -115,8 +117,8 @@ class EncodesClassesOnce:
         """What prediction needs of the classes."""
         raise NotImplementedError
 
-    def predict(self, images: torch.Tensor, class_state) -> torch.Tensor:
-        """Logits (B, n) of images (B, 3, H, W), given `encode_classes()`."""
+    def predict(self, images: Tensor, class_state) -> Tensor:
+        """Logits (B, C) of images (B, 3, H, W), given `encode_classes()`."""
         raise NotImplementedError
 
     @torch.no_grad()
@@ -141,12 +143,16 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
     shared_keys = {"PREC": "auto"}  # auto, fp32, fp16, bf16, amp
     learner_name = "prompt_learner"  # the folder of its checkpoints; the same as the published code's
     extra_trainable_parameters = 0  # a plug-in counts what it adds to its host
-    derived_tensors: frozenset[str] = frozenset()  # in other code bases' checkpoints; they follow from the class names
+    unused_tensors: frozenset[str] = frozenset()  # in checkpoints of the authors' code: neither used nor trained there
 
     @property
     def keys(self):
         """The method's own config keys."""
         return self.cfg.TRAINER[self.config_node]
+
+    def template(self) -> str:
+        """The method's hand-written prompt for the run's data set."""
+        return template_of(self.dm.dataset, self.config_node)
 
     def check_cfg(self, cfg):
         backbone = cfg.MODEL.BACKBONE.NAME
@@ -161,7 +167,7 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
 
     def build_model(self):
         self.precision = resolve_precision(self.keys.PREC, self.device)
-        self.remembered: dict[str, torch.Tensor] = {}  # by name, what `once_per_image` computed
+        self.remembered: dict[str, Tensor] = {}  # by name, what `once_per_image` computed
         clip_model = load_clip(self.cfg.MODEL.BACKBONE.NAME, self.precision, self.device, self.design_details())
         check_image_size(clip_model, self.cfg)
         self.model = self.build_prompted_clip(clip_model).to(self.device)
@@ -183,7 +189,7 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
         return PromptedCLIP(clip_model, self.build_learner(clip_model, self.dm.dataset.classnames))
 
     def build_learner(self, clip_model: clip.model.CLIP, classnames: list[str]) -> Learner:
-        """The module with everything that is trained; calling it gives prompts (n, L, D) and their ends (n,)."""
+        """The module with everything that is trained; calling it gives prompts (C, L, D) and their ends (C,)."""
         raise NotImplementedError
 
     # --- training -----------------------------------------------------------------------------------------
@@ -198,7 +204,7 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
         """Print a data set's first prompts and how CLIP does with them: a wrong class name shows before training."""
         dataset, loader, right, total = self.dm.dataset, self.val_loader or self.test_loader, Counter(), Counter()
         template, names = template_of(dataset), [readable(name) for name in dataset.classnames]
-        text = zero_shot_text_features(self.model.clip, names, template)  # (n, d)
+        text = zero_shot_text_features(self.model.clip, names, template)  # (C, d)
         for batch in loader:
             images, labels = self.parse_batch_test(batch)
             with self.autocast():
@@ -215,18 +221,19 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
     def parse_batch_train(self, batch):
         return batch["img"].to(self.device), batch["label"].to(self.device)
 
-    def compute_loss(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
+    def compute_loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, float]]:
         """The loss of one batch, and what the log shows beside it."""
-        logits = self.model.logits(self.train_features(images), self.model.text_features())  # (B, n)
+        f = self.train_features(images)  # (B, d)
+        logits = self.model.logits(f, self.model.text_features(f))  # (B, C)
         return F.cross_entropy(logits, labels), {"acc": compute_accuracy(logits, labels)[0].item()}
 
-    def train_features(self, images: torch.Tensor) -> torch.Tensor:
+    def train_features(self, images: Tensor) -> Tensor:
         """The model's image features (B, d) of the current batch; a frozen image encoder sees each image but once."""
         if self.model.prompt_learner is None or self.model.prompt_learner.frozen_images:
             return self.once_per_image("image", self.model.image_features, images)
         return self.model.image_features(images)
 
-    def once_per_image(self, name: str, compute, images: torch.Tensor) -> torch.Tensor:
+    def once_per_image(self, name: str, compute, images: Tensor) -> Tensor:
         """`compute(images)` (B, ...) for the current batch, where nothing that is trained takes part in it.
 
         If the training transform has no chance in it, it is computed once for each training image, in the data set's
@@ -273,7 +280,7 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
     # --- evaluation ---------------------------------------------------------------------------------------
 
     def encode_classes(self):
-        return self.model.text_features()  # (n, d)
+        return self.model.text_features()  # (C, d)
 
     def predict(self, images, class_state):
         return self.model(images, class_state)
@@ -294,9 +301,9 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
             print(f"Loading {name} from {path} (epoch {checkpoint['epoch']})")
             state = checkpoint["state_dict"]
             state = self.from_published(state) if name == self.learner_name else state  # a plug-in's is ours
-            load_learner(self._models[name], state, path, self.derived_tensors)
+            load_learner(self._models[name], state, path, self.unused_tensors)
 
-    def from_published(self, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def from_published(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """The learner's tensors in a checkpoint of the authors' code, in our names; one of ours stays as it is."""
         return state
 
@@ -311,9 +318,10 @@ def _what_is_there(directory: str, name: str) -> str:
     return f"there are {', '.join(sorted(os.listdir(os.path.join(directory, name))))}; choose one with --load-epoch."
 
 
-def load_learner(module: nn.Module, state: dict[str, torch.Tensor], path: str, derived: frozenset[str]) -> None:
-    """Strict loading: every tensor present and of the right shape; only `derived` names may be ignored."""
-    state = {name: value for name, value in state.items() if name not in derived}
+def load_learner(module: nn.Module, state: dict[str, Tensor], path: str, unused: frozenset[str]) -> None:
+    """Strict loading: every tensor present and of the right shape; only `unused` and derived ones may be ignored."""
+    ignored = unused.union(*(getattr(part, "derived_tensors", ()) for part in module.modules()))
+    state = {name: value for name, value in state.items() if name not in ignored}
     try:
         module.load_state_dict(state, strict=True)
     except RuntimeError as error:

@@ -7,21 +7,20 @@ to where they began by the texts of CLIP as it was.
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+from torch import Tensor
 
 import clip
 from dassl.engine import TRAINER_REGISTRY
 from dassl.metrics import compute_accuracy
 
 from .clip_trainer import ClipTrainer
-from .prompts import Learner, readable, template_of, zero_shot_text_features
-
-TEMPLATES = {"DescribableTextures": "a photo of a {}, a type of texture."}  # where its authors' prompt is their own
+from .prompts import Learner, readable, zero_shot_text_features
 
 
 class ShiftBlocks(clip.Edit):
     """Adds shift[i] (D,) to what block i gives: the same as adding it to the bias of the MLP's second layer."""
 
-    def __init__(self, shift: list[torch.Tensor]):
+    def __init__(self, shift: list[Tensor]):
         self.shift = shift
 
     def after_block(self, x, i, class_attention):
@@ -42,14 +41,14 @@ class FitLearner(Learner):
         self.frozen_images = not norms  # a residual network has batch norms, which the authors leave alone
         first = [block.mlp.c_proj.bias.detach().float() for block in clip_model.transformer.resblocks]
         self.biases = nn.ParameterList([nn.Parameter(bias.clone()) for bias in first])
-        tokens = clip.tokenize([template.format(readable(name)) for name in classnames])  # (n, 77)
+        tokens = clip.tokenize([template.format(readable(name)) for name in classnames])  # (C, 77)
         tokens = tokens.to(clip_model.logit_scale.device)
         with torch.no_grad():
-            prompts = clip_model.token_embedding(tokens).float()  # (n, 77, D)
+            prompts = clip_model.token_embedding(tokens).float()  # (C, 77, D)
         self.register_buffer("first_biases", torch.stack(first), persistent=False)  # (blocks, D)
         self.register_buffer("prompts", prompts, persistent=False)
-        self.register_buffer("end", tokens.argmax(dim=-1), persistent=False)  # (n,)
-        text = zero_shot_text_features(clip_model, classnames, template)  # (n, d)
+        self.register_buffer("end", tokens.argmax(dim=-1), persistent=False)  # (C,)
+        text = zero_shot_text_features(clip_model, classnames, template)  # (C, d)
         self.register_buffer("first_text", text, persistent=False)
 
     def forward(self):
@@ -74,7 +73,7 @@ class CLIPFit(ClipTrainer):
             )
 
     def build_learner(self, clip_model, classnames):
-        template = template_of(self.dm.dataset, TEMPLATES)
+        template = self.template()
         print(f"Prompts: {template.format(readable(classnames[0]))} ... ({len(classnames)} classes)")
         return FitLearner(clip_model, classnames, template)
 
@@ -92,8 +91,8 @@ class CLIPFit(ClipTrainer):
         return learned | {f"biases.{i}": state[f"{blocks}{i}.mlp.c_proj.bias"] for i in range(depth)}
 
     def compute_loss(self, images, labels):
-        text = self.model.text_features()  # (n, d)
-        logits = self.model.logits(self.train_features(images), text)  # (B, n)
+        text = self.model.text_features()  # (C, d)
+        logits = self.model.logits(self.train_features(images), text)  # (B, C)
         fit = F.cross_entropy(logits, labels)
         drift = 1 - (text * self.model.prompt_learner.first_text).sum(dim=-1).mean()  # 1 - cosine, mean over classes
         shown = {"fit": fit.item(), "drift": drift.item(), "acc": compute_accuracy(logits, labels)[0].item()}

@@ -3,7 +3,7 @@
 A small network shifts CoOp's learned context by what it sees in the image, so every image has prompts of its own.
 They are B times as many as CoOp's, and run through the text encoder in chunks, under a memory bound.
 
-    B images    n classes    m context tokens    D width of the text encoder    d joint width
+    B images    C classes    m context tokens    D width of the text encoder    d joint width
 """
 
 import functools
@@ -12,10 +12,10 @@ from collections import OrderedDict
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from dassl.engine import TRAINER_REGISTRY
-from dassl.metrics import compute_accuracy
 
 from .clip_trainer import ClipTrainer, PromptedCLIP
 from .prompts import ContextLearner, prompts_at_once
@@ -34,11 +34,11 @@ class ConditionalContext(ContextLearner):
         ]
         self.meta_net = nn.Sequential(OrderedDict(layers))
 
-    def contexts(self, f: torch.Tensor) -> torch.Tensor:
+    def contexts(self, f: Tensor) -> Tensor:
         """Image features (B, d) -> contexts (B, m, D)."""
         return self.ctx + self.meta_net(f)[:, None]  # (m, D) + (B, 1, D)
 
-    def forward(self, contexts: torch.Tensor, classes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, contexts: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
         """Contexts (P, m, D) before the names of classes (P,): prompts (P, L, D) and their ends (P,)."""
         embeddings = self.prompts.embeddings[classes]  # (P, L, D), with placeholders where the context goes
         prompts = torch.cat([embeddings[:, :1], contexts, embeddings[:, 1 + contexts.shape[1] :]], dim=1)
@@ -54,34 +54,28 @@ class ConditionalCLIP(PromptedCLIP):
         super().__init__(clip_model, prompt_learner)
         self.memory_mb = memory_mb
 
-    def text_features(self, f: torch.Tensor) -> torch.Tensor:
-        """Image features (B, d), unit rows -> (B, n, d), unit rows.
+    def text_features(self, f: Tensor) -> Tensor:
+        """Image features (B, d), unit rows -> (B, C, d), unit rows.
 
         Where a chunk does not hold all pairs of image and class, backward encodes each chunk again, and so keeps to
         the bound too.
         """
-        n, length, _ = self.prompt_learner.prompts.embeddings.shape
-        chunks = torch.arange(len(f) * n, device=f.device).split(prompts_at_once(self.clip, length, self.memory_mb))
+        C, length, _ = self.prompt_learner.prompts.embeddings.shape
+        chunks = torch.arange(len(f) * C, device=f.device).split(prompts_at_once(self.clip, length, self.memory_mb))
         encode = self.encode_pairs
         if len(chunks) > 1 and torch.is_grad_enabled():
             encode = functools.partial(checkpoint, encode, use_reentrant=False, preserve_rng_state=False)
         contexts = self.prompt_learner.contexts(f)  # (B, m, D)
-        return torch.cat([encode(contexts, pairs) for pairs in chunks]).view(len(f), n, -1)
+        return torch.cat([encode(contexts, pairs) for pairs in chunks]).view(len(f), C, -1)
 
-    def encode_pairs(self, contexts: torch.Tensor, pairs: torch.Tensor) -> torch.Tensor:
+    def encode_pairs(self, contexts: Tensor, pairs: Tensor) -> Tensor:
         """Pairs (P,), counted image by image, -> (P, d)."""
-        n = len(self.prompt_learner.prompts.end)
-        prompts, end = self.prompt_learner(contexts[pairs // n], pairs % n)  # (P, L, D), (P,)
+        C = len(self.prompt_learner.prompts.end)
+        prompts, end = self.prompt_learner(contexts[pairs // C], pairs % C)  # (P, L, D), (P,)
         return F.normalize(self.clip.encode_prompts(prompts, end).float(), dim=-1)
 
-    def logits(self, f: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
-        """Scaled cosines (B, n) of image features (B, d) and each image's own text features (B, n, d)."""
+    def logits(self, f: Tensor, text: Tensor) -> Tensor:
         return self.logit_scale() * (text @ f[..., None]).squeeze(-1)
-
-    def forward(self, images: torch.Tensor, text: torch.Tensor | None = None) -> torch.Tensor:
-        """(B, 3, H, W) -> logits (B, n); `text` (B, n, d) saves computing the text features again."""
-        f = self.image_features(images)  # (B, d)
-        return self.logits(f, self.text_features(f) if text is None else text)
 
 
 @TRAINER_REGISTRY.register()
@@ -92,16 +86,10 @@ class CoCoOp(ClipTrainer):
         "CTX_INIT": "",  # words to start from, such as "a photo of a"
         "MEMORY_MB": 1024.0,  # MiB that the text encoder's activations may take at a time
     }
-    derived_tensors = frozenset({"token_prefix", "token_suffix"})  # in checkpoints of the authors' code
 
     def build_prompted_clip(self, clip_model):
         learner = ConditionalContext(clip_model, self.dm.dataset.classnames, self.keys)
         return ConditionalCLIP(clip_model, learner, self.keys.MEMORY_MB)
-
-    def compute_loss(self, images, labels):
-        f = self.train_features(images)  # (B, d)
-        logits = self.model.logits(f, self.model.text_features(f))  # (B, n)
-        return F.cross_entropy(logits, labels), {"acc": compute_accuracy(logits, labels)[0].item()}
 
     def encode_classes(self):
         """Nothing: the class names' embeddings are the learner's buffers, and all the rest depends on the image."""

@@ -18,7 +18,6 @@ class CoOp(ClipTrainer):
         "CTX_INIT": "",  # words to start from, such as "a photo of a"
         "CLASS_TOKEN_POSITION": "end",  # end, middle, front
     }
-    derived_tensors = frozenset({"token_prefix", "token_suffix"})  # in checkpoints of CoOp's own code
 
     def build_learner(self, clip_model, classnames):
         return ContextLearner(clip_model, classnames, self.keys)

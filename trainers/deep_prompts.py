@@ -4,13 +4,13 @@ The text side is CoOp's context, with one of its own for the first blocks (deep 
 VPT (Jia et al., "Visual Prompt Tuning", ECCV 2022). They are edits of CLIP's encoders (`clip/edits.py`), drawn while
 CLIP is built, where the published code draws them, so the same seed gives the same first values.
 
-    n classes      m tokens of a prompt      D width of its encoder
+    C classes      m tokens of a prompt      D width of its encoder
 """
 
 from collections.abc import Sequence
 
-import torch
 import torch.nn as nn
+from torch import Tensor
 
 import clip
 
@@ -52,7 +52,7 @@ def check_depth(name: str, depth: int, least: int, encoder: nn.Module) -> None:
     raise clip.InputError(f"{name} is {depth}, and this backbone has {most} such blocks: choose {least} to {most}.")
 
 
-def first_context(clip_model, words: str, count: int) -> tuple[torch.Tensor, str | None]:
+def first_context(clip_model, words: str, count: int) -> tuple[Tensor, str | None]:
     """First values (m, D) of a context of m = `count` tokens, and the words in whose place it stands, if any."""
     if not words or count > MOST_WORDS:
         return clip.model.draw_prompt(count, clip_model.ln_final.weight.shape[0]).detach(), None
@@ -65,7 +65,7 @@ def first_context(clip_model, words: str, count: int) -> tuple[torch.Tensor, str
     return context[:count], words
 
 
-def own_parameters(prompts: Sequence[torch.Tensor]) -> nn.ParameterList:
+def own_parameters(prompts: Sequence[Tensor]) -> nn.ParameterList:
     """Prompts that CLIP was built with, as a learner's own: fp32, whatever CLIP's precision, and trained."""
     return nn.ParameterList([nn.Parameter(prompt.detach().float()) for prompt in prompts])
 
@@ -100,14 +100,14 @@ class DeepPromptLearner(VisualPromptLearner):
         self.ctx = nn.Parameter(context)
         self.prompts = ContextPrompts(clip_model, classnames, len(context), words=words)
 
-    def forward(self) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.prompts(self.ctx), self.prompts.end  # (n, L, D), (n,)
+    def forward(self) -> tuple[Tensor, Tensor]:
+        return self.prompts(self.ctx), self.prompts.end  # (C, L, D), (C,)
 
     def text_edits(self):
         return [clip.TextPrompts(list(self.text))]
 
 
-def from_published(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def from_published(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The learned tensors in a checkpoint of the published IVLP, PromptSRC or VPT, which holds the whole model."""
     if not any(name.startswith("image_encoder.") for name in state):
         return state  # one of ours

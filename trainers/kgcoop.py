@@ -5,16 +5,14 @@ CoOp's learned context, whose text features are held near those of hand-written 
 
 import functools
 
-import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from dassl.engine import TRAINER_REGISTRY
 from dassl.metrics import compute_accuracy
 
 from .clip_trainer import ClipTrainer
-from .prompts import ContextLearner, template_of
-
-TEMPLATES = {"DescribableTextures": "a photo of a {}, a type of texture."}  # where the authors' are not CoOp's
+from .prompts import ContextLearner
 
 
 @TRAINER_REGISTRY.register()
@@ -25,23 +23,19 @@ class KgCoOp(ClipTrainer):
         "CTX_INIT": "a photo of a",  # words to start from; "" starts at random
         "W": 8.0,  # times the distance from the hand-written prompts' features (lambda, eq. 5)
     }
-    # In checkpoints of the authors' code; the last three are neither used nor trained there.
-    derived_tensors = frozenset(
-        {"token_prefix", "token_suffix", "bias_vectors", "meta_net.linear1.weight", "meta_net.linear1.bias"}
-    )
+    unused_tensors = frozenset({"bias_vectors", "meta_net.linear1.weight", "meta_net.linear1.bias"})
 
     def build_learner(self, clip_model, classnames):
         return ContextLearner(clip_model, classnames, self.keys)
 
     @functools.cached_property
-    def hand_written(self) -> torch.Tensor:
-        """Text features (n, d) of the data set's hand-written prompts; only training asks for them."""
-        dataset = self.dm.dataset
-        return self.model.zero_shot_text(dataset.classnames, template_of(dataset, TEMPLATES))
+    def hand_written(self) -> Tensor:
+        """Text features (C, d) of the data set's hand-written prompts; only training asks for them."""
+        return self.model.zero_shot_text(self.dm.dataset.classnames, self.template())
 
     def compute_loss(self, images, labels):
-        text = self.model.text_features()  # (n, d)
-        logits = self.model.logits(self.train_features(images), text)  # (B, n)
+        text = self.model.text_features()  # (C, d)
+        logits = self.model.logits(self.train_features(images), text)  # (B, C)
         distance = (1 - (text * self.hand_written).sum(dim=-1)).mean()  # both have unit rows
         loss = F.cross_entropy(logits, labels) + self.keys.W * distance
         return loss, {"acc": compute_accuracy(logits, labels)[0].item(), "loss_kg": distance.item()}

@@ -7,8 +7,8 @@ Both encoders get learned prompts in their first blocks, and the visual ones are
 
 import copy
 
-import torch
 import torch.nn as nn
+from torch import Tensor
 
 import clip
 from clip.vit import draw_prompt
@@ -41,8 +41,8 @@ class CoupledPromptLearner(Learner):
         self.compound_prompt_projections = nn.ModuleList([copy.deepcopy(one) for _ in range(deeper)])
         self.prompts = ContextPrompts(clip_model, classnames, m, words=words)
 
-    def forward(self) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.prompts(self.ctx), self.prompts.end  # (n, L, D), (n,)
+    def forward(self) -> tuple[Tensor, Tensor]:
+        return self.prompts(self.ctx), self.prompts.end  # (C, L, D), (C,)
 
     def text_edits(self):
         return [clip.TextPrompts(list(self.compound_prompts_text))]
@@ -62,7 +62,6 @@ class MaPLe(ClipTrainer):
         "PROMPT_DEPTH": 9,  # blocks of either encoder with tokens of their own; 1 is shallow
     }
     learner_name = "MultiModalPromptLearner"
-    derived_tensors = frozenset({"token_prefix", "token_suffix"})  # in checkpoints of MaPLe's own code
 
     def check_cfg(self, cfg):
         super().check_cfg(cfg)

@@ -9,23 +9,14 @@ import functools
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+from torch import Tensor
 
 from clip import InputError
 from dassl.engine import TRAINER_REGISTRY
 from dassl.metrics import compute_accuracy
 
 from .clip_trainer import ClipTrainer
-from .prompts import ContextLearner, ContextPrompts, Learner, initial_context, template_of
-
-# The class comes last, so that the words before it can be the first context.
-TEMPLATES = {
-    "OxfordPets": "a type of pet, a photo of a {}.",
-    "OxfordFlowers": "a type of flower, a photo of a {}.",
-    "FGVCAircraft": "a type of aircraft, a photo of a {}.",
-    "DescribableTextures": "a texture of {}.",
-    "Food101": "a type of food, a photo of {}.",
-    "EmbeddedTextures": "a texture of {}.",  # ours, after DescribableTextures
-}
+from .prompts import ContextLearner, ContextPrompts, Learner, initial_context
 
 
 class PaddedContext(Learner):
@@ -46,11 +37,11 @@ class PaddedContext(Learner):
         self.ctx = nn.Parameter(F.pad(context, (0, 0, length - len(context), 0)))  # (m, D)
         self.prompts = ContextPrompts(clip_model, classnames, length)
 
-    def forward(self) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.prompts(self.ctx), self.prompts.end  # (n, L, D), (n,)
+    def forward(self) -> tuple[Tensor, Tensor]:
+        return self.prompts(self.ctx), self.prompts.end  # (C, L, D), (C,)
 
 
-def without_conflict(gradient: torch.Tensor, general: torch.Tensor, strength: float) -> torch.Tensor:
+def without_conflict(gradient: Tensor, general: Tensor, strength: float) -> Tensor:
     """The gradient less, where the two are opposed, `strength` times its projection on the general one (eq. 4)."""
     direction = F.normalize(general.flatten(), dim=0).view_as(general)
     return gradient - strength * (gradient * direction).sum().clamp(max=0) * direction
@@ -65,7 +56,6 @@ class ProGrad(ClipTrainer):
         "LAMBDA": 1.0,  # how much of an opposed part is taken away: 1 all of it, 0 is CoOp
         "T": 1.0,  # temperature of the divergence from zero-shot predictions
     }
-    derived_tensors = frozenset({"token_prefix", "token_suffix"})  # in checkpoints of the authors' code
 
     def check_cfg(self, cfg):
         super().check_cfg(cfg)
@@ -75,9 +65,6 @@ class ProGrad(ClipTrainer):
                 "choose auto, fp32, fp16 or bf16."
             )
 
-    def template(self) -> str:
-        return template_of(self.dm.dataset, TEMPLATES)
-
     def build_learner(self, clip_model, classnames):
         if not self.keys.CTX_INIT:
             return ContextLearner(clip_model, classnames, self.keys)
@@ -85,20 +72,20 @@ class ProGrad(ClipTrainer):
         if rest != "." or not words:
             raise InputError(
                 f"TRAINER.PROGRAD.CTX_INIT is True, and the prompt {self.template()!r} does not end with the class "
-                "name: set it to False, or add a prompt that does to TEMPLATES in trainers/prograd.py."
+                "name: set it to False, or add a prompt that does to TEMPLATES in trainers/prompts.py."
             )
         return PaddedContext(clip_model, classnames, self.keys.N_CTX, words.strip())
 
     @functools.cached_property
-    def hand_written(self) -> torch.Tensor:
-        """Zero-shot CLIP's text features (n, d); only training asks for them."""
+    def hand_written(self) -> Tensor:
+        """Zero-shot CLIP's text features (C, d); only training asks for them."""
         return self.model.zero_shot_text(self.dm.dataset.classnames, self.template())
 
     def compute_loss(self, images, labels):
         """The cross-entropy, with the gradient that ProGrad gives it."""
         f, T = self.train_features(images), self.keys.T  # (B, d)
-        logits = self.model.logits(f, self.model.text_features())  # (B, n)
-        teacher = (self.model.logits(f, self.hand_written) / T).softmax(dim=-1)  # (B, n)
+        logits = self.model.logits(f, self.model.text_features())  # (B, C)
+        teacher = (self.model.logits(f, self.hand_written) / T).softmax(dim=-1)  # (B, C)
         loss = F.cross_entropy(logits, labels)
         divergence = T**2 * F.cross_entropy(logits / T, teacher)  # the KL divergence but for a constant (eq. 3)
 

@@ -5,7 +5,7 @@ learns visual prompts and a projection of its image features into the teacher's 
 the teacher's text features serve both. As published it is transductive: its unlabelled images are all training
 images, those of the new classes too. Inductive, it sees the run's own training images of the run's own classes.
 
-    B images      N patch tokens      n classes      m tokens of a prompt      d joint width of the teacher
+    B images      N patch tokens      C classes      m tokens of a prompt      d joint width of the teacher
 """
 
 import functools
@@ -14,6 +14,7 @@ import os
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+from torch import Tensor
 
 import clip
 from clip import InputError
@@ -30,10 +31,10 @@ WEIGHT = 1000.0  # of the loss, as published,
 WEIGHTS = {"FGVCAircraft": 200.0, "OxfordFlowers": 200.0, "DescribableTextures": 200.0}  # but for these data sets
 
 
-def distillation_loss(logits: torch.Tensor, taught: torch.Tensor, temperature: float) -> torch.Tensor:
-    """KL divergence of the student's prediction (B, n) from the teacher's, times T² (eq. 4).
+def distillation_loss(logits: Tensor, taught: Tensor, temperature: float) -> Tensor:
+    """KL divergence of the student's prediction (B, C) from the teacher's, times T² (eq. 4).
 
-    As published it is divided by B and by n.
+    As published it is divided by B and by C.
     """
     student, teacher = (logits / temperature).log_softmax(1), (taught / temperature).log_softmax(1)
     return temperature**2 * F.kl_div(student, teacher, reduction="sum", log_target=True) / logits.numel()
@@ -42,7 +43,7 @@ def distillation_loss(logits: torch.Tensor, taught: torch.Tensor, temperature: f
 class Teacher(PromptedCLIP):
     """A frozen CLIP with the prompts of a finished run; their number and depth are those of `state`, its tensors."""
 
-    def __init__(self, clip_model: clip.model.CLIP, state: dict[str, torch.Tensor], words: str):
+    def __init__(self, clip_model: clip.model.CLIP, state: dict[str, Tensor], words: str):
         super().__init__(clip_model)
         state = {name: value.to(clip_model.logit_scale.device).float() for name, value in state.items()}
         self.ctx = state["ctx"]  # (m, D)
@@ -53,14 +54,14 @@ class Teacher(PromptedCLIP):
         return [clip.VisualPrompts(self.visual)] if self.visual else []
 
     @torch.no_grad()
-    def text_features(self, classnames: list[str]) -> torch.Tensor:
-        """(n, d)"""
+    def class_texts(self, classnames: list[str]) -> Tensor:
+        """(C, d): of its prompts around any class names."""
         prompts = ContextPrompts(self.clip, classnames, len(self.ctx), words=self.words)
         features = self.clip.encode_prompts(prompts(self.ctx), prompts.end, [clip.TextPrompts(self.text)])
         return F.normalize(features.float(), dim=-1)
 
 
-def prompts_of(side: str, state: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+def prompts_of(side: str, state: dict[str, Tensor]) -> list[Tensor]:
     """The tensors `<side>.0`, `<side>.1`, ... of a learner's state."""
     return [state[f"{side}.{i}"] for i in range(sum(name.startswith(f"{side}.") for name in state))]
 
@@ -75,7 +76,7 @@ class StudentLearner(VisualPromptLearner):
             nn.Linear(clip_model.visual.output_dim, width), nn.BatchNorm1d(width), nn.ReLU(), nn.Linear(width, width)
         )
 
-    def project(self, features: torch.Tensor) -> torch.Tensor:
+    def project(self, features: Tensor) -> Tensor:
         """(..., the student's joint width) -> (..., d), unit rows."""
         rows = self.projection(features.flatten(0, -2).float())
         return F.normalize(rows, dim=-1).view(*features.shape[:-1], -1)
@@ -87,7 +88,7 @@ class Student(PromptedCLIP):
     def __init__(self, clip_model, learner: StudentLearner, teacher: Teacher, classnames: list[str]):
         super().__init__(clip_model, learner)
         self.teacher = teacher
-        self.register_buffer("text", teacher.text_features(classnames), persistent=False)
+        self.register_buffer("text", teacher.class_texts(classnames), persistent=False)
 
     def image_features(self, images, tokens=False):
         edits = [*self.learner_edits(), *self.image_edits]
@@ -102,11 +103,11 @@ class Student(PromptedCLIP):
         features, patches = self.clip.encode_image(images, edits, tokens=True)
         return project(features), project(patches)  # (B, d), (B, N, d)
 
-    def text_features(self) -> torch.Tensor:
-        return self.text  # (n, d)
+    def text_features(self, f=None) -> Tensor:
+        return self.text  # (C, d)
 
     def zero_shot_text(self, classnames, template):
-        """(n, d): from the teacher's CLIP without its prompts, as the joint space is the teacher's."""
+        """(C, d): from the teacher's CLIP without its prompts, as the joint space is the teacher's."""
         return self.teacher.zero_shot_text(classnames, template)
 
 
@@ -172,9 +173,9 @@ class PromptKD(ClipTrainer):
 
     def before_train(self):
         """An evaluation needs no unlabelled images, so they come in here; `dm` stays the run's own few shots."""
-        self.taught_text = self.model.text_features()  # (n, d)
+        self.taught_text = self.model.text_features()  # (C, d)
         if self.transductive:
-            self.taught_text = self.model.teacher.text_features(self.unlabelled.classnames)  # (all n, d)
+            self.taught_text = self.model.teacher.class_texts(self.unlabelled.classnames)  # (all C, d)
             part = self.cfg.DATALOADER.TRAIN_X
             self.train_loader_x = build_data_loader(
                 self.cfg,
@@ -190,8 +191,8 @@ class PromptKD(ClipTrainer):
 
     def compute_loss(self, images, labels):
         teacher, text = self.model.teacher, self.taught_text
-        taught = teacher.logits(self.once_per_image("teacher", teacher.image_features, images), text)  # (B, n)
-        logits = self.model.logits(self.train_features(images), text)  # (B, n)
+        taught = teacher.logits(self.once_per_image("teacher", teacher.image_features, images), text)  # (B, C)
+        logits = self.model.logits(self.train_features(images), text)  # (B, C)
         weight = self.keys.KD_WEIGHT or WEIGHTS.get(self.cfg.DATASET.NAME, WEIGHT)
         agreed = (logits.argmax(1) == taught.argmax(1)).float().mean()
         return weight * distillation_loss(logits, taught, self.keys.TEMPERATURE), {"agreed": 100 * agreed.item()}
@@ -240,7 +241,7 @@ def teacher_checkpoint(directory: str, backbone: str) -> str:
     return os.path.join(folder, found[0])
 
 
-def teacher_prompts(path: str, backbone: str, clip_model: clip.model.CLIP) -> dict[str, torch.Tensor]:
+def teacher_prompts(path: str, backbone: str, clip_model: clip.model.CLIP) -> dict[str, Tensor]:
     """`ctx`, `text.<i>` and `visual.<i>` of a checkpoint, ours or the authors', if they are whole and fit this CLIP."""
     widths = dict.fromkeys(("ctx", "text"), clip_model.ln_final.weight.shape[0])
     if hasattr(clip_model.visual, "class_embedding"):  # a residual network has no image prompts

@@ -1,6 +1,6 @@
 """Prompt building, shared by every method: hand-written prompts, learned contexts around class names, and learners.
 
-n  classes        L  tokens of the longest prompt        D  width of the text encoder
+C  classes        L  tokens of the longest prompt        D  width of the text encoder
 m  context tokens                                        d  width of the joint embedding
 """
 
@@ -12,11 +12,25 @@ from collections.abc import Sequence
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+from torch import Tensor
 
 import clip
 
 DEFAULT_TEMPLATE = "a photo of a {}."
 POSITIONS = ("end", "middle", "front")
+# By a method's config node and the data set's registered name: the prompts of its authors that are not CoOp's.
+TEMPLATES = {
+    "CLIPFIT": {"DescribableTextures": "a photo of a {}, a type of texture."},
+    "KGCOOP": {"DescribableTextures": "a photo of a {}, a type of texture."},
+    "PROGRAD": {  # the class comes last, so that the words before it can be the first context
+        "OxfordPets": "a type of pet, a photo of a {}.",
+        "OxfordFlowers": "a type of flower, a photo of a {}.",
+        "FGVCAircraft": "a type of aircraft, a photo of a {}.",
+        "DescribableTextures": "a texture of {}.",
+        "Food101": "a type of food, a photo of {}.",
+        "EmbeddedTextures": "a texture of {}.",  # ours, after DescribableTextures
+    },
+}
 
 
 def readable(name: str) -> str:
@@ -29,25 +43,26 @@ def token_count(text: str) -> int:
     return int(clip.tokenize(text).argmax()) - 1
 
 
-def template_of(dataset, own: dict[str, str] = {}) -> str:  # noqa: B006  it is only read
-    """The hand-written prompt of a data set; data sets written for other code bases may have none.
+def template_of(dataset, method: str = "") -> str:
+    """The hand-written prompt of a data set, for a method's config node if its authors' is not CoOp's.
 
-    `own` are a method's deviations, by the data set's registered name, where its authors used another prompt.
+    Data sets written for other code bases may have none.
     """
+    own = TEMPLATES.get(method, {})
     return own.get(type(dataset).__name__, getattr(dataset, "template", DEFAULT_TEMPLATE))
 
 
 @torch.no_grad()
-def zero_shot_text_features(clip_model, classnames: Sequence[str], template: str = DEFAULT_TEMPLATE) -> torch.Tensor:
-    """CLIP's own classifier: (n, d) unit rows, from a template with one `{}` for the class name."""
+def zero_shot_text_features(clip_model, classnames: Sequence[str], template: str = DEFAULT_TEMPLATE) -> Tensor:
+    """CLIP's own classifier: (C, d) unit rows, from a template with one `{}` for the class name."""
     return F.normalize(template_features(clip_model, classnames, template), dim=-1)
 
 
 @torch.no_grad()
-def template_features(clip_model, classnames: Sequence[str], template: str) -> torch.Tensor:
-    """The same before normalisation: (n, d), fp32."""
+def template_features(clip_model, classnames: Sequence[str], template: str) -> Tensor:
+    """The same before normalisation: (C, d), fp32."""
     device = clip_model.logit_scale.device
-    tokens = clip.tokenize([template.format(readable(name)) for name in classnames]).to(device)  # (n, 77)
+    tokens = clip.tokenize([template.format(readable(name)) for name in classnames]).to(device)  # (C, 77)
     return clip_model.encode_text(tokens).float()
 
 
@@ -68,10 +83,12 @@ class ContextPrompts(nn.Module):
     """Class names with room for a learned context of m tokens at the end, the middle or the front (CoOp, eq. 3-4).
 
     With `words` ("a photo of a") the context takes the place of their first m tokens, and the others stay as they are.
-    `forward(context)` puts a context, (m, D) for all classes or (n, m, D) one for each, into the prompts:
-    (n, L, D) token embeddings, without positions. `end` (n,) is where each prompt stops.
+    `forward(context)` puts a context, (m, D) for all classes or (C, m, D) one for each, into the prompts:
+    (C, L, D) token embeddings, without positions. `end` (C,) is where each prompt stops.
     The buffers are not saved: they follow from the class names and CLIP.
     """
+
+    derived_tensors = frozenset({"token_prefix", "token_suffix"})  # the same in checkpoints of the field's own code
 
     def __init__(
         self, clip_model, classnames: Sequence[str], length: int, position: str = "end", words: str | None = None
@@ -83,26 +100,26 @@ class ContextPrompts(nn.Module):
             )
         names = [readable(name) for name in classnames]
         before = " ".join(["X"] * length) if words is None else readable(words)
-        tokens = clip.tokenize([f"{before} {name}.".lstrip() for name in names])  # (n, 77)
+        tokens = clip.tokenize([f"{before} {name}.".lstrip() for name in names])  # (C, 77)
         tokens = tokens.to(clip_model.logit_scale.device)
-        end = tokens.argmax(dim=-1)  # (n,) the end token has the largest id
-        tokens = tokens[:, : int(end.max()) + 1]  # (n, L)
+        end = tokens.argmax(dim=-1)  # (C,) the end token has the largest id
+        tokens = tokens[:, : int(end.max()) + 1]  # (C, L)
         with torch.no_grad():
-            embeddings = clip_model.token_embedding(tokens).float()  # (n, L, D)
+            embeddings = clip_model.token_embedding(tokens).float()  # (C, L, D)
         order = torch.stack([_order(tokens.shape[1], length, token_count(name), position) for name in names])
         self.register_buffer("embeddings", embeddings, persistent=False)
         self.register_buffer("end", end, persistent=False)
-        self.register_buffer("order", order.to(tokens.device), persistent=False)  # (n, L)
+        self.register_buffer("order", order.to(tokens.device), persistent=False)  # (C, L)
 
-    def forward(self, context: torch.Tensor) -> torch.Tensor:
-        n, _, width = self.embeddings.shape
+    def forward(self, context: Tensor) -> Tensor:
+        C, _, width = self.embeddings.shape
         if context.dim() == 2:
-            context = context.expand(n, -1, -1)  # (m, D) -> (n, m, D)
-        pieces = torch.cat([context, self.embeddings], dim=1)  # (n, m + L, D)
-        return pieces.gather(1, self.order[..., None].expand(-1, -1, width))  # (n, L, D)
+            context = context.expand(C, -1, -1)  # (m, D) -> (C, m, D)
+        pieces = torch.cat([context, self.embeddings], dim=1)  # (C, m + L, D)
+        return pieces.gather(1, self.order[..., None].expand(-1, -1, width))  # (C, L, D)
 
 
-def _order(total: int, length: int, name: int, position: str) -> torch.Tensor:
+def _order(total: int, length: int, name: int, position: str) -> Tensor:
     """Which piece stands at each of the `total` places: pieces 0..length-1 are the context, then the tokenised prompt.
 
     The tokenised prompt is: start, `length` placeholders, `name` tokens of the class name, full stop, end, padding.
@@ -115,7 +132,7 @@ def _order(total: int, length: int, name: int, position: str) -> torch.Tensor:
     return torch.tensor(start + context[:before] + words + context[before:] + rest)
 
 
-def initial_context(clip_model, words: str) -> torch.Tensor:
+def initial_context(clip_model, words: str) -> Tensor:
     """(m, D) embeddings of hand-written words, such as "a photo of a", to start a context from."""
     device = clip_model.logit_scale.device
     with torch.no_grad():
@@ -146,7 +163,7 @@ def prompts_at_once(clip_model, length: int, memory_mb: float) -> int:
 
 
 class Learner(nn.Module):
-    """What is trained. Calling it gives prompts (n, L, D) and their ends (n,); the edits are its deep prompts."""
+    """What is trained. Calling it gives prompts (C, L, D) and their ends (C,); the edits are its deep prompts."""
 
     frozen_images = True  # nothing in it changes an image's features
 
@@ -158,7 +175,7 @@ class Learner(nn.Module):
 
 
 class ContextLearner(Learner):
-    """CoOp's learned context `ctx`: (m, D), or (n, m, D) with class-specific contexts.
+    """CoOp's learned context `ctx`: (m, D), or (C, m, D) with class-specific contexts.
 
     `keys` are a method's config keys: CTX_INIT, N_CTX, and where it has them CSC and CLASS_TOKEN_POSITION.
     """
@@ -179,5 +196,5 @@ class ContextLearner(Learner):
             clip_model, classnames, context.shape[-2], keys.get("CLASS_TOKEN_POSITION", "end")
         )
 
-    def forward(self) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.prompts(self.ctx), self.prompts.end  # (n, L, D), (n,)
+    def forward(self) -> tuple[Tensor, Tensor]:
+        return self.prompts(self.ctx), self.prompts.end  # (C, L, D), (C,)

@@ -3,13 +3,14 @@
 Prompts in both encoders as in IVLP, with three brakes: their features and logits stay near frozen CLIP's, whose texts
 are the mean over many templates; and the prompts of all epochs are averaged, with Gaussian weights.
 
-    B images      n classes      d joint width      P learned numbers
+    B images      C classes      d joint width      P learned numbers
 """
 
 import functools
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from clip import InputError
@@ -20,15 +21,15 @@ from .clip_trainer import ClipTrainer
 from .deep_prompts import DeepPromptLearner, design_details, from_published
 from .prompts import DEFAULT_TEMPLATE, imagenet_templates, template_features
 
-TEMPLATES = 60  # as published: "a photo of a {}." and the first 59 others of CLIP's 80 for ImageNet
+TEMPLATE_COUNT = 60  # as published: "a photo of a {}." and the first 59 others of CLIP's 80 for ImageNet
 
 
 def templates() -> list[str]:
     """The prompts of frozen CLIP's texts."""
-    return [DEFAULT_TEMPLATE, *(one for one in imagenet_templates() if one != DEFAULT_TEMPLATE)][:TEMPLATES]
+    return [DEFAULT_TEMPLATE, *(one for one in imagenet_templates() if one != DEFAULT_TEMPLATE)][:TEMPLATE_COUNT]
 
 
-def epoch_weights(epochs: int, mean: float, std: float) -> torch.Tensor:
+def epoch_weights(epochs: int, mean: float, std: float) -> Tensor:
     """(epochs,) float64: a Gaussian at epochs 1, 2, ..., with sum 1 (eq. 6)."""
     distance = (torch.arange(1, epochs + 1, dtype=torch.float64) - mean) / std
     return (-0.5 * distance**2).softmax(dim=0)  # also where each of them is too small for a number
@@ -41,7 +42,7 @@ class AggregatedPromptLearner(DeepPromptLearner):
         super().__init__(clip_model, classnames, keys)
         self.register_buffer("aggregate", torch.zeros_like(self.flat()))
 
-    def flat(self) -> torch.Tensor:
+    def flat(self) -> Tensor:
         """All prompts in one vector (P,)."""
         return parameters_to_vector(self.parameters()).detach()
 
@@ -83,21 +84,21 @@ class PromptSRC(ClipTrainer):
     # --- frozen CLIP --------------------------------------------------------------------------------------
 
     @functools.cached_property
-    def frozen_text(self) -> torch.Tensor:
-        """(n, d) unit rows: the mean over the templates, taken before normalisation."""
+    def frozen_text(self) -> Tensor:
+        """(C, d) unit rows: the mean over the templates, taken before normalisation."""
         names = self.dm.dataset.classnames
         return F.normalize(sum(template_features(self.model.clip, names, one) for one in templates()), dim=-1)
 
-    def frozen_image(self, images: torch.Tensor) -> torch.Tensor:
+    def frozen_image(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, d) unit rows, from the one CLIP there is, without prompts."""
         return F.normalize(self.model.clip.encode_image(images).float(), dim=-1)
 
     # --- training -----------------------------------------------------------------------------------------
 
     def compute_loss(self, images, labels):
-        f, t = self.train_features(images), self.model.text_features()  # (B, d), (n, d)
+        f, t = self.train_features(images), self.model.text_features()  # (B, d), (C, d)
         frozen_f, frozen_t = self.once_per_image("frozen", self.frozen_image, images), self.frozen_text
-        logits, frozen_logits = self.model.logits(f, t), self.model.logits(frozen_f, frozen_t)  # (B, n)
+        logits, frozen_logits = self.model.logits(f, t), self.model.logits(frozen_f, frozen_t)  # (B, C)
         class_loss = F.cross_entropy(logits, labels)
         text_loss = self.keys.TEXT_LOSS_WEIGHT * F.l1_loss(t, frozen_t)  # eq. 3
         image_loss = self.keys.IMAGE_LOSS_WEIGHT * F.l1_loss(f, frozen_f)

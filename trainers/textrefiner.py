@@ -4,12 +4,13 @@ Tuning", AAAI 2025.
 Over CoOp: a small cache gathers what image patches look like in training, and the text features read from it.
 The published code's `scale * image @ text` is kept: refined texts and projected tokens are not scaled to unit length.
 
-    B images    N patches    n classes    d joint width    M entries of the cache
+    B images    N patches    C classes    d joint width    M entries of the cache
 """
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+from torch import Tensor
 
 import clip
 from clip.tokens import take
@@ -56,13 +57,13 @@ class RefinerLearner(ContextLearner):
         self.register_buffer("cache", F.normalize(torch.rand(keys.MEMORY_SIZE, d), dim=-1))
         self.refiner = nn.Linear(2 * d, d, bias=False)
 
-    def refine(self, text: torch.Tensor) -> torch.Tensor:
-        """Unit rows (n, d) -> (n, d), about as long: each text with what it reads from the cache, by a softmax."""
-        read = (text @ self.cache.t()).softmax(dim=-1) @ self.cache  # (n, M) (M, d)
+    def refine(self, text: Tensor) -> Tensor:
+        """Unit rows (C, d) -> (C, d), about as long: each text with what it reads from the cache, by a softmax."""
+        read = (text @ self.cache.t()).softmax(dim=-1) @ self.cache  # (C, M) (M, d)
         return text + self.alpha * self.refiner(torch.cat([text, read], dim=-1))
 
     @torch.no_grad()
-    def write(self, tokens: torch.Tensor) -> None:
+    def write(self, tokens: Tensor) -> None:
         """Each token (T, d) goes to the entry most like it, with a weight of one for the token most like that entry.
 
         As published, an entry takes the sum of its tokens, not their mean. They are many, so momentum counts little.
@@ -77,14 +78,14 @@ class RefinerLearner(ContextLearner):
 
 
 class RefinedCLIP(PromptedCLIP):
-    def plain_text_features(self) -> torch.Tensor:
-        """(n, d) unit rows: CoOp's."""
+    def plain_text_features(self) -> Tensor:
+        """(C, d) unit rows: CoOp's."""
         return super().text_features()
 
-    def text_features(self):
+    def text_features(self, f=None):
         return self.prompt_learner.refine(self.plain_text_features())
 
-    def ranked_tokens(self, images: torch.Tensor) -> torch.Tensor:
+    def ranked_tokens(self, images: Tensor) -> Tensor:
         """(B, 1 + N, d) in the joint space, not normalised: the class token, then the patches, strongest first."""
         feature, patches = self.clip.encode_image(
             images, [RankPatches(self.clip.visual.transformer.layers)], tokens=True
@@ -131,13 +132,13 @@ class TextRefiner(ClipTrainer):
 
     def compute_loss(self, images, labels):
         learner, tokens = self.model.prompt_learner, self.tokens(images)  # (B, 1 + N, d)
-        text = self.model.plain_text_features()  # (n, d)
+        text = self.model.plain_text_features()  # (C, d)
         refined = learner.refine(text)
-        logits = self.model.logits(F.normalize(tokens[:, 0], dim=-1), refined)  # (B, n)
+        logits = self.model.logits(F.normalize(tokens[:, 0], dim=-1), refined)  # (B, C)
 
         local = learner.project(tokens.flatten(0, 1)).view_as(tokens)  # (B, 1 + N, d)
         strongest = torch.cat([local[:, : 1 + TOP], local.mean(dim=1, keepdim=True)], dim=1)  # (B, 1 + TOP + 1, d)
-        local_logits = self.model.logits(strongest, text)  # (B, 1 + TOP + 1, n)
+        local_logits = self.model.logits(strongest, text)  # (B, 1 + TOP + 1, C)
 
         globally = F.cross_entropy(logits, labels)
         locally = F.cross_entropy(local_logits.flatten(0, 1), labels.repeat_interleave(local_logits.shape[1]))
@@ -147,7 +148,7 @@ class TextRefiner(ClipTrainer):
         shown["acc"] = compute_accuracy(logits, labels)[0].item()
         return globally + locally / self.keys.BALANCE + self.keys.DISTILL * distance, shown
 
-    def tokens(self, images: torch.Tensor) -> torch.Tensor:
+    def tokens(self, images: Tensor) -> Tensor:
         """`ranked_tokens` (B, 1 + N, d) of the current batch, computed once for each image where they have room."""
         visual, count = self.model.clip.visual, len(self.train_loader_x.dataset.data_source)
         if 4 * count * len(visual.positional_embedding) * visual.output_dim <= REMEMBERED:

@@ -4,7 +4,7 @@ Learned tokens in the image encoder, at its input (shallow) or anew before each 
 hand-written and never change.
 """
 
-import torch
+from torch import Tensor
 
 from dassl.engine import TRAINER_REGISTRY
 
@@ -19,8 +19,8 @@ class VisuallyPromptedCLIP(PromptedCLIP):
         super().__init__(clip_model, prompt_learner)
         self.register_buffer("text", self.zero_shot_text(classnames, template), persistent=False)
 
-    def text_features(self) -> torch.Tensor:
-        return self.text  # (n, d)
+    def text_features(self, f=None) -> Tensor:
+        return self.text  # (C, d)
 
 
 @TRAINER_REGISTRY.register()

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from dassl.engine import TRAINER_REGISTRY
 
 from .clip_trainer import ClipTrainer, PromptedCLIP
-from .prompts import imagenet_templates, template_of, zero_shot_text_features
+from .prompts import imagenet_templates, zero_shot_text_features
 
 
 class ZeroshotModel(PromptedCLIP):
@@ -22,11 +23,11 @@ class ZeroshotModel(PromptedCLIP):
         for template in templates:
             print(f"Prompts: {template.format(classnames[0])} ... ({len(classnames)} classes)")
         texts = [zero_shot_text_features(clip_model, classnames, template) for template in templates]
-        text = F.normalize(torch.stack(texts).mean(dim=0), dim=-1) if len(texts) > 1 else texts[0]  # (n, d)
+        text = F.normalize(torch.stack(texts).mean(dim=0), dim=-1) if len(texts) > 1 else texts[0]  # (C, d)
         self.register_buffer("text", text, persistent=False)
 
-    def text_features(self) -> torch.Tensor:
-        return self.text  # (n, d)
+    def text_features(self, f=None) -> Tensor:
+        return self.text  # (C, d)
 
 
 @TRAINER_REGISTRY.register()
@@ -37,7 +38,7 @@ class ZeroshotCLIP(ClipTrainer):
         return ZeroshotModel(clip_model, self.dm.dataset.classnames, self.templates())
 
     def templates(self) -> list[str]:
-        return [template_of(self.dm.dataset)]
+        return [self.template()]
 
 
 @TRAINER_REGISTRY.register()

@@ -81,7 +81,7 @@ class EncodedCoOp(PromptedCLIP):
         super().__init__(clip_model, learner)
         self.register_buffer("text", text, persistent=False)
 
-    def text_features(self) -> Tensor:
+    def text_features(self, f=None) -> Tensor:
         return self.text
 
 

@@ -12,7 +12,7 @@ from dassl.engine import build_trainer
 from tests.clip_weights import SMALL, random_state
 from tests.helpers import CLASSES, arguments, results
 from trainers.clip_trainer import PromptedCLIP
-from trainers.clipfit import TEMPLATES, FitLearner
+from trainers.clipfit import FitLearner
 from trainers.prompts import template_of
 
 NAMES, TEMPLATE = ["cat", "german_shepherd", "ice cream"], "a photo of a {}, a type of thing."
@@ -133,7 +133,7 @@ def test_a_residual_network_learns_biases_only():
 
 def test_its_own_prompt_of_textures():
     dataset = type("DescribableTextures", (), {"template": "{} texture."})()
-    assert template_of(dataset, TEMPLATES) == "a photo of a {}, a type of texture."
+    assert template_of(dataset, "CLIPFIT") == "a photo of a {}, a type of texture."
 
 
 def test_trains_on_base_and_tests_on_new(data_root, tmp_path):

@@ -9,9 +9,9 @@ import train
 from clip.simple_tokenizer import SimpleTokenizer
 from dassl.engine import build_trainer
 from tests.helpers import arguments
-from trainers import prograd
 from trainers.clip_trainer import ClipTrainer
 from trainers.prograd import without_conflict
+from trainers.prompts import TEMPLATES
 
 
 def built(data_root, output, options=()):
@@ -106,7 +106,7 @@ def test_at_lambda_0_from_a_random_context_it_is_coop(data_root, tmp_path):
 def test_first_context(data_root, tmp_path, monkeypatch, template, words):
     """Zeros, then the words before the class name, punctuation included."""
     if template is not None:
-        monkeypatch.setitem(prograd.TEMPLATES, "Caltech101", template)
+        monkeypatch.setitem(TEMPLATES["PROGRAD"], "Caltech101", template)
     trainer = built(data_root, tmp_path, ["TRAINER.PROGRAD.N_CTX", 12])
     ids = SimpleTokenizer().encode(words)
     context = trainer.model.prompt_learner.ctx
@@ -118,7 +118,7 @@ def test_first_context(data_root, tmp_path, monkeypatch, template, words):
 
 @pytest.mark.parametrize("template", ["{}.", "a {} photo.", "a photo of a {}, seen from afar."])
 def test_a_prompt_that_gives_no_first_context(data_root, tmp_path, monkeypatch, capsys, template):
-    monkeypatch.setitem(prograd.TEMPLATES, "Caltech101", template)
+    monkeypatch.setitem(TEMPLATES["PROGRAD"], "Caltech101", template)
     assert train.main(arguments(data_root, tmp_path, "ProGrad")) == 2
     (sentence,) = capsys.readouterr().err.splitlines()
     assert f"{template!r} does not end with the class name" in sentence

@@ -158,7 +158,7 @@ def test_teachers_of_ours_and_of_the_authors(teacher, tmp_path):
         plain = load_clip(BACKBONE, "fp32", torch.device("cpu"))
         loaded = Teacher(plain, teacher_prompts(path, BACKBONE, plain), "a photo of a")
         assert [len(side) for side in (loaded.ctx, loaded.text, loaded.visual)] == [2, 2, 2]
-        torch.testing.assert_close(loaded.text_features(CLASSES), text, rtol=0, atol=1e-6)
+        torch.testing.assert_close(loaded.class_texts(CLASSES), text, rtol=0, atol=1e-6)
         torch.testing.assert_close(loaded.image_features(images), image, rtol=0, atol=1e-6)
 
 
