@@ -10,6 +10,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 
 from dassl.utils import InputError
 from one_run.arguments import add_data_root
+from one_run.command import carry_out
 
 from .sets import PREFIX, SETS, write_set
 
@@ -51,15 +52,19 @@ def main() -> int:
         os.makedirs(args.root, exist_ok=True)
     except OSError as error:
         parser.error(f"The data root {args.root} cannot be made ({error.strerror}): pass another --root FOLDER.")
-    names = list(dict.fromkeys(args.sets))
-    with ProcessPoolExecutor(min(args.workers, len(names))) as pool:
-        for done in as_completed([pool.submit(write_set, name, args.root, args.world) for name in names]):
+    return carry_out(
+        lambda: write_sets(list(dict.fromkeys(args.sets)), args.root, args.world, args.workers),
+        interrupted="a set is whole or not there, and the same command writes the others",
+    )
+
+
+def write_sets(names: list[str], root: str, world: int, workers: int) -> None:
+    with ProcessPoolExecutor(min(workers, len(names))) as pool:
+        for done in as_completed([pool.submit(write_set, name, root, world) for name in names]):
             try:
                 print(done.result(), flush=True)
-            except (InputError, OSError) as error:
-                print(f"error: {error}", file=sys.stderr)
-                return 2
-    return 0
+            except OSError as error:  # a folder that cannot be written, a full disk
+                raise InputError(str(error)) from error
 
 
 if __name__ == "__main__":

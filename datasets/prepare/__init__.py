@@ -10,7 +10,6 @@ import contextlib
 import difflib
 import os
 import shutil
-import sys
 import urllib.request
 
 from filelock import FileLock, Timeout
@@ -18,23 +17,20 @@ from filelock import FileLock, Timeout
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import InputError, mkdir_if_missing
 from one_run.arguments import add_data_root
+from one_run.command import OK, USERS_TO_MEND, carry_out
+from one_run.layout import BENCHMARKS, SHIFTED_IMAGENETS
 
 from ..base import Benchmark
 from ..sources import Archive, File, Source, Way
 from .download import NoRoom, check_space, come_so_far, fetch, web_address
 from .install import check_by_hand, check_members, fault_of, install_archive, install_file, is_ready
 
-ORDER = (
-    "imagenet", "caltech101", "oxford_pets", "stanford_cars", "oxford_flowers", "food101", "fgvc_aircraft", "sun397",
-    "dtd", "eurosat", "ucf101", "imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r",
-)  # fmt: skip
-
 
 def fetchable() -> dict[str, type[Benchmark]]:
     """The benchmarks that say where they come from, by the name of their file; first those of the field, in its order."""
     registered = map(DATASET_REGISTRY.get, DATASET_REGISTRY.registered_names())
     found = {reader.__module__.rpartition(".")[2]: reader for reader in registered if getattr(reader, "sources", ())}
-    return {name: found[name] for name in (*ORDER, *found) if name in found}
+    return {name: found[name] for name in (*BENCHMARKS, *SHIFTED_IMAGENETS, *found) if name in found}
 
 
 READERS = fetchable()
@@ -46,25 +42,28 @@ def main(argv: list[str] | None = None) -> int:
     add_data_root(parser)
     parser.add_argument("--keep-archives", action="store_true", help="keep what was downloaded after unpacking")
     args = parser.parse_args(argv)
+    try:
+        names = benchmark_names(args.names)
+    except InputError as error:
+        parser.error(str(error))
+    return carry_out(
+        lambda: prepare_all(names, os.path.abspath(os.path.expanduser(args.root)), args.keep_archives),
+        interrupted="what has come is kept, and the same command goes on from there",
+    )
+
+
+def prepare_all(names: list[str], root: str, keep_archives: bool) -> int:
+    """One after the other; what is left to do is said at the end."""
     # Some servers refuse Python's own name.
     opener = urllib.request.build_opener()
     opener.addheaders = [("User-Agent", "spotlighter datasets.prepare")]
     urllib.request.install_opener(opener)
-    left = {}
-    try:
-        root = os.path.abspath(os.path.expanduser(args.root))
-        for name in benchmark_names(args.names):
-            left[name] = prepare(name, root, args.keep_archives)
-    except InputError as error:
-        parser.error(str(error))
-    except KeyboardInterrupt:
-        print("\nstopped: what has come is kept, and the same command goes on from there", file=sys.stderr)
-        return 130
+    left = {name: prepare(name, root, keep_archives) for name in names}
     print("ready: " + (", ".join(name for name in left if not left[name]) or "none"))
     for name, tasks in left.items():
         if tasks:
             print("\n".join([f"left to do for {name}:", *(f"  {task}" for task in tasks)]))
-    return 2 if any(left.values()) else 0
+    return USERS_TO_MEND if any(left.values()) else OK
 
 
 def benchmark_names(given: list[str], others: tuple[str, ...] = ()) -> list[str]:

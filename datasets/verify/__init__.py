@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from dassl.utils import InputError, read_json
 from one_run.arguments import add_data_root
+from one_run.command import OK, carry_out
 
 from ..base import Benchmark
 from ..embedded import READERS as EMBEDDED
@@ -25,6 +26,7 @@ from ..prepare.download import digest_of
 from ..prepare.install import count_images
 
 AT_MOST = 10  # broken images that are listed
+NOT_WHOLE = 1  # exit code
 COLUMNS = ("benchmark", "there", "images", "split", "SHA-256", "train/val/test", "next")
 
 
@@ -55,11 +57,16 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if not os.path.isdir(root):
             raise InputError(f"The data root {root} does not exist: pass --root FOLDER.")
-        findings = [examine(name, root, args.deep) for name in benchmark_names(args.names, embedded_sets(root))]
+        names = benchmark_names(args.names, embedded_sets(root))
     except InputError as error:
         parser.error(str(error))
-    print(json.dumps([asdict(finding) for finding in findings], indent=2) if args.json else table(findings))
-    return 0 if all(finding.whole for finding in findings) else 1
+    return carry_out(lambda: verify(names, root, args.deep, args.json))
+
+
+def verify(names: list[str], root: str, deep: bool, as_json: bool) -> int:
+    findings = [examine(name, root, deep) for name in names]
+    print(json.dumps([asdict(finding) for finding in findings], indent=2) if as_json else table(findings))
+    return OK if all(finding.whole for finding in findings) else NOT_WHOLE
 
 
 def embedded_sets(root: str) -> tuple[str, ...]:

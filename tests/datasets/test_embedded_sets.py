@@ -173,3 +173,22 @@ def test_the_shipped_weights():
     assert set(model.state_dict()) == set(state)
     assert model.visual.input_resolution == 64 and len(model.transformer.resblocks) == 4
     assert state["logit_scale"] >= math.log(40) - 1e-2
+
+
+@pytest.mark.parametrize(
+    ("failure", "code", "says"),
+    [
+        (sets.InputError("It holds another drawing: remove it."), 2, "error: It holds another drawing: remove it.\n"),
+        (OSError(28, "No space left on device"), 2, "error: [Errno 28] No space left on device\n"),
+        (KeyboardInterrupt(), 130, "error: interrupted; a set is whole or not there"),
+    ],
+)
+def test_how_the_command_ends(tmp_path, monkeypatch, capsys, failure, code, says):
+    def fail(*arguments):
+        raise failure
+
+    monkeypatch.setattr("datasets.embedded.__main__.ProcessPoolExecutor", ThreadPoolExecutor)
+    monkeypatch.setattr("datasets.embedded.__main__.write_set", fail)
+    monkeypatch.setattr(sys, "argv", ["datasets.embedded", "--root", str(tmp_path), "--sets", "clutter"])
+    assert main() == code
+    assert capsys.readouterr().err.startswith(says)

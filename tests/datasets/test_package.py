@@ -9,7 +9,9 @@ import yaml
 import datasets  # noqa: F401  registers
 from dassl.data.datasets import DATASET_REGISTRY
 from datasets.base import Benchmark
+from datasets.embedded import READERS as EMBEDDED_READERS
 from datasets.prepare import READERS
+from one_run.layout import BENCHMARKS, EMBEDDED, SHIFTED_IMAGENETS, SHIFTED_SHAPES
 from tests.helpers import REPOSITORY
 
 CONFIGS = sorted((REPOSITORY / "configs/datasets").glob("*.yaml"))
@@ -52,6 +54,11 @@ def test_an_import_is_quick(module, unneeded):
     code = f"import sys, {module}; print(*sorted({unneeded} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert done.stdout == "\n"
+
+
+def test_the_fields_order_names_all_sets():
+    assert tuple(READERS) == (*BENCHMARKS, *SHIFTED_IMAGENETS)
+    assert set(EMBEDDED_READERS) == {*EMBEDDED, *SHIFTED_SHAPES}
 
 
 def test_the_documentation_shows_these_facts():
