@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
-import train
 from dassl.engine import TrainerX, build_trainer
 from dassl.utils import InputError, cores, set_random_seed
-from sweep.protocols import CONFIGS, EMBEDDED
+from one_run.arguments import add_data_root
+from one_run.config import build_config
+from one_run.layout import CONFIGS, EMBEDDED
 
 SETS = tuple(name.removeprefix("embedded_") for name in EMBEDDED)
 CROWDED = ("clutter", "small")  # where what surrounds the object matters
@@ -22,9 +23,7 @@ FIRST_FIVE = tuple(name for name in SETS if name not in CROWDED)
 
 def add_arguments(parser: argparse.ArgumentParser, seeds: list[int]) -> None:
     """Which cells, and how many at a time."""
-    parser.add_argument(
-        "--root", "--data", default=os.environ.get("DATA") or "data", help="the data root: folder of the embedded sets"
-    )
+    add_data_root(parser)
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS), metavar="SET", help=", ".join(SETS))
     parser.add_argument("--seeds", nargs="+", type=int, default=seeds)
     parser.add_argument("--workers", type=int, default=cores(), help="processes, of one thread each")
@@ -49,15 +48,11 @@ def world_of(root: str | os.PathLike, name: str) -> int:
     return json.loads((folder_of(root, name) / "world.json").read_text())["world"]
 
 
-def build(root: str, name: str, seed: int, method: str, options: list) -> TrainerX:
-    """The trainer of a run on a set, as train.py builds it, on a CPU; the seed is set as there."""
-    arguments = [
-        "--root", root, "--seed", seed, "--trainer", method,
-        "--dataset-config-file", CONFIGS / "datasets" / f"embedded_{name}.yaml",
-        "--config-file", CONFIGS / "trainers" / method / "embedded.yaml",
-        "USE_CUDA", False, "VERBOSE", False, *options,
-    ]  # fmt: skip
-    cfg = train.build_config(train.parse_arguments([str(part) for part in arguments]))
+def build(root: str | os.PathLike, name: str, seed: int, method: str, options: list) -> TrainerX:
+    """The trainer of a method's run on a set, on a CPU; all random numbers come from the seed, as in a run."""
+    files = (CONFIGS / "datasets" / f"embedded_{name}.yaml", CONFIGS / "trainers" / method / "embedded.yaml")
+    options = ["USE_CUDA", False, "VERBOSE", False, *options]
+    cfg = build_config(method, files, options, root=str(root), seed=seed)
     set_random_seed(seed)
     return build_trainer(cfg)
 

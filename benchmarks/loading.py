@@ -33,6 +33,7 @@ from dassl.data.data_manager import build_data_loader
 from dassl.data.datasets import Datum
 from dassl.data.transforms import build_transform
 from dassl.utils import InputError, cores, write_json
+from one_run.command import carry_out
 
 SIZE = (500, 375)  # about ImageNet's mean
 OPTIONS = [
@@ -135,7 +136,7 @@ def measure(pipelines: list[Pipeline], count: int, rounds: int) -> list[dict]:
     return records
 
 
-def run(args: argparse.Namespace, command: list[str]) -> dict:
+def run(args: argparse.Namespace, command: list[str]) -> None:
     if min(args.images, args.rounds) < 1 or min(args.workers) < 0:
         raise InputError("--images and --rounds must be at least 1, and --workers at least 0.")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -167,7 +168,7 @@ def run(args: argparse.Namespace, command: list[str]) -> dict:
         "runs": runs,
     }
     write_json(result, args.out)
-    return result
+    print(f"\nResults: {args.out}")
 
 
 def show(run: dict) -> None:
@@ -189,13 +190,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--workers", nargs="+", type=int, default=[0, 2], help="numbers of worker processes")
     parser.add_argument("--out", help="the JSON file (default: benchmarks/results/loading_<device>.json)")
     args = parser.parse_args(command)
-    try:
-        run(args, command)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"\nResults: {args.out}")
-    return 0
+    return carry_out(lambda: run(args, command))
 
 
 if __name__ == "__main__":

@@ -8,8 +8,7 @@ from pathlib import Path
 import torch
 import torchvision
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-RESULTS = REPOSITORY / "benchmarks" / "results"
+RESULTS = Path(__file__).resolve().parent / "results"
 
 
 def versions(**more: str | None) -> dict[str, str | None]:

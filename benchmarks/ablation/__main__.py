@@ -7,8 +7,10 @@ from pathlib import Path
 
 from benchmarks import ablation
 from benchmarks.embedded import add_arguments, cells_of, in_processes, world_of
-from benchmarks.machine import REPOSITORY, RESULTS
-from dassl.utils import InputError, replace_file, write_json
+from benchmarks.machine import RESULTS
+from dassl.utils import replace_file, write_json
+from one_run.command import carry_out
+from one_run.layout import ROOT
 
 from .rows import cell_file, run_cell
 from .table import Ablation, as_json, markdown, read_cells
@@ -23,11 +25,11 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--images", type=int, default=50, help="test images a class")
     parser.add_argument("--name", default="ablation", help="of the results: <out>/<name>.md and .json")
     parser.add_argument("--out", default=str(RESULTS), help="folder of the tables")
-    parser.add_argument("--work", default=str(REPOSITORY / "output" / "ablation"), help="folder of the finished cells")
+    parser.add_argument("--work", default=str(ROOT / "output" / "ablation"), help="folder of the finished cells")
     return parser.parse_args(argv)
 
 
-def run(args: argparse.Namespace, command: str) -> int:
+def ablate(args: argparse.Namespace, command: str) -> None:
     work = Path(args.work) / args.name
     cells = cells_of(args)
     work.mkdir(parents=True, exist_ok=True)
@@ -43,18 +45,13 @@ def run(args: argparse.Namespace, command: str) -> int:
     replace_file(str(Path(args.out) / f"{args.name}.md"), lambda file: file.write(text.encode()))
     write_json(as_json(found, world, command), str(Path(args.out) / f"{args.name}.json"))
     print(text)
-    return 0
 
 
 def main(argv: list[str] | None = None) -> int:
     """Exit code 0; 2 for what the user can mend, in one sentence."""
     argv = sys.argv[1:] if argv is None else argv
-    args = parse_arguments(argv)
-    try:
-        return run(args, f"python -m benchmarks.ablation {' '.join(argv)}".strip())
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    args, command = parse_arguments(argv), f"python -m benchmarks.ablation {' '.join(argv)}".strip()
+    return carry_out(lambda: ablate(args, command), interrupted="the same command goes on where it stopped")
 
 
 if __name__ == "__main__":

@@ -5,15 +5,15 @@ import sys
 
 import torch
 
-import clip
-import dassl.utils
 from benchmarks import fps
 from benchmarks.machine import device_name, result_file, versions
+from dassl.utils import InputError, write_json
+from one_run.command import carry_out
 from trainers.clip_trainer import resolve_precision
 
 from .measure import measure
 from .predictors import BACKBONES, CONTROL, MAIN, build_clip, build_rows, class_names, spotlighter_name
-from .show import show_profile, show_rows
+from .show import show_figures, show_profile, show_rows
 
 SECONDS = 0.3  # what one timing lasts at least
 
@@ -41,24 +41,24 @@ def check(args: argparse.Namespace) -> None:
     except RuntimeError:
         device = None
     if device is None or device.type not in ("cpu", "cuda"):
-        raise clip.InputError(f"--device is {args.device!r}: choose cpu or cuda.")
+        raise InputError(f"--device is {args.device!r}: choose cpu or cuda.")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise clip.InputError(f"--device {args.device} asks for a GPU that PyTorch does not find here: choose cpu.")
+        raise InputError(f"--device {args.device} asks for a GPU that PyTorch does not find here: choose cpu.")
     unknown = [name for name in args.backbone if name not in BACKBONES]
     if unknown:
-        raise clip.InputError(f"--backbone {unknown[0]!r} is unknown: choose of {', '.join(BACKBONES)}.")
+        raise InputError(f"--backbone {unknown[0]!r} is unknown: choose of {', '.join(BACKBONES)}.")
     for keep in [*args.keep, args.chosen]:
         if not 0 < keep <= 1:
-            raise clip.InputError(f"KEEP {keep:g} is no share of the tokens: it must be above 0 and at most 1.")
+            raise InputError(f"KEEP {keep:g} is no share of the tokens: it must be above 0 and at most 1.")
     if args.precision not in ("auto", "fp32", "bf16", "fp16"):
-        raise clip.InputError(f"--precision is {args.precision!r}: choose auto, fp32, bf16 or fp16.")
+        raise InputError(f"--precision is {args.precision!r}: choose auto, fp32, bf16 or fp16.")
     if not 1 <= args.classes <= len(class_names()):
-        raise clip.InputError(f"--classes is {args.classes}: it must be from 1 to {len(class_names())}.")
+        raise InputError(f"--classes is {args.classes}: it must be from 1 to {len(class_names())}.")
     gpu = device.type == "cuda"
     args.batch = args.batch or ([64, 128, 256, 512] if gpu else [16])
     args.rounds = (20 if gpu else 5) if args.rounds is None else args.rounds
     if min(args.batch) < 1 or args.rounds < 1:
-        raise clip.InputError("--batch and --rounds must be at least 1.")
+        raise InputError("--batch and --rounds must be at least 1.")
     auto = "bf16" if gpu and args.precision == "auto" else args.precision
     args.precision = resolve_precision(auto, device)
     args.device = device
@@ -82,7 +82,7 @@ def main_figures(runs: list[dict], chosen: str, device: torch.device) -> dict:
     }
 
 
-def run(args: argparse.Namespace, command: list[str]) -> dict:
+def run(args: argparse.Namespace, command: list[str]) -> None:
     check(args)
     torch.manual_seed(0)
     device, chosen, names, runs = args.device, spotlighter_name(args.chosen), class_names()[: args.classes], []
@@ -112,26 +112,15 @@ def run(args: argparse.Namespace, command: list[str]) -> dict:
         **main_figures(runs, chosen, device),
         "runs": runs,
     }
-    dassl.utils.write_json(result, args.out)
-    return result
+    write_json(result, args.out)
+    show_figures(result, args.out)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Exit code 0; 2 for what the user can mend, in one sentence."""
     command = sys.argv[1:] if argv is None else argv
-    args = parse_arguments(argv)
-    try:
-        result = run(args, command)
-    except (clip.InputError, dassl.utils.InputError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    source = result["figures_from"]
-    speedup = next(value for name, value in result.items() if name.startswith("speedup_over_clip"))
-    print(
-        f"\n{source['row']} on {source['backbone']}, batch {source['batch']}: {speedup:.3f} times zero-shot CLIP, "
-        f"{result['extra_images_per_second']:+,.1f} images/s. Results: {args.out}"
-    )
-    return 0
+    args = parse_arguments(command)
+    return carry_out(lambda: run(args, command))
 
 
 if __name__ == "__main__":

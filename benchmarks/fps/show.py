@@ -39,3 +39,13 @@ def show_profile(profiles: dict) -> None:
         for label in labels:
             cells = (profiles[name][table].get(label, {"ms_per_image": 0.0, "share": 0.0}) for name in names)
             print(f"{label:<34}" + "".join(f"{cell['ms_per_image']:>18.3f} ({cell['share']:>4.0%})" for cell in cells))
+
+
+def show_figures(result: dict, file: str) -> None:
+    """The figures to quote, in a sentence, and where all of them are."""
+    source = result["figures_from"]
+    speedup = next(value for name, value in result.items() if name.startswith("speedup_over_clip"))
+    print(
+        f"\n{source['row']} on {source['backbone']}, batch {source['batch']}: {speedup:.3f} times zero-shot CLIP, "
+        f"{result['extra_images_per_second']:+,.1f} images/s. Results: {file}"
+    )

@@ -6,7 +6,8 @@ import math
 import pytest
 
 from benchmarks import compare
-from benchmarks.compare import BY_LABEL, ROWS, Results, folder
+from benchmarks.compare import BY_LABEL, ENTRIES, Comparison, run_folder
+from benchmarks.machine import RESULTS
 from dassl.engine import TRAINER_REGISTRY
 from tests.helpers import REPOSITORY, results
 
@@ -14,20 +15,36 @@ from tests.helpers import REPOSITORY, results
 def write(output, label, set_name, seed, base, new, **more):
     """The two records of a row."""
     for half, accuracy in (("base", base), ("new", new)):
-        path = folder(output, half, BY_LABEL[label], set_name, seed)
+        path = run_folder(output, half, BY_LABEL[label], set_name, seed)
         path.mkdir(parents=True)
         record = {"state": "finished", "accuracy": accuracy, "trainable_parameters": 512, "train_seconds": 2.0}
         (path / "results.json").write_text(json.dumps({**record, "test_images_per_second": 100.0, **more}))
 
 
 def test_every_row_has_a_config_and_a_script():
-    for row in ROWS:
-        assert row.method in TRAINER_REGISTRY.registered_names()
-        assert (REPOSITORY / f"configs/trainers/{row.method}/{row.config}.yaml").is_file()
-        assert not row.host or row.host in BY_LABEL
-        assert not row.teacher or ROWS.index(BY_LABEL[row.teacher]) < ROWS.index(row)
+    for entry in ENTRIES:
+        assert entry.method in TRAINER_REGISTRY.registered_names()
+        assert (REPOSITORY / f"configs/trainers/{entry.method}/{entry.config}.yaml").is_file()
+        assert not entry.host or entry.host in BY_LABEL
+        assert not entry.teacher or ENTRIES.index(BY_LABEL[entry.teacher]) < ENTRIES.index(entry)
     ours = {name for name in TRAINER_REGISTRY.registered_names() if TRAINER_REGISTRY.get(name).__module__.startswith("trainers.")}  # fmt: skip
-    assert ours == {row.method for row in ROWS}
+    assert ours == {entry.method for entry in ENTRIES}
+
+
+def test_the_committed_table_is_what_its_figures_give(tmp_path):
+    """To the byte, from records whose accuracies and medians are those in the committed JSON file."""
+    written = (RESULTS / "compare.json").read_text()
+    content = json.loads(written)
+    for label, row in content["rows"].items():
+        facts = {"trainable_parameters": int(row["trained"].replace(",", "")), "transductive": row["transductive"]}
+        facts |= {key: row[key] for key in ("train_seconds", "test_images_per_second")}
+        for cell, (base, new) in row["accuracies"].items():
+            set_name, _, seed = cell.partition("/")
+            write(tmp_path, label, set_name, int(seed), base, new, **facts)
+    comparison = Comparison(tmp_path, ENTRIES, content["sets"], content["seeds"])
+    text = compare.markdown(comparison, content["command"], {"torch": "2.14.1+cu130"})
+    assert text == (RESULTS / "compare.md").read_text(encoding="utf-8")
+    assert json.dumps(compare.as_json(comparison, content["command"]), indent=4, separators=(",", ": ")) == written
 
 
 def test_means_and_gains(tmp_path):
@@ -35,7 +52,7 @@ def test_means_and_gains(tmp_path):
     for seed, (host, plugged) in {1: (50, 60), 2: (60, 66)}.items():
         write(tmp_path, "CoOp", "shapes", seed, host, host)
         write(tmp_path, "CoOp w/ Spotlighter", "shapes", seed, plugged + 10, plugged - 10)
-    table = Results(tmp_path, [BY_LABEL["CoOp"], BY_LABEL["CoOp w/ Spotlighter"]], ["shapes"], [1, 2])
+    table = Comparison(tmp_path, [BY_LABEL["CoOp"], BY_LABEL["CoOp w/ Spotlighter"]], ["shapes"], [1, 2])
     assert table.missing == [] and table.whole == {"CoOp", "CoOp w/ Spotlighter"}
     h = lambda base, new: 2 * base * new / (base + new)  # noqa: E731
     assert table.mean("CoOp w/ Spotlighter", ["shapes"]) == pytest.approx((73, 53, h(73, 53)))
@@ -50,7 +67,7 @@ def test_a_row_with_a_run_missing_is_named_and_left_out(tmp_path):
     write(tmp_path, "CoOp", "shapes", 2, 70, 60, state="failed")
     write(tmp_path, "PromptKD", "shapes", 1, 80, 70, transductive=True)
     write(tmp_path, "PromptKD", "shapes", 2, 80, 70, transductive=True)
-    table = Results(tmp_path, [BY_LABEL["CoOp"], BY_LABEL["PromptKD"]], ["shapes"], [1, 2])
+    table = Comparison(tmp_path, [BY_LABEL["CoOp"], BY_LABEL["PromptKD"]], ["shapes"], [1, 2])
     text = compare.markdown(table, "the command", {"torch": "2"})
     assert "| PromptKD † | 80.0 | 70.0 | **74.7** |" in text and "| CoOp |" not in text
     assert "CoOp on shapes, seed 2" in text and "the command" in text and "test bed" in text
@@ -60,7 +77,7 @@ def test_a_small_run_goes_on_where_it_stopped(root, tmp_path, capsys):
     argv = ["--root", root, "--output", tmp_path / "runs", "--out", tmp_path, "--name", "small", "--sets", "species"]
     argv = [str(part) for part in [*argv, "--seeds", 1, "--workers", 1, "--methods", "zero-shot CLIP"]]
     assert compare.main(argv) == 0
-    run = folder(tmp_path / "runs", "base", BY_LABEL["zero-shot CLIP"], "species", 1)
+    run = run_folder(tmp_path / "runs", "base", BY_LABEL["zero-shot CLIP"], "species", 1)
     record = results(run)
     assert record["accuracy"] is not None and record["test_images_per_second"] > 0 and record["train_seconds"] is None
     before = (run / "results.json").stat().st_mtime_ns
@@ -88,6 +105,6 @@ def test_a_failed_run_is_named(root, tmp_path, capsys):
 
 @pytest.mark.parametrize("options, what", [(["--methods", "CoOps"], "'CoOps' is no row"), (["--root", "nowhere"], "nowhere has no embedded_")])  # fmt: skip
 def test_what_does_not_exist(root, options, what, capsys):
-    with pytest.raises(SystemExit):
-        compare.main(["--root", str(root), "--sets", "species", *options])
-    assert what in capsys.readouterr().err
+    assert compare.main(["--root", str(root), "--sets", "species", *options]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and what in error and error.count("\n") == 1
