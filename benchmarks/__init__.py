@@ -1,1 +1,15 @@
-"""Measurements that are no tests: each module is a command of its own."""
+"""Measurements that are no tests. Five commands:
+
+    compare     all methods side by side on the embedded sets
+    ablation    which part of Spotlighter earns its place
+    fps         images per second of a prediction
+    loading     images per second from files to batches
+    start       how long a process takes until it can begin
+
+and what they share:
+
+    machine     what machine and which versions a figure is of
+    statistics  quartiles, intervals of paired differences, turns
+    field       what the field's published code does, re-created
+    embedded    the embedded sets: cells, a trainer on one
+"""

@@ -48,7 +48,7 @@ def world_of(root: str | os.PathLike, name: str) -> int:
     return json.loads((folder_of(root, name) / "world.json").read_text())["world"]
 
 
-def build(root: str | os.PathLike, name: str, seed: int, method: str, options: list) -> TrainerX:
+def trainer_on(root: str | os.PathLike, name: str, seed: int, method: str, options: list) -> TrainerX:
     """The trainer of a method's run on a set, on a CPU; all random numbers come from the seed, as in a run."""
     files = (CONFIGS / "datasets" / f"embedded_{name}.yaml", CONFIGS / "trainers" / method / "embedded.yaml")
     options = ["USE_CUDA", False, "VERBOSE", False, *options]

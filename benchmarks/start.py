@@ -14,8 +14,8 @@ import statistics
 import subprocess
 import sys
 
-from benchmarks.machine import REPOSITORY
 from benchmarks.statistics import quartiles, rotation
+from one_run.layout import ROOT
 
 RUN = "import datasets, trainers, dassl.engine.trainer"
 OPTIMISER = "import torch; torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)"
@@ -30,7 +30,7 @@ ROWS = {  # what python is started with
 
 def cpu_seconds(arguments: tuple[str, ...]) -> float:
     """User and system time of one process."""
-    process = subprocess.Popen([sys.executable, *arguments], cwd=REPOSITORY, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:

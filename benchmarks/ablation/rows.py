@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.embedded import CROWDED, build, folder_of
+from benchmarks.embedded import CROWDED, folder_of, trainer_on
 from dassl.utils import write_json
 from trainers.spotlighter import Shots, SpotlighterHead, Zoom, choose_zoom, fit_scalars
 
@@ -51,7 +51,7 @@ def build_spotlighter(
         "TRAINER.SPOTLIGHTER.ZOOM", 3, "TRAINER.SPOTLIGHTER.KEEP", keep, "TRAINER.SPOTLIGHTER.GRID", grid,
         "TRAINER.SPOTLIGHTER.SCORE", "random" if score == "oracle" else score, *HOSTS[host],
     ]  # fmt: skip
-    trainer = build(root, set_name, seed, "Spotlighter", options)
+    trainer = trainer_on(root, set_name, seed, "Spotlighter", options)
     if score == "oracle":
         trainer.head.drop.__class__ = OracleDrop
     return trainer

@@ -15,11 +15,10 @@ from torch import Tensor
 
 from benchmarks.field import FieldEvaluation
 from clip.model import CLIP, convert_weights
-from dassl.config import get_cfg_default
+from one_run.config import build_config
 from trainers.clip_trainer import PromptedCLIP, load_clip
-from trainers.coop import CoOp
 from trainers.prompts import DEFAULT_TEMPLATE, ContextLearner
-from trainers.spotlighter import ZOOM_WIDTHS, Shots, Spotlighter, SpotlighterOverHost, Zoom, check_keys
+from trainers.spotlighter import ZOOM_WIDTHS, Shots, SpotlighterOverHost, Zoom, check_keys
 from trainers.zsclip import ZeroshotModel
 
 VIT_B_16 = {
@@ -120,21 +119,17 @@ class SpotlighterOverCoOp(SpotlighterOverHost, CoOpHost):
         self.head.remember(shots, self.model.text_features(), self.zero_shot, names)
 
 
-def config(backbone: str, keep: float, zoom: int = 0):
-    """The project's defaults, with KEEP and ZOOM."""
-    cfg = get_cfg_default()
-    CoOp.extend_cfg(cfg)
-    Spotlighter.extend_cfg(cfg)
-    cfg.MODEL.BACKBONE.NAME = backbone
-    cfg.TRAINER.SPOTLIGHTER.KEEP, cfg.TRAINER.SPOTLIGHTER.ZOOM = keep, zoom
-    check_keys(cfg.TRAINER.SPOTLIGHTER)
-    return cfg
+def config(backbone: str, keep: float = 1.0, zoom: int = 0):
+    """Spotlighter over CoOp with the project's defaults, but for KEEP and ZOOM."""
+    options = {"MODEL.BACKBONE.NAME": backbone, "TRAINER.SPOTLIGHTER.KEEP": keep, "TRAINER.SPOTLIGHTER.ZOOM": zoom}
+    return build_config("Spotlighter", options=[part for pair in options.items() for part in pair])
 
 
 @torch.no_grad()
 def spotlighter(cfg, coop: EncodedCoOp, names: list[str]) -> tuple[Predictor, SpotlighterOverCoOp]:
     """The row, and the trainer whose prediction it is."""
     keys = cfg.TRAINER.SPOTLIGHTER
+    check_keys(keys)
     trainer = SpotlighterOverCoOp(cfg, coop, names)
     trainer.build_model()
     trainer.fill_bank(Zoom(map=0, width=ZOOM_WIDTH, count=keys.ZOOM, share=0.5) if keys.ZOOM else None)

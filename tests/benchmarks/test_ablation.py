@@ -5,7 +5,9 @@ import json
 import pytest
 import torch
 
+import clip
 import train
+from benchmarks.ablation import __main__ as ablation_main
 from benchmarks.ablation import rows
 from benchmarks.ablation.__main__ import main
 from benchmarks.ablation.encoded import EncodedImages, train_host
@@ -102,6 +104,18 @@ def test_one_small_run(root, two_epochs, tmp_path, capsys):
     assert "a test bed, no benchmark" in text and "| Spotlighter, ZOOM 3 |" in text
     assert main(line) == 0
     assert "2 cells, 2 done already" in capsys.readouterr().out
+
+
+def refuse(*cell, **options):
+    raise clip.InputError("TRAINER.SPOTLIGHTER.R is 0: it must be at least 1.")
+
+
+def test_an_error_of_any_layer_is_one_sentence(root, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(ablation_main, "run_cell", refuse)
+    line = ["--root", str(root), "--sets", "species", "--seeds", "1", "--workers", "1", "--work", str(tmp_path)]
+    assert main([*line, "--out", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err == "error: TRAINER.SPOTLIGHTER.R is 0: it must be at least 1.\n"
+    assert not (tmp_path / "out").exists()
 
 
 def test_missing_sets_are_named(tmp_path, capsys):
