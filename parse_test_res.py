@@ -16,8 +16,13 @@ import sys
 from pathlib import Path
 from statistics import fmean, pstdev
 
-from reports.read import LAYOUTS, ResultError, beside, read_run, read_runs, runs_in
-from reports.tables import FORMATS, harmonic_mean, make_table
+from reports.cells import harmonic_mean
+from reports.formats import FORMATS
+from reports.protocols import PROTOCOLS
+from reports.published import beside
+from reports.read import read_results, read_run, runs_in
+from reports.result import ResultError
+from reports.tables import make_table
 
 __all__ = ["ResultError", "harmonic_mean", "main", "read_run", "summarise"]
 
@@ -39,14 +44,15 @@ def summarise(directory: Path, keyword: str, test_log: bool, ci95: bool) -> floa
 def print_table(args: argparse.Namespace) -> int:
     if args.keyword == "error":
         raise ResultError("A table is of what is better when higher: --keyword accuracy or macro_f1.")
-    runs = read_runs(args.directory, args.table, args.keyword)
+    protocol = PROTOCOLS[args.table]
+    results = read_results(args.directory, protocol, args.keyword)
     if args.against:
         if args.table != "base2new" or args.keyword != "accuracy":
             raise ResultError(
                 "The published figures are accuracies from base to new: --against goes with --table base2new."
             )
-        runs += beside(runs)
-    table = make_table(runs, args.table, args.seeds, args.partial)
+        results += beside(results)
+    table = make_table(results, protocol, args.seeds, args.partial)
     if args.plot:
         from reports.pictures import draw  # matplotlib takes a second to load
 
@@ -70,7 +76,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--multi-exp", action="store_true", help="the folder holds several experiments")
     parser.add_argument("--keyword", default="accuracy", help="which result to read")
     table = parser.add_argument_group("tables over methods and data sets")
-    table.add_argument("--table", choices=list(LAYOUTS), help="of which protocol; xd and dg: tests on other sets")
+    table.add_argument("--table", choices=list(PROTOCOLS), help="of which protocol; xd and dg: tests on other sets")
     table.add_argument("--format", choices=list(FORMATS), default="text", help="csv is unrounded")
     table.add_argument(
         "--seeds", nargs="+", type=int, metavar="SEED", help="that each cell is to have (all that occur)"

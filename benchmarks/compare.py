@@ -31,7 +31,7 @@ from one_run.config import build_config
 from one_run.folder import whole_record
 from one_run.layout import ROOT
 from one_run.work import do
-from reports.tables import harmonic_mean
+from reports.cells import harmonic_mean
 from sweep.protocols import Method, Run, Setting, absolute, build
 
 SHOTS = 16

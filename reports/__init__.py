@@ -1,8 +1,15 @@
 """From the folders of finished runs to tables and pictures.
 
-    read      a run's folder -> `Run`, one row; a list of these is all that tables are made from
-    tables    rows -> cells, means, H, averages, and what must be said under them; text, markdown, LaTeX, CSV
-    pictures  a table -> few-shot curves, bars of H
+    result     one result of a run: all that tables are made from
+    cells      the arithmetic: over seeds, over sets, H
+    protocols  what a table of each protocol is: its folders, columns, heads, titles, notes
+    read       runs' folders -> results
+    published  the published figures, which may stand beside them
+    notes      what must be said under a table
+    tables     results -> a table
+    formats    a table -> text, markdown, LaTeX, CSV
+    pictures   a table -> few-shot curves, bars of H
 
-Results are read without PyTorch, so a table is made on any machine that the folders are copied to.
+Each imports those above it alone. Results are read without PyTorch, so a table is made on any machine that the folders
+are copied to.
 """

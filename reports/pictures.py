@@ -9,7 +9,8 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from .read import ResultError
+from .protocols import PROTOCOLS
+from .result import ResultError
 from .tables import Block, Row, Table
 
 WIDTH = 7.0  # inches: the text of a page
@@ -18,7 +19,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = "osD^vPX<>hp"
 DASHES = ("-", "--", ":", "-.")
 HATCHES = ("", "////", "....", "xxxx")
-STYLE = {
+STYLE: dict = {
     "font.size": 8, "axes.titlesize": 8, "axes.labelsize": 8, "legend.fontsize": 7.5, "xtick.labelsize": 7,
     "ytick.labelsize": 7, "axes.spines.top": False, "axes.spines.right": False, "pdf.fonttype": 42, "hatch.linewidth": 0.5,
 }  # fmt: skip
@@ -27,20 +28,21 @@ BARS_A_LINE = 48
 
 def draw(table: Table, folder: Path) -> list[Path]:
     """One picture for each group of blocks that belong together; the files are returned."""
-    drawer = {"fewshot": curves, "base2new": bars}.get(table.kind)
-    if drawer is None:
-        raise ResultError(f"--plot draws the tables fewshot and base2new, and there is no picture of {table.kind}.")
+    protocol = table.protocol
+    if not protocol.picture:
+        drawable = " and ".join(name for name, other in PROTOCOLS.items() if other.picture)
+        raise ResultError(f"--plot draws the tables {drawable}, and there is no picture of {protocol.name}.")
     if folder.exists() and not folder.is_dir():
         raise ResultError(f"{folder} is a file: give --plot a folder.")
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for where, shots in dict.fromkeys((block.world, block.shots) for block in table.blocks):
         blocks = [block for block in table.blocks if (block.world, block.shots) == (where, shots)]
-        if not any(cell and cell.mean is not None for block in blocks for row in block.rows for cell in row.cells):
+        if not any(cell.mean is not None for block in blocks for cell in block.cells):
             continue
-        name = "_".join(filter(None, [table.kind, where, f"{shots}shots" if shots is not None else ""]))
+        name = "_".join(filter(None, [protocol.name, where, f"{shots}shots" if shots is not None else ""]))
         with matplotlib.rc_context(STYLE):
-            figure = drawer(blocks, where)
+            figure = DRAWERS[protocol.picture](blocks, where)
             for path in (folder / f"{name}.png", folder / f"{name}.pdf"):
                 figure.savefig(path, dpi=200, bbox_inches="tight")
                 written.append(path)
@@ -75,17 +77,16 @@ def curves(blocks: list[Block], where: str) -> Figure:
 
 
 def curve(panel, row: Row, columns: list[str], index: int) -> None:
-    points = [
-        (int(column), cell) for column, cell in zip(columns, row.cells, strict=True) if cell and cell.mean is not None
-    ]
-    x, y = [shots for shots, _ in points], [cell.mean for _, cell in points]
+    cells = zip(map(int, columns), row.cells, strict=True)
+    points = [(shots, cell.mean, cell.by_seed) for shots, cell in cells if cell.mean is not None]
+    x, y = [shots for shots, _, _ in points], [mean for _, mean, _ in points]
     look = {"color": COLOURS[index % len(COLOURS)], "label": row.label}
     if x == [0]:
         panel.plot(x, y, linestyle="", marker="*", markersize=8, clip_on=False, **look)
         return
     look |= {"marker": MARKERS[index % len(MARKERS)], "linestyle": DASHES[index // len(COLOURS) % len(DASHES)]}
     panel.plot(x, y, markersize=3, linewidth=1.1, **look)
-    spread = [pstdev(cell.by_seed.values()) if cell.by_seed else 0 for _, cell in points]
+    spread = [pstdev(by_seed.values()) if by_seed else 0 for _, _, by_seed in points]
     low, high = ([mean + sign * s for mean, s in zip(y, spread, strict=True)] for sign in (-1, 1))
     panel.fill_between(x, low, high, color=look["color"], alpha=0.15, linewidth=0)
 
@@ -98,9 +99,11 @@ def bars(blocks: list[Block], where: str) -> Figure:
     a_line = math.ceil(len(blocks) / down)
     figure = Figure(figsize=(WIDTH, 1.7 * down + 0.7), layout="constrained")
     panels = figure.subplots(down, 1, squeeze=False, sharey=True)[:, 0]
-    cells = [row.cells[-1] for block in blocks for row in block.rows if row.cells[-1].mean is not None]
-    floor = max(0, 10 * math.floor((min(cell.mean for cell in cells) - 5) / 10))
-    top = max(max([cell.mean, *cell.by_seed.values()]) for cell in cells) + 2  # a deviation is less than the largest
+    cells = [row.cells[-1] for block in blocks for row in block.rows]
+    means = [cell.mean for cell in cells if cell.mean is not None]
+    floor = max(0, 10 * math.floor((min(means) - 5) / 10))
+    by_seed = [value for cell in cells for value in cell.by_seed.values()]
+    top = max(means + by_seed) + 2  # a deviation is less than the largest
     for line, panel in enumerate(panels):
         here = blocks[line * a_line : (line + 1) * a_line]
         for place, block in enumerate(here):
@@ -132,18 +135,18 @@ def bar(panel, row: Row, place: int, index: int, number: int) -> None:
 
 
 def spread_of(blocks: list[Block], of: str = "") -> str:
-    cells = [cell for block in blocks for row in block.rows for cell in row.cells if cell]
+    cells = [cell for block in blocks for cell in block.cells]
     several = any(len(cell.by_seed) > 1 for cell in cells)
     return f"± 1 standard deviation{of} over seeds" if several else "none, as there is one seed"
 
 
 def legend(figure: Figure, labels: list[str], blocks: list[Block], caption: str, where: str) -> None:
     """The methods, and in small print what the picture's marks mean."""
-    handles = {}
+    handles: dict = {}
     for panel in figure.axes:
         handles |= dict(zip(*reversed(panel.get_legend_handles_labels()), strict=True))
-    cells = [cell for block in blocks for row in block.rows for cell in row.cells if cell]
-    caption += "; missing: not all seeds are there" if any(cell.mean is None for cell in cells) else ""
+    cells = [cell for block in blocks for cell in block.cells]
+    caption += "; missing: not all seeds are there" if any(cell.missing for cell in cells) else ""
     caption += (
         "; not of all seeds everywhere" if any(cell.mean is not None and not cell.whole for cell in cells) else ""
     )
@@ -157,3 +160,6 @@ def legend(figure: Figure, labels: list[str], blocks: list[Block], caption: str,
         [handles[label] for label in shown], shown, loc="outside lower center", ncols=columns, frameon=False,
         title=caption, title_fontsize=7,
     )  # fmt: skip
+
+
+DRAWERS = {"curves": curves, "bars": bars}  # as a protocol names its picture

@@ -1,92 +1,54 @@
-"""Runs' folders -> rows. A run is read from its `results.json`, or, if other code made it, from its `log.txt`."""
+"""Runs' folders -> results. A run is read from its `results.json`, or, if other code made it, from its `log.txt`."""
 
-import csv
-import json
 import math
 import re
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+
+from one_run.folder import FILE, BrokenRecord, read_record
+from one_run.layout import PHASES, Place, place_of
+
+from .protocols import PROTOCOLS, Protocol
+from .result import Result, ResultError
 
 TRAIN_SIGNALS = ("Finish training", "Finished training")
 TEST_SIGNALS = ("=> result",)
-# In a protocol's folder: part of the result -> folder of its runs, DATASET/shots_K/METHOD/CFG/seedS.
-LAYOUTS = {
-    "base2new": {"base": "train_base", "new": "test_new"},
-    "fewshot": {"all": ""},
-    "xd": {"target": ""},
-    "dg": {"target": ""},
-}
-PUBLISHED = Path(__file__).with_name("published_base2new_vitb16_16shot.csv")
-PUBLISHED_SHOTS, PUBLISHED_BACKBONE = 16, "ViT-B/16"
-
-
-class ResultError(ValueError):
-    """A result that is missing, broken or contradictory; the message names it and the remedy."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """One result: the row that tables are made from."""
-
-    method: str  # trainer/config
-    dataset: str  # as its config file is called; of a test on another set, the tested one
-    shots: int
-    seed: int  # -1 of a published figure
-    part: str  # base, new or all classes; source or target; H where it is printed
-    value: float | None  # in percent; None if there is none, and `problem` says why
-    problem: str = ""
-    path: str = ""
-    source: str = ""  # of a test on another set: what the model was trained on
-    backbone: str | None = None
-    final_model: str | None = None  # last_step or best_val; None: unknown
-    split: str | None = None
-    images: str | None = None  # hash of the training images; None for a test, and where nothing was trained
-    transductive: bool = False
-    teacher: str = ""  # the method that it distils
-    published: bool = False
-
-    @property
-    def zero_shot(self) -> bool:
-        """Nothing is trained, so neither shots nor seed matter."""
-        return self.method.startswith("Zeroshot")
 
 
 # --- one run ---------------------------------------------------------------------------------------------------
 
 
-def read_record(run: Path) -> dict | None:
-    """What `results.json` says; None where there is none."""
-    file = run / "results.json"
-    if not file.is_file():
-        return None
-    try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ResultError(f"{file} is not JSON ({error}): run it again.") from error
-    if not isinstance(record, dict):
-        raise ResultError(f"{file} is no record of a run, which is a JSON object: run it again.")
-    return record
-
-
 def read_run(run: Path, keyword: str = "accuracy", test_log: bool = False) -> float:
     """One run's result in percent."""
-    record = read_record(run)
-    if record is not None:
-        if record.get("state") != "finished":
-            why = f", {record['why']}" if record.get("why") else ""
-            state = record.get("state")
-            remedy = "wait for it, or run it again" if state == "running" else "run it again"
-            raise ResultError(f"{run} did not finish (state: {state}{why}): {remedy}.")
-        value = record.get("accuracy" if keyword == "error" else keyword)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise ResultError(
-                f"{run / 'results.json'} has no number {keyword!r}: those there are accuracy, error and macro_f1."
-            )
-        return 100 - value if keyword == "error" else float(value)
+    record = record_of(run)
+    return value_logged(run, keyword, test_log) if record is None else value_recorded(run, record, keyword)
+
+
+def record_of(run: Path) -> dict | None:
+    """What `results.json` says; None where there is none."""
+    try:
+        return read_record(run)
+    except BrokenRecord as error:
+        raise ResultError(str(error)) from error
+
+
+def value_recorded(run: Path, record: dict, keyword: str) -> float:
+    if record.get("state") != "finished":
+        why = f", {record['why']}" if record.get("why") else ""
+        state = record.get("state")
+        remedy = "wait for it, or run it again" if state == "running" else "run it again"
+        raise ResultError(f"{run} did not finish (state: {state}{why}): {remedy}.")
+    value = record.get("accuracy" if keyword == "error" else keyword)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ResultError(f"{run / FILE} has no number {keyword!r}: those there are accuracy, error and macro_f1.")
+    return 100 - value if keyword == "error" else float(value)
+
+
+def value_logged(run: Path, keyword: str, test_log: bool) -> float:
     log = run / "log.txt"
     if not log.is_file():
-        raise ResultError(f"{run} holds neither results.json nor log.txt: it is not a run, or has not begun.")
+        raise ResultError(f"{run} holds neither {FILE} nor log.txt: it is not a run, or has not begun.")
     signals = TEST_SIGNALS if test_log else TRAIN_SIGNALS
     value = parse_log(log.read_text(encoding="utf-8", errors="replace"), keyword, signals)
     if value is None:
@@ -126,22 +88,24 @@ def natural(path: Path) -> list:
 # --- all runs of a protocol ------------------------------------------------------------------------------------
 
 
-def read_runs(directory: Path, kind: str, keyword: str = "accuracy") -> list[Run]:
+def read_results(directory: Path, protocol: Protocol, keyword: str = "accuracy") -> list[Result]:
     """All runs of a protocol; those without a result too, with the reason."""
-    folder = folder_of(directory, kind)
-    runs = [
-        read_row(path, part, keyword) for part, name in LAYOUTS[kind].items() for path in seeds_under(folder / name)
+    folder = folder_of(directory, protocol)
+    results = [
+        read_result(path, place, part, keyword, test_log=bool(PHASES[protocol.phases[part]].trained))
+        for part, inside in protocol.folders.items()
+        for path, place in seeds_under(folder / inside)
     ]
-    if not runs:
+    if not results:
         raise ResultError(f"{folder} holds no runs, which are folders DATASET/shots_K/METHOD/CFG/seedS.")
-    if kind in ("xd", "dg"):
-        runs = with_sources(runs, folder.parent / "fewshot", keyword)
-    elif kind == "fewshot":
-        runs = [replace(run, shots=0) if run.zero_shot else run for run in runs]
-    return without_duplicates(runs)
+    if protocol.sources:
+        results = with_sources(results, folder.parent / protocol.sources, keyword)
+    if protocol.over_shots:
+        results = [replace(result, shots=0) if result.zero_shot else result for result in results]
+    return without_duplicates(results)
 
 
-def folder_of(directory: Path, kind: str) -> Path:
+def folder_of(directory: Path, protocol: Protocol) -> Path:
     """The protocol's own folder, given it or the one above."""
     if directory.is_file():
         raise ResultError(f"{directory} is a file: pass the folder that holds the runs.")
@@ -150,45 +114,41 @@ def folder_of(directory: Path, kind: str) -> Path:
     if directory.name in ("", ".."):
         directory = directory.resolve()
     found = {
-        other: folder
-        for other, parts in LAYOUTS.items()
-        for folder in (directory, directory / other)
-        if folder.name == other or any(part and (folder / part).is_dir() for part in parts.values())
+        name: folder
+        for name, other in PROTOCOLS.items()
+        for folder in (directory, directory / name)
+        if folder.name == name or any(inside.parts and (folder / inside).is_dir() for inside in other.folders.values())
         if folder.is_dir()
     }
-    if kind not in found:
-        other = f"those of --table {' and '.join(found)}" if found else "no runs of any table"
-        raise ResultError(f"{directory} does not hold the runs of --table {kind}, it holds {other}.")
-    return found[kind]
+    if protocol.name not in found:
+        others = f"those of --table {' and '.join(found)}" if found else "no runs of any table"
+        raise ResultError(f"{directory} does not hold the runs of --table {protocol.name}, it holds {others}.")
+    return found[protocol.name]
 
 
-def seeds_under(folder: Path, pattern: str = "*/shots_*/*/*/seed*") -> list[Path]:
-    return sorted((path for path in folder.glob(pattern) if path.is_dir() and place_of(path)), key=natural)
+def seeds_under(folder: Path, pattern: str = "*/shots_*/*/*/seed*") -> list[tuple[Path, Place]]:
+    paths = sorted((path for path in folder.glob(pattern) if path.is_dir()), key=natural)
+    return [(path, place) for path in paths if (place := place_of(path))]
 
 
-def place_of(path: Path) -> tuple[str, int, str, int] | None:
-    """.../dtd/shots_16/CoOp/vit_b16/seed1 -> dtd, 16, CoOp/vit_b16, 1; None for another path."""
-    if len(path.parts) < 5:
-        return None
-    dataset, shots, method, config, seed = path.parts[-5:]
-    shots, seed = re.fullmatch(r"shots_(-?\d+)", shots), re.match(r"seed(\d+)", seed)
-    return (dataset, int(shots[1]), f"{method}/{config}", int(seed[1])) if shots and seed else None
-
-
-def read_row(path: Path, part: str, keyword: str, **known) -> Run:
-    dataset, shots, method, seed = place_of(path)
-    row = Run(method, dataset, shots, seed, part, value=None, path=str(path), **known)
+def read_result(path: Path, place: Place, part: str, keyword: str, test_log: bool = False, source: str = "") -> Result:
+    """A run's result, or why it has none."""
+    result = Result(
+        f"{place.method}/{place.config}", place.dataset, place.shots, place.seed, part, None,
+        path=str(path), source=source,
+    )  # fmt: skip
     try:
-        record = read_record(path)
-        if record is not None:
-            row = replace(row, **facts(record, row))
-            refuse_another(record, row)
-        return replace(row, value=read_run(path, keyword, test_log=part in ("new", "target")))
+        record = record_of(path)
+        if record is None:
+            return replace(result, value=value_logged(path, keyword, test_log))
+        result = replace(result, **known_from(record, result))
+        refuse_another(record, result)
+        return replace(result, value=value_recorded(path, record, keyword))
     except ResultError as error:
-        return replace(row, problem=str(error))
+        return replace(result, problem=str(error))
 
 
-def facts(record: dict, row: Run) -> dict:
+def known_from(record: dict, result: Result) -> dict:
     """What a record says beside its result; what is not text there is not known."""
     named = {
         "backbone": record.get("backbone"),
@@ -196,17 +156,17 @@ def facts(record: dict, row: Run) -> dict:
         "split": record.get("split"),
         "images": record.get("images_sha256"),
     }
-    known = {key: value for key, value in named.items() if isinstance(value, str)}
+    known: dict = {key: value for key, value in named.items() if isinstance(value, str)}
     trained_in = dig(record, "weights", "model_dir")
-    if trained_in or row.zero_shot or row.part == "target":
+    if trained_in or result.zero_shot or result.part == "target":
         known.pop("images", None)  # what the test drew, and did not train on
     trained = place_of(Path(str(trained_in)))
-    if row.part == "target" and trained:
-        known["source"] = trained[0]
+    if result.part == "target" and trained:
+        known["source"] = trained.dataset
     trainer = dig(record, "config", "TRAINER")
     for node in trainer.values() if isinstance(trainer, dict) else ():
         teacher = place_of(Path(str(dig(node, "TEACHER_DIR"))))
-        known |= {"teacher": teacher[2]} if teacher else {}
+        known |= {"teacher": f"{teacher.method}/{teacher.config}"} if teacher else {}
     return known | {"transductive": record.get("transductive") is True}
 
 
@@ -217,79 +177,44 @@ def dig(record, *keys: str):
     return record
 
 
-def refuse_another(record: dict, row: Run) -> None:
+def refuse_another(record: dict, result: Result) -> None:
     """A record that was copied, or moved, from another place would count as what it is not."""
-    here = {"seed": row.seed}
-    if row.part in ("base", "new", "all"):
-        here["subsample"] = row.part
+    here: dict = {"seed": result.seed}
+    if result.part in ("base", "new", "all"):
+        here["subsample"] = result.part
     for field, value in here.items():
         if record.get(field, value) != value:
             raise ResultError(
-                f"{row.path} holds a run of {field} {record[field]}, where {value} belongs: run it again."
+                f"{result.path} holds a run of {field} {record[field]}, where {value} belongs: run it again."
             )
 
 
-def with_sources(runs: list[Run], fewshot: Path, keyword: str) -> list[Run]:
-    """Tests on other sets, and what their models reach on the set they were trained on."""
-    known = {run.source for run in runs} - {""}
+def with_sources(results: list[Result], folder: Path, keyword: str) -> list[Result]:
+    """Tests on other sets, and what their models reach on the set that they were trained on, in this folder."""
+    known = {result.source for result in results} - {""}
     if len(known) == 1:  # other code's logs, and zero-shot tests, do not say theirs
-        runs = [replace(run, source=min(known)) for run in runs]
-    runs = [run for run in runs if run.dataset != run.source]  # that one's result is the training run's own
-    rows = sorted({(run.source, f"shots_{run.shots}", run.method) for run in runs if run.source})
-    return runs + [
-        read_row(path, "source", keyword, source=row[0])
-        for row in rows
-        for path in seeds_under(fewshot / Path(*row), "seed*")
+        results = [replace(result, source=min(known)) for result in results]
+    results = [result for result in results if result.dataset != result.source]  # that is the training run's own
+    trained = sorted({(result.source, f"shots_{result.shots}", result.method) for result in results if result.source})
+    return results + [
+        read_result(path, place, "source", keyword, source=place.dataset)
+        for inside in trained
+        for path, place in seeds_under(folder / Path(*inside), "seed*")
     ]
 
 
-def without_duplicates(runs: list[Run]) -> list[Run]:
+def without_duplicates(results: list[Result]) -> list[Result]:
     """Which of two runs of one seed counts is not for the table to choose, so neither does."""
-    same = defaultdict(list)
-    for run in runs:
-        same[run.method, run.dataset, run.shots, run.seed, run.part, run.source].append(run)
-    kept = []
+    same: dict[tuple, list[Result]] = defaultdict(list)
+    for result in results:
+        key = (result.method, result.dataset, result.shots, result.seed, result.part, result.source)
+        same[key].append(result)
+    kept: list[Result] = []
     for group in same.values():
-        if len(group) > 1 and group[0].zero_shot and len({(run.value, run.problem) for run in group}) == 1:
+        if len(group) > 1 and group[0].zero_shot and len({(result.value, result.problem) for result in group}) == 1:
             group = group[:1]  # at several shots
         elif len(group) > 1:
-            problem = f"{' and '.join(run.path for run in group)} are the same run twice: remove one."
+            problem = f"{' and '.join(result.path for result in group)} are the same run twice: remove one."
             group = [replace(group[0], value=None, problem=problem)]
         kept += group
     return kept
-
-
-# --- published figures -----------------------------------------------------------------------------------------
-
-
-def published() -> list[Run]:
-    """The published figures, as printed: base, new and H, and the rows `average`."""
-    lines = [line for line in PUBLISHED.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
-    return [
-        Run(
-            f"{line['method']} (published)", line["dataset"], PUBLISHED_SHOTS, -1, part, float(line[column]),
-            backbone=PUBLISHED_BACKBONE, published=True, transductive="PromptKD" in line["method"],
-        )
-        for line in csv.DictReader(lines)
-        for part, column in (("base", "base"), ("new", "new"), ("H", "hm"))
-    ]  # fmt: skip
-
-
-def beside(runs: list[Run]) -> list[Run]:
-    """The published figures that may stand beside these runs; the average if they are on just its sets."""
-    figures = published()
-    all_sets = {row.dataset for row in figures} - {"average"}
-    ours = {run.dataset for run in runs if run.shots == PUBLISHED_SHOTS and not is_embedded(run.dataset)}
-    if not ours & all_sets:
-        why = (
-            "the embedded sets are a test bed, whose figures are never set beside published ones"
-            if all(is_embedded(run.dataset) for run in runs)
-            else f"they are of {PUBLISHED_SHOTS} shots on {', '.join(sorted(all_sets))}, and none of these runs is"
-        )
-        raise ResultError(f"No published figures stand beside these runs: {why}.")
-    wanted = ours & all_sets | ({"average"} if ours == all_sets else set())
-    return [row for row in figures if row.dataset in wanted]
-
-
-def is_embedded(dataset: str) -> bool:
-    return dataset.startswith("embedded_")

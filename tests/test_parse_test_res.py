@@ -5,7 +5,7 @@ import json
 import pytest
 
 import parse_test_res as parse
-from tests.reports.test_read import base2new
+from tests.reports.runs import base2new
 
 UPSTREAM_LOG = """epoch [50/50] batch [5/5] time 0.1 (0.1) loss 0.5 (0.6) lr 1.0e-05 eta 0:00:00
 => result
@@ -81,7 +81,7 @@ def test_logs_and_records_side_by_side(tmp_path, capsys):
     assert "* accuracy: 90.50% +- 0.50%" in capsys.readouterr().out
 
 
-# --- tables: the arithmetic and the formats have tests of their own, test_reports_*.py -------------------------
+# --- tables: the arithmetic and the formats have tests of their own, tests/reports/ -------------------------
 
 
 @pytest.fixture

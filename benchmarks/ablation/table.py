@@ -6,7 +6,7 @@ from statistics import fmean
 
 from benchmarks.embedded import CROWDED, FIRST_FIVE, SETS
 from benchmarks.statistics import paired_interval, signed
-from reports.tables import harmonic_mean
+from reports.cells import harmonic_mean
 
 from .rows import HOSTS, MAIN, cell_file
 

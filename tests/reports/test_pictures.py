@@ -4,9 +4,8 @@ import matplotlib
 import pytest
 
 from reports.pictures import STYLE, bars, curves, draw
-from reports.read import ResultError, read_runs
-from reports.tables import make_table
-from tests.reports.test_read import across, base2new, fewshot
+from reports.result import ResultError
+from tests.reports.runs import across, base2new, fewshot, table_of
 
 
 @pytest.fixture
@@ -16,7 +15,7 @@ def few_shot_table(tmp_path):
             for shots in (1, 4):
                 fewshot(tmp_path, "CoOp", dataset, shots, seed, 40.0 + shots + 2 * seed)
         fewshot(tmp_path, "ZeroshotCLIP", dataset, 1, 1, 40.0)
-    return make_table(read_runs(tmp_path, "fewshot"), "fewshot")
+    return table_of(tmp_path, "fewshot")
 
 
 def test_curves(few_shot_table):
@@ -39,7 +38,7 @@ def test_bars(tmp_path):
         base2new(tmp_path, "CoOp", "dtd", seed, base, 40.0)
         base2new(tmp_path, "CoOp", "eurosat", seed, 60.0, 60.0)
         base2new(tmp_path, "MaPLe", "dtd", seed, 70.0, 60.0)
-    table = make_table(read_runs(tmp_path, "base2new"), "base2new")
+    table = table_of(tmp_path, "base2new")
     figure = bars(table.blocks, "")
     (panel,) = figure.axes
     heights = sorted(round(bar.get_height(), 2) for bar in panel.patches)
@@ -56,7 +55,7 @@ def test_the_highest_bar_of_all_lines_is_whole(tmp_path):
     """The lines share their axis, which is not that of the first line."""
     for number in range(30):
         base2new(tmp_path, "CoOp", f"set{number}", 1, 60.0 + number, 60.0 + number)
-    table = make_table(read_runs(tmp_path, "base2new"), "base2new")
+    table = table_of(tmp_path, "base2new")
     panels = bars(table.blocks, "").axes
     assert len(panels) == 2 and {panel.get_ylim() for panel in panels} == {(50.0, 91.0)}
     assert "none, as there is one seed" in panels[0].figure.legends[0].get_title().get_text()
@@ -76,4 +75,4 @@ def test_files(few_shot_table, tmp_path):
 def test_tables_without_a_picture(tmp_path):
     across(tmp_path, "xd", "CoOp", "imagenet", "dtd", 1, 42.0)
     with pytest.raises(ResultError, match="no picture of xd"):
-        draw(make_table(read_runs(tmp_path, "xd"), "xd"), tmp_path / "pictures")
+        draw(table_of(tmp_path, "xd"), tmp_path / "pictures")

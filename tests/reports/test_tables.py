@@ -1,43 +1,11 @@
-"""Rows to cells: means, H, averages, what a half-done sweep shows, what is said under a table, and the formats."""
-
-import csv
+"""Results to cells: means, H, averages, and what a half-done sweep shows."""
 
 import pytest
 
-import parse_test_res as parse
-from reports.read import beside, published, read_runs
-from reports.tables import FORMATS, make_table
-from tests.reports.test_read import across, base2new, fewshot, write
+from reports.formats import as_text
+from tests.reports.runs import across, base2new, fewshot, means, said, table_of, write
 
-
-def table_of(root, kind, **options):
-    return make_table(read_runs(root, kind), kind, **options)
-
-
-def means(table) -> dict:
-    """{(block, method): means}, without the config's name."""
-    return {
-        (block.name, row.method.removesuffix("/vit_b16")): [
-            None if cell is None or cell.mean is None else round(cell.mean, 2) for cell in row.cells
-        ]
-        for block in table.blocks
-        for row in block.rows
-    }
-
-
-def said(table) -> str:
-    return "\n".join(table.notes + table.problems)
-
-
-@pytest.fixture
-def two_sets(tmp_path):
-    for seed, base, new in ((1, 90.0, 40.0), (2, 70.0, 60.0)):
-        base2new(tmp_path, "CoOp", "dtd", seed, base, new, backbone="ViT-B/16")
-        base2new(tmp_path, "CoOp", "caltech101", seed, 60.0, 20.0, backbone="ViT-B/16")
-    return tmp_path
-
-
-# --- arithmetic ------------------------------------------------------------------------------------------------
+# --- arithmetic ----------------------------------------------------------------------------------------------
 
 
 def test_h_is_of_the_means_and_the_averages_too(two_sets):
@@ -85,7 +53,7 @@ def test_source_then_targets_then_their_average(tmp_path, kind):
     assert "imagenet/shots_16/CoOp/vit_b16/seed2 holds neither" in said(table)
 
 
-# --- what is missing -------------------------------------------------------------------------------------------
+# --- what is missing -----------------------------------------------------------------------------------------
 
 
 def test_a_missing_half_is_named_and_not_averaged_over(two_sets):
@@ -101,7 +69,7 @@ def test_a_missing_half_is_named_and_not_averaged_over(two_sets):
     assert means(table)["dtd", "CoOp"] == [80.0, 50.0, 61.54]  # of the seeds that have both
     assert means(table)["average", "CoOp"] == [70.0, 35.0, 46.67]
     assert table.problems == ["CoOp/vit_b16 has no run of seed 3, 16 shots: dtd (new)."]
-    text = FORMATS["text"](table)
+    text = as_text(table)
     assert "80.00*  50.00*  61.54*" in text and "60.00   20.00   30.00" in text and "*: the mean of those" in text
 
 
@@ -146,108 +114,14 @@ def test_the_seeds_that_a_table_is_to_have(two_sets):
     assert means(only)["dtd", "CoOp"] == [70.0, 60.0, 64.62] and "1 seed (2)" in said(only)
 
 
-# --- what stands under it --------------------------------------------------------------------------------------
+def test_a_zero_shot_result_is_missing_at_0_shots(tmp_path):
+    for dataset in ("dtd", "eurosat"):
+        fewshot(tmp_path, "CoOp", dataset, 1, 1, 50.0)
+    fewshot(tmp_path, "ZeroshotCLIP", "dtd", 1, 1, 44.0)
+    assert table_of(tmp_path, "fewshot").problems == ["ZeroshotCLIP/vit_b16 has no run of seed 1: eurosat (0 shots)."]
 
 
-def test_modes(tmp_path):
-    base2new(tmp_path, "CoOp", "dtd", 1, 80.0, 40.0)
-    assert "Mode: strict (last epoch, inductive)." in said(table_of(tmp_path, "base2new"))
-    base2new(tmp_path, "PromptKD", "dtd", 1, 80.0, 40.0, transductive=True)
-    base2new(tmp_path, "VPT", "dtd", 1, 80.0, 40.0, config={"TEST": {"FINAL_MODEL": "best_val"}})
-    base2new(tmp_path, "IVLP", "dtd", 1, 80.0, 40.0, config=None)
-    base2new(tmp_path, "MaPLe", "dtd", 1, 80.0, 40.0, split="val")
-    table = table_of(tmp_path, "base2new")
-    assert "Mode: strict (last epoch, inductive): all other runs." in table.notes
-    assert "Mode: paper (transductive): PromptKD/vit_b16." in table.notes
-    assert any("paper (best epoch on validation images" in note and "VPT/vit_b16" in note for note in table.notes)
-    assert "Mode: paper (tested on val images): MaPLe/vit_b16." in table.notes
-    assert "Mode unknown (no config beside the log): IVLP/vit_b16." in table.notes
-    text = FORMATS["text"](table)
-    assert "PromptKD/vit_b16 †" in text and "† transductive" in text and "CoOp/vit_b16 †" not in text
-
-
-def test_what_differs_is_said(two_sets):
-    base2new(two_sets, "CoOp", "dtd", 1, 80.0, 40.0, shots=4, backbone="RN50")
-    base2new(two_sets, "CoOp", "embedded_shapes", 1, 80.0, 40.0, backbone="ViT-Embedded/8")
-    table = table_of(two_sets, "base2new", seeds=[1])
-    assert "Shots differ: 4, 16." in table.notes
-    assert "Backbone: ViT-Embedded/8." in table.notes  # another world, so no difference
-    assert any("Backbones differ" in note and "RN50" in note and "Embedded/" not in note for note in table.notes)
-    assert any("test bed, no benchmark" in note for note in table.notes)
-
-
-def test_methods_that_saw_different_images_are_named(tmp_path):
-    for method, hashed in (("CoOp", "aaaaaaaa1"), ("MaPLe", "aaaaaaaa1"), ("ZeroshotCLIP", "cccccccc1")):
-        base2new(tmp_path, method, "dtd", 1, 80.0, 40.0, images_sha256=hashed)
-    assert not table_of(tmp_path, "base2new").problems  # zero-shot sees no training image
-    base2new(tmp_path, "IVLP", "dtd", 1, 80.0, images_sha256="bbbbbbbb1")
-    base2new(tmp_path, "IVLP", "dtd", 1, new=40.0, images_sha256="dddddddd1", weights={"model_dir": "there"})
-    (problem,) = [problem for problem in table_of(tmp_path, "base2new").problems if "(base)" in problem]
-    assert "seed 1 (aaaaaaaa: CoOp/vit_b16, MaPLe/vit_b16; bbbbbbbb: IVLP/vit_b16)" in problem
-
-
-# --- beside the published figures ------------------------------------------------------------------------------
-
-
-def test_published_rows(two_sets, capsys):
-    base2new(two_sets, "CoOp", "imagenet", 1, 76.0, 68.0)
-    base2new(two_sets, "CoOp", "imagenet", 2, 76.0, 68.0)
-    base2new(two_sets, "CoOp", "embedded_shapes", 1, 80.0, 40.0)
-    base2new(two_sets, "CoOp", "embedded_shapes", 2, 80.0, 40.0)
-    assert parse.main([str(two_sets), "--table", "base2new", "--against", "published", "--format", "csv"]) == 0
-    out, err = capsys.readouterr()
-    rows = {(line["dataset"], line["method"]): line for line in csv.DictReader(out.splitlines())}
-    assert rows["imagenet", "CoOp (published)"]["H"] == "71.92"  # as printed
-    assert "CoOp (published), imagenet: H is printed 71.92, and its base and new give 72.42." in err
-    ours, theirs = rows["average", "CoOp/vit_b16"], rows["average", "CoOp (published)"]
-    assert float(ours["base"]) == pytest.approx((76 + 60 + 80) / 3)
-    assert float(theirs["base"]) == pytest.approx((76.47 + 98.00 + 79.44) / 3)  # of the same three sets
-    assert not any("published" in method for dataset, method in rows if dataset.startswith("embedded_"))
-
-
-def test_the_published_average_is_as_printed_where_all_its_sets_are(tmp_path):
-    for dataset in {row.dataset for row in published()} - {"average"}:
-        base2new(tmp_path, "CoOp", dataset, 1, 80.0, 40.0)
-    runs = read_runs(tmp_path, "base2new")
-    found = means(make_table(runs + beside(runs), "base2new"))
-    assert found["average", "PromptKD w/ Spotlighter (published)"] == [85.65, 80.46, 82.89]
-    base2new(tmp_path, "CoOp", "folder", 1, 80.0, 40.0)  # a twelfth set, of the user's own
-    runs = read_runs(tmp_path, "base2new")
-    table = make_table(runs + beside(runs), "base2new")
-    assert ("average", "CoOp") in means(table) and ("average", "CoOp (published)") not in means(table)
-    assert "No published figures: folder." in table.notes
-
-
-# --- formats ---------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def two_methods(two_sets):
-    for seed in (1, 2):
-        for dataset in ("dtd", "caltech101"):
-            base2new(two_sets, "CoOp_100%", dataset, seed, 60.0, 100 / 3, transductive=True)
-    return two_sets
-
-
-def test_markdown(two_methods):
-    lines = FORMATS["markdown"](table_of(two_methods, "base2new")).splitlines()
-    assert lines[0] == "**caltech101, 16 shots**" and lines[3] == "|---|---:|---:|---:|"
-    assert "| CoOp/vit_b16 | **80.00** | **50.00** | **61.54** |" in lines
-    assert "| CoOp/vit_b16 | **60.00** | 20.00 | 30.00 |" in lines  # equal, so both are best
-    assert "| CoOp_100%/vit_b16 † | **60.00** | **33.33** | **42.86** |" in lines
-    assert "- Mode: strict (last epoch, inductive): all other runs." in lines
-
-
-def test_latex(two_methods):
-    text = FORMATS["latex"](table_of(two_methods, "base2new"))
-    assert text.count(r"\toprule") == text.count(r"\midrule") == text.count(r"\bottomrule") == 3
-    assert text.count(r"\begin{tabular}[t]{lrrr}") == text.count(r"\end{tabular}") == 3
-    assert r"CoOp\_100\%/vit\_b16 $^{\dagger}$ & 60.00 & 33.33 & 42.86 \\" in text
-    assert r"CoOp/vit\_b16 & \textbf{80.00} & \textbf{50.00} & \textbf{61.54} \\" in text
-    assert r"Mode: paper (transductive): CoOp\_100\%/vit\_b16.\par" in text
-
-
-def test_csv_is_unrounded(two_methods):
-    rows = list(csv.DictReader(FORMATS["csv"](table_of(two_methods, "base2new")).splitlines()))
-    assert list(rows[0]) == ["dataset", "shots", "method", "transductive", "base", "new", "H", "seeds", "partial"]
-    assert float(rows[1]["new"]) == 100 / 3 and rows[1]["seeds"] == "1 2" and rows[1]["transductive"] == "True"
+def test_a_test_without_a_source_lacks_that_too(tmp_path):
+    across(tmp_path, "xd", "VPT", "imagenet", "dtd", 1, 44.0, weights=None)
+    problem = "VPT/vit_b16 has no run of seed 1, 16 shots: the source (trained on an unknown set)."
+    assert table_of(tmp_path, "xd").problems == [problem]

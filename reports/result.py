@@ -1,0 +1,44 @@
+"""One result of a run: what tables are made from."""
+
+from dataclasses import dataclass
+
+from dassl.errors import InputError
+from one_run.layout import is_embedded
+
+
+class ResultError(InputError):
+    """A result that is missing, broken or contradictory; the message names it and the remedy."""
+
+
+@dataclass(frozen=True)
+class Result:
+    method: str  # trainer/config
+    dataset: str  # as its config file is called; of a test on another set, the tested one
+    shots: int
+    seed: int  # -1 of a published figure
+    part: str  # base, new or all classes; source or target; H where it is printed
+    value: float | None  # in percent; None if there is none, and `problem` says why
+    problem: str = ""
+    path: str = ""
+    source: str = ""  # of a test on another set: what the model was trained on
+    backbone: str | None = None
+    final_model: str | None = None  # last_step or best_val; None: unknown
+    split: str | None = None
+    images: str | None = None  # hash of the training images; None for a test, and where nothing was trained
+    transductive: bool = False
+    teacher: str = ""  # the method that it distils
+    published: bool = False
+
+    @property
+    def zero_shot(self) -> bool:
+        """Nothing is trained, so neither shots nor seed matter."""
+        return self.method.startswith("Zeroshot")
+
+    @property
+    def world(self) -> str:
+        return world(self.dataset)
+
+
+def world(dataset: str) -> str:
+    """ "" or "embedded": figures of the two are never averaged, drawn or compared together."""
+    return "embedded" if is_embedded(dataset) else ""

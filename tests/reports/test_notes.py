@@ -1,0 +1,41 @@
+"""What is said under a table."""
+
+from reports.formats import as_text
+from tests.reports.runs import base2new, said, table_of
+
+
+def test_modes(tmp_path):
+    base2new(tmp_path, "CoOp", "dtd", 1, 80.0, 40.0)
+    assert "Mode: strict (last epoch, inductive)." in said(table_of(tmp_path, "base2new"))
+    base2new(tmp_path, "PromptKD", "dtd", 1, 80.0, 40.0, transductive=True)
+    base2new(tmp_path, "VPT", "dtd", 1, 80.0, 40.0, config={"TEST": {"FINAL_MODEL": "best_val"}})
+    base2new(tmp_path, "IVLP", "dtd", 1, 80.0, 40.0, config=None)
+    base2new(tmp_path, "MaPLe", "dtd", 1, 80.0, 40.0, split="val")
+    table = table_of(tmp_path, "base2new")
+    assert "Mode: strict (last epoch, inductive): all other runs." in table.notes
+    assert "Mode: paper (transductive): PromptKD/vit_b16." in table.notes
+    assert any("paper (best epoch on validation images" in note and "VPT/vit_b16" in note for note in table.notes)
+    assert "Mode: paper (tested on val images): MaPLe/vit_b16." in table.notes
+    assert "Mode unknown (no config beside the log): IVLP/vit_b16." in table.notes
+    text = as_text(table)
+    assert "PromptKD/vit_b16 †" in text and "† transductive" in text and "CoOp/vit_b16 †" not in text
+
+
+def test_what_differs_is_said(two_sets):
+    base2new(two_sets, "CoOp", "dtd", 1, 80.0, 40.0, shots=4, backbone="RN50")
+    base2new(two_sets, "CoOp", "embedded_shapes", 1, 80.0, 40.0, backbone="ViT-Embedded/8")
+    table = table_of(two_sets, "base2new", seeds=[1])
+    assert "Shots differ: 4, 16." in table.notes
+    assert "Backbone: ViT-Embedded/8." in table.notes  # another world, so no difference
+    assert any("Backbones differ" in note and "RN50" in note and "Embedded/" not in note for note in table.notes)
+    assert any("test bed, no benchmark" in note for note in table.notes)
+
+
+def test_methods_that_saw_different_images_are_named(tmp_path):
+    for method, hashed in (("CoOp", "aaaaaaaa1"), ("MaPLe", "aaaaaaaa1"), ("ZeroshotCLIP", "cccccccc1")):
+        base2new(tmp_path, method, "dtd", 1, 80.0, 40.0, images_sha256=hashed)
+    assert not table_of(tmp_path, "base2new").problems  # zero-shot sees no training image
+    base2new(tmp_path, "IVLP", "dtd", 1, 80.0, images_sha256="bbbbbbbb1")
+    base2new(tmp_path, "IVLP", "dtd", 1, new=40.0, images_sha256="dddddddd1", weights={"model_dir": "there"})
+    (problem,) = [problem for problem in table_of(tmp_path, "base2new").problems if "(base)" in problem]
+    assert "seed 1 (aaaaaaaa: CoOp/vit_b16, MaPLe/vit_b16; bbbbbbbb: IVLP/vit_b16)" in problem
