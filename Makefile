@@ -19,7 +19,7 @@ compare: export OMP_NUM_THREADS := 1
 compare: export MALLOC_MMAP_THRESHOLD_ := 1000000000
 compare: export MALLOC_TRIM_THRESHOLD_ := 10000000000
 compare: environment
-	python -m datasets.embedded --root data
+	python -m datasets.embedded
 	python -m benchmarks.compare $(COMPARE_ARGS)
 
 test: environment lint
