@@ -4,7 +4,7 @@ import argparse
 import os
 
 
-def add_data_root(parser: argparse.ArgumentParser) -> None:
+def add_data_root(parser: argparse._ActionsContainer) -> None:
     """`--root`, `--data` and the environment variable DATA are one thing; it becomes `root`."""
     parser.add_argument(
         "--root",

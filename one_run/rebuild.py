@@ -55,7 +55,7 @@ def rebuild(run: Path, classes: str = "", root: str = "", epoch: int | None = No
     check_precision(cfg)
     weights = weights_to_test(cfg, str(run), epoch)
     trainer = build_trainer(cfg)
-    trainer.load_model(str(run), epoch=weights["epoch"])
+    trainer.load_model(str(run), epoch=weights["epoch"] if weights else None)
     trainer.set_model_mode("eval")
     if hasattr(trainer, "encode_classes"):
         with torch.no_grad(), trainer.autocast():

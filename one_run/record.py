@@ -15,11 +15,6 @@ from importlib import metadata
 
 import torch
 
-try:
-    import resource
-except ImportError:  # Windows
-    resource = None
-
 from dassl.checkpoints import models_in
 from dassl.utils import InputError, write_json
 
@@ -158,7 +153,9 @@ def by_name(classwise: dict[int, dict]) -> dict[str, dict]:
 def peak_memory() -> tuple[float | None, float | None]:
     """MiB: of this process, and of its tensors on the GPU, where there is one."""
     gpu = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else None
-    if resource is None:
+    try:
+        import resource
+    except ImportError:  # Windows
         return None, gpu
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10), gpu
 

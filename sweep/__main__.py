@@ -14,16 +14,15 @@ import signal
 import sys
 
 from dassl.errors import InputError
+from one_run.arguments import add_data_root
 from one_run.command import Stopped, carry_out
+from one_run.layout import GROUPS, PROTOCOLS, ROOT
 
 from .on_local import run_locally, slots_of
 from .on_ray import run_on_ray
 from .on_slurm import run_on_slurm, sbatch_options
 from .progress import Progress
 from .protocols import (
-    GROUPS,
-    PROTOCOLS,
-    ROOT,
     Run,
     Setting,
     absolute,
@@ -42,9 +41,16 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         prog="python -m sweep", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     what, where = parser.add_argument_group("which runs"), parser.add_argument_group("where")
-    several = dict(nargs="*", default=[], metavar="NAME")
-    what.add_argument("--methods", **several, help="METHOD or METHOD:CFG (configs/trainers/METHOD/CFG.yaml)")
-    what.add_argument("--datasets", **several, help=f"data sets, or groups: {', '.join(GROUPS)}")
+    what.add_argument(
+        "--methods",
+        nargs="*",
+        default=[],
+        metavar="NAME",
+        help="METHOD or METHOD:CFG (configs/trainers/METHOD/CFG.yaml)",
+    )
+    what.add_argument(
+        "--datasets", nargs="*", default=[], metavar="NAME", help=f"data sets, or groups: {', '.join(GROUPS)}"
+    )
     what.add_argument("--seeds", nargs="*", default=["1", "2", "3"], metavar="N")
     what.add_argument("--shots", nargs="*", default=["16"], metavar="N")
     what.add_argument("--protocol", default="base2new", help=", ".join(PROTOCOLS))
@@ -53,9 +59,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     what.add_argument("--teacher", default="", metavar="CFG", help="config of PromptKD's teacher, a PromptSRC")
     what.add_argument("--set", nargs="*", default=[], metavar="KEY VALUE", help="config keys, for all runs")
-    what.add_argument(
-        "--data", "--root", default=str(ROOT / "data"), help="data root: the folder that holds the data sets"
-    )
+    add_data_root(what)
     what.add_argument("--output", default=str(ROOT / "output"), help="folder of the runs")
     what.add_argument("--dry-run", action="store_true", help="print the plan and what of it is finished, do nothing")
     where.add_argument("--on", default="local", help=", ".join(PLACES))
@@ -78,7 +82,7 @@ def planned(args: argparse.Namespace) -> list[Run]:
     methods = list(dict.fromkeys(find_method(text) for text in args.methods))
     seeds = dict.fromkeys(whole_number(text, "--seeds", 0) for text in args.seeds)
     shots = dict.fromkeys(whole_number(text, "--shots", 1) for text in args.shots)
-    data, output, options = absolute(args.data), absolute(args.output), tuple(args.set)
+    data, output, options = absolute(args.root), absolute(args.output), tuple(args.set)
     check_folder(output)
     setting = Setting(data, output, options, teacher_options=options, teacher_config=args.teacher, source=args.source)
     return plan(args.protocol, methods, find_datasets(args.datasets), list(shots), list(seeds), setting)

@@ -11,10 +11,11 @@ from pathlib import Path
 
 from dassl.errors import InputError
 from one_run.folder import state_of
+from one_run.layout import ROOT
 
 from . import work
 from .progress import Progress
-from .protocols import ROOT, Run, needed_by
+from .protocols import Run, needed_by
 from .work import Outcome
 
 

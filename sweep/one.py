@@ -43,9 +43,9 @@ from collections.abc import Mapping
 from dassl.errors import InputError
 from one_run.command import carry_out
 from one_run.folder import take_lock
+from one_run.layout import ROOT
 
 from .protocols import (
-    ROOT,
     Method,
     Run,
     Setting,

@@ -22,20 +22,26 @@ from one_run.layout import (
     Place,
     is_embedded,
 )
-from one_run.layout import (
-    ROOT as ROOT,
-)
 from one_run.request import Request
 
 
 @dataclass(frozen=True)
 class Run:
+    """One run of a plan."""
+
     label: str
-    folder: Path
-    command: tuple[str, ...]  # for Python: train.py and its arguments
+    request: Request
     after: "Run | None" = None  # the run whose model it needs, which may need another in turn
     trains: bool = True
-    request: Request | None = None  # what the command line asks, as data
+
+    @property
+    def folder(self) -> Path:
+        return self.request.output_dir
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """For Python: train.py and its arguments."""
+        return self.request.command
 
 
 @dataclass(frozen=True)
@@ -146,11 +152,9 @@ def build(phase: str, method: Method, dataset: str, shots: int, seed: int, setti
     )
     return Run(
         label=f"{phase} {method.name}/{method.config} {dataset} shots_{shots} seed{seed}",
-        folder=request.output_dir,
-        command=request.command,
+        request=request,
         after=after,
         trains=not trained_in,
-        request=request,
     )
 
 

@@ -12,8 +12,9 @@ import trainers as trainers  # and the methods
 from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
+from one_run.layout import GROUPS
 from sweep import one
-from sweep.protocols import GROUPS, find_method
+from sweep.protocols import find_method
 from tests.helpers import REPOSITORY
 
 PAGES = sorted(

@@ -10,7 +10,7 @@ from dassl.errors import InputError
 from sweep.on_ray import run_on_ray
 from sweep.on_slurm import run_on_slurm
 from sweep.progress import Progress
-from tests.sweep.test_sweep import fake, journal, wait_until
+from tests.sweep.stand_ins import fake, journal, wait_until
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
-from sweep import work
+from one_run.folder import state_of, take_lock
 from sweep.__main__ import main
 from tests.helpers import REPOSITORY, results
-from tests.sweep.test_sweep import wait_until
+from tests.sweep.stand_ins import wait_until
 
 
 def arguments(data_root, output, *more):
@@ -52,13 +52,13 @@ def test_stopped_and_started_again(data_root, tmp_path, capsys):
         stderr=subprocess.PIPE,
         text=True,
     )
-    wait_until(lambda: work.state_of(second) == "running" or sweep.poll() is not None, 300)
+    wait_until(lambda: state_of(second) == "running" or sweep.poll() is not None, 300)
     sweep.send_signal(signal.SIGINT)
     out, err = sweep.communicate()
     assert sweep.returncode == 130 and "Stopped, 1 of 2 runs are finished" in out, err
     assert "Traceback" not in err
     assert results(second)["state"] == "failed" and "KeyboardInterrupt" in results(second)["why"]
-    lock = work.take_lock(second)  # nobody is at work there
+    lock = take_lock(second)  # nobody is at work there
     assert lock is not None
     os.close(lock)
     before = (first / "results.json").read_bytes()

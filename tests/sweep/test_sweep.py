@@ -9,15 +9,17 @@ from pathlib import Path
 import pytest
 
 from dassl.errors import InputError
+from one_run.folder import state_of
+from one_run.layout import GROUPS
 from sweep import on_local, on_ray, on_slurm, progress, protocols, work
 from sweep.__main__ import main
 from sweep.on_local import run_locally, slots_of
 from sweep.progress import Progress
-from sweep.protocols import GROUPS, Method, Run, Setting, find_datasets, find_method, plan
+from sweep.protocols import Method, Run, Setting, find_datasets, find_method, plan
 from sweep.work import Outcome, Work
 from tests.helpers import REPOSITORY
+from tests.sweep.stand_ins import Fake, fake, journal, wait_until
 
-FAKE = str(REPOSITORY / "tests" / "sweep" / "fake.py")
 SETTING = Setting(Path("/d"), Path("/o"))
 
 
@@ -27,14 +29,6 @@ def planned(protocol, methods, names, shots=(16,), seeds=(1,), setting=SETTING):
 
 def folders(runs):
     return [str(run.folder) for run in runs]
-
-
-def fake(folder, name, seconds=0.0, what="", after=None):
-    return Run(name, folder / name, (FAKE, str(folder / name), str(seconds), what), after)
-
-
-def journal(folder):
-    return [tuple(line.split()[:2]) for line in (folder / "journal").read_text().splitlines()]
 
 
 def do(runs, slots=2):
@@ -229,27 +223,19 @@ import sys
 from pathlib import Path
 from sweep.on_local import run_locally
 from sweep.progress import Progress
-from sweep.protocols import Run
-fake, folder = sys.argv[1:]
-runs = [Run(n, Path(folder, n), (fake, str(Path(folder, n)), s)) for n, s in (("first", "0"), ("second", "600"))]
+from tests.sweep.stand_ins import fake
+runs = [fake(Path(sys.argv[1]), name, seconds) for name, seconds in (("first", 0), ("second", 600))]
 run_locally(Progress(runs, set()), [{}], poll=0.02)
 """  # without conftest's PyTorch
-
-
-def wait_until(is_so, seconds=60.0):
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_no_training_outlives_its_sweep(tmp_path, number):
     if number == signal.SIGKILL and sys.platform != "linux":
         pytest.skip("only Linux tells a process of its parent's death")
-    line = [sys.executable, "-c", DRIVER, FAKE, str(tmp_path)]
+    line = [sys.executable, "-c", DRIVER, str(tmp_path)]
     driver = subprocess.Popen(line, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_until(lambda: work.state_of(tmp_path / "second") == "running")
+    wait_until(lambda: state_of(tmp_path / "second") == "running")
     driver.send_signal(number)
     driver.wait()
     pid = int((tmp_path / "journal").read_text().split()[-1])
@@ -288,8 +274,8 @@ def test_slots(monkeypatch):
 
 def test_time_left(monkeypatch):
     """Two of four trainings of 30 s and a test of 10 s took 40 s in all: 70 s of work, and as much is left in 40 s."""
-    runs = [Run(f"{i}", Path(f"/{i}"), (), trains=i < 4) for i in range(6)]
-    before = Run("before", Path("/before"), ())
+    runs = [Run(f"{i}", Fake(Path(f"/{i}")), trains=i < 4) for i in range(6)]
+    before = Run("before", Fake(Path("/before")))
     monkeypatch.setattr(time, "monotonic", lambda: 100.0)
     done = Progress([before, *runs], {before})
     assert done.seconds_left() is None

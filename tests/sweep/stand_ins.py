@@ -1,0 +1,32 @@
+"""What tests of sweeps share: runs of fake.py in the place of train.py, and its journal. No PyTorch here."""
+
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from sweep.protocols import Run
+from tests.helpers import REPOSITORY
+
+FAKE = str(REPOSITORY / "tests" / "sweep" / "fake.py")
+
+
+class Fake(NamedTuple):
+    """In the place of a Request."""
+
+    output_dir: Path
+    command: tuple[str, ...] = ()
+
+
+def fake(folder, name, seconds=0.0, what="", after=None):
+    return Run(name, Fake(folder / name, (FAKE, str(folder / name), str(seconds), what)), after)
+
+
+def journal(folder):
+    return [tuple(line.split()[:2]) for line in (folder / "journal").read_text().splitlines()]
+
+
+def wait_until(is_so, seconds=60.0):
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
