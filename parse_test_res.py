@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 from statistics import fmean, pstdev
 
+from one_run.command import carry_out
 from reports.cells import harmonic_mean
 from reports.formats import FORMATS
 from reports.protocols import PROTOCOLS
@@ -87,22 +88,22 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def answer(args: argparse.Namespace) -> int:
+    if args.table:
+        return print_table(args)
+    if args.against or args.plot or args.partial or args.seeds or args.format != "text":
+        raise ResultError("--format, --seeds, --partial, --against and --plot go with --table.")
+    if args.multi_exp:
+        means = [summarise(path, args.keyword, args.test_log, args.ci95) for path in runs_in(args.directory)]
+        print(f"Average performance\n* {args.keyword}: {fmean(means):.2f}%")
+    else:
+        summarise(args.directory, args.keyword, args.test_log, args.ci95)
+    return 0
+
+
 def main(argv: list[str] | None = None) -> int:
     args = parse_arguments(argv)
-    try:
-        if args.table:
-            return print_table(args)
-        if args.against or args.plot or args.partial or args.seeds or args.format != "text":
-            raise ResultError("--format, --seeds, --partial, --against and --plot go with --table.")
-        if args.multi_exp:
-            means = [summarise(path, args.keyword, args.test_log, args.ci95) for path in runs_in(args.directory)]
-            print(f"Average performance\n* {args.keyword}: {fmean(means):.2f}%")
-        else:
-            summarise(args.directory, args.keyword, args.test_log, args.ci95)
-    except ResultError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return carry_out(lambda: answer(args))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from clip.errors import UnknownName
 from dassl.errors import InputError
 from one_run.command import Stopped, carry_out, sentence
 from one_run.folder import BrokenRecord
+from reports.result import ResultError
 from tests.helpers import REPOSITORY
 
 
@@ -21,7 +22,9 @@ def fails(error):
     return action
 
 
-@pytest.mark.parametrize("kind", [InputError, BrokenRecord, clip.InputError, UnknownName, FloatingPointError])
+@pytest.mark.parametrize(
+    "kind", [InputError, BrokenRecord, clip.InputError, UnknownName, ResultError, FloatingPointError]
+)
 def test_what_the_user_can_mend_is_one_sentence(capsys, kind):
     assert carry_out(fails(kind("The thing is wrong: mend it."))) == 2
     assert capsys.readouterr() == ("", "error: The thing is wrong: mend it.\n")
@@ -48,18 +51,11 @@ def test_a_workers_error_is_its_last_line():
         assert sentence(InputError(text.format(layer))) == "The image is cut short."
 
 
-PENDING = {
-    "benchmarks/ablation/__main__.py",
-    "benchmarks/loading.py",
-    "datasets/embedded/__main__.py",
-    "parse_test_res.py",
-}
 COMMANDS = sorted(
     path
     for path in REPOSITORY.rglob("*.py")
     if not set(path.relative_to(REPOSITORY).parts) & {"tests", ".venv", "data", "output"}
     and '__name__ == "__main__"' in path.read_text()
-    and str(path.relative_to(REPOSITORY)) not in PENDING
 )
 
 
