@@ -31,7 +31,7 @@ def config_of(reader: type[Benchmark]) -> str:
 def test_each_set_has_one_config_which_says_its_name_alone():
     named = {path.stem: yaml.safe_load(path.read_text()) for path in CONFIGS}
     assert named == {config_of(reader): {"DATASET": {"NAME": name}} for name, reader in ours().items()}
-    assert len(named) == len(ours()) == 27
+    assert len(named) == len(ours())
 
 
 @pytest.mark.parametrize("name", [name for name in ours() if name != "ImageFolder"])
@@ -57,7 +57,9 @@ def test_an_import_is_quick(module, unneeded):
 
 
 def test_the_fields_order_names_all_sets():
-    assert tuple(READERS) == (*BENCHMARKS, *SHIFTED_IMAGENETS)
+    """Further sets may follow those of the field; a drawn one is in a group."""
+    order = (*BENCHMARKS, *SHIFTED_IMAGENETS)
+    assert tuple(READERS)[: len(order)] == order
     assert set(EMBEDDED_READERS) == {*EMBEDDED, *SHIFTED_SHAPES}
 
 
