@@ -17,7 +17,6 @@ from pathlib import Path
 from statistics import fmean, pstdev
 
 from one_run.command import carry_out
-from reports.cells import harmonic_mean
 from reports.formats import FORMATS
 from reports.protocols import PROTOCOLS
 from reports.published import beside
@@ -25,7 +24,7 @@ from reports.read import read_results, read_run, runs_in
 from reports.result import ResultError
 from reports.tables import make_table
 
-__all__ = ["ResultError", "harmonic_mean", "main", "read_run", "summarise"]
+__all__ = ["ResultError", "main", "read_run", "summarise"]
 
 
 def summarise(directory: Path, keyword: str, test_log: bool, ci95: bool) -> float:
