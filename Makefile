@@ -1,5 +1,5 @@
 # make quickstart   an environment, one embedded data set, three methods from base to new, one table
-# make test         an environment, then the tests
+# make test         an environment, then the tests, on all cores; PYTEST_ARGS="-n 0 -k name" goes on top
 # make compare      all methods on the embedded data sets, one table; about an hour on two cores, goes on where it stopped
 SHELL := /bin/bash
 # The active virtual or conda environment is used as it is; otherwise .venv is made from requirements.txt.
@@ -8,6 +8,9 @@ VENV := $(or $(ACTIVE),.venv)
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 export PYTHON := python
 PYTEST_ARGS ?=
+# A process a core, with one thread each. They begin with a half (a third, ...) of the files in order, so that fixtures
+# are made once, and who is done first takes over tests of the others.
+PYTEST := python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
 .PHONY: quickstart compare test test-slow lint environment
 
@@ -23,10 +26,10 @@ compare: environment
 	python -m benchmarks.compare $(COMPARE_ARGS)
 
 test: environment lint
-	python -m pytest $(PYTEST_ARGS)
+	$(PYTEST) $(PYTEST_ARGS)
 
 test-slow: environment
-	python -m pytest -m "slow or not slow" $(PYTEST_ARGS)
+	$(PYTEST) -m "slow or not slow" $(PYTEST_ARGS)
 
 lint: environment
 	ruff check . && ruff format --check .

@@ -17,7 +17,7 @@ import sys
 from benchmarks.statistics import quartiles, rotation
 from one_run.layout import ROOT
 
-RUN = "import datasets, trainers, dassl.engine.trainer"
+RUN = "from one_run import work; import dassl.engine.trainer"
 OPTIMISER = "import torch; torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)"
 ROWS = {  # what python is started with
     "import torch": ("-c", "import torch"),

@@ -1,6 +1,7 @@
 """Fixtures of all tests: threads, and a small benchmark on disk, in Caltech101's layout."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,16 @@ from PIL import Image
 
 from tests.helpers import CLASSES, COLOURS, COUNTS
 
+# Tests run side by side, and tensors this small are no work for two threads. What is compared to the bit, here or with
+# another process, is computed by as many.
+os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
+torch.set_num_threads(1)
+
 
 @pytest.fixture(autouse=True)
-def two_threads():
-    torch.set_num_threads(2)
+def one_thread():
+    """Whatever a test before did to their number."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

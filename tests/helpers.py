@@ -1,6 +1,8 @@
-"""What many tests share: a small benchmark's facts, and one way to call train.py in this process."""
+"""What many tests share: a small benchmark's facts, one way to call train.py in this process, what a process loads."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -25,3 +27,10 @@ def arguments(root, output, trainer="CoOp", seed=1, subsample="base", options=()
 
 def results(output) -> dict:
     return json.loads((Path(output) / "results.json").read_text())
+
+
+def loaded_after(code: str, modules: tuple[str, ...]) -> set[str]:
+    """Which of these modules a process of its own has loaded when some code has run."""
+    code += f"\nimport sys; print(*(name for name in {modules!r} if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    return set(done.stdout.splitlines()[-1].split())

@@ -1,20 +1,12 @@
 """Names of a package that wait until they are asked for (../dassl/utils/late.py), and what starts without PyTorch."""
 
-import subprocess
 import sys
 
 import pytest
 
-from tests.helpers import REPOSITORY
+from tests.helpers import loaded_after
 
 HEAVY = ("torch", "numpy", "PIL")
-
-
-def loaded_after(code: str, modules: tuple[str, ...], cwd=REPOSITORY) -> set[str]:
-    """Which of these modules a process of its own has loaded after some code."""
-    code += f"\nimport sys; print(*(name for name in {modules!r} if name in sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, check=True)
-    return set(done.stdout.splitlines()[-1].split())
 
 
 @pytest.mark.parametrize(

@@ -26,13 +26,6 @@ from clip.tokens import (
 SIDE, WIDTH, LAYERS = 4, 64, 4  # 16 patches
 
 
-@pytest.fixture(autouse=True)
-def one_thread(two_threads):
-    torch.set_num_threads(1)  # tensors this small are no work for two
-    yield
-    torch.set_num_threads(2)  # as the next module expects
-
-
 def encoder(side: int = SIDE, seed: int = 0) -> VisionTransformer:
     """Random weights under which attention is far from even, and no norm or bias is trivial."""
     torch.manual_seed(seed)

@@ -26,13 +26,6 @@ LOOKS = {"KEEP": 0.6, "ZOOM": 3, "DROP_AFTER": "(1, 2)"}
 SECOND_LOOK = Zoom(map=1, width=0.5, count=3, share=0.5)
 
 
-@pytest.fixture(autouse=True)
-def one_thread(two_threads):
-    torch.set_num_threads(1)  # the other processes below do likewise, and logits are compared to the bit
-    yield
-    torch.set_num_threads(2)  # as the next module expects
-
-
 def line(data_root, output, trainer="Spotlighter", options=(), **keys) -> list[str]:
     """A short run; keys in capitals are Spotlighter's own."""
     own = [part for name in list(keys) if name.isupper() for part in (PREFIX + name, keys.pop(name))]

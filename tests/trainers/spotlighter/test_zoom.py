@@ -8,13 +8,6 @@ import torch
 from trainers.zoom import APART, cut, grid_places, inside, window_centres
 
 
-@pytest.fixture(autouse=True)
-def one_thread(two_threads):
-    torch.set_num_threads(1)  # tensors this small are no work for two
-    yield
-    torch.set_num_threads(2)  # as the next module expects
-
-
 def place(r, c, side):
     """The centre (x, y) of a patch."""
     return [(c + 0.5) / side, (r + 0.5) / side]
