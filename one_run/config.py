@@ -15,7 +15,6 @@ from dassl.config import UnknownKey, get_cfg_default, merge_options, merge_tree,
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
 from dassl.errors import InputError
-from dassl.utils import check_availability
 
 from .layout import CONFIGS
 
@@ -51,6 +50,7 @@ def build_config(method: str, files: Sequence = (), options: Sequence = (), **gi
     if not name:
         raise InputError(
             f"No method is named: pass --trainer, one of {', '.join(TRAINER_REGISTRY.registered_names())}."
+            f"{TRAINER_REGISTRY.left_out()}"
         )
     cfg = get_cfg_default()
     install_keys(cfg, name, merged)
@@ -101,7 +101,7 @@ def install_keys(cfg: CfgNode, name: str, merged: dict) -> None:
         host = value_of(merged, method.host_key) or value_of(cfg, method.host_key)
         if host == name:
             raise InputError(f"{method.host_key} cannot be {name} itself: name the method it is to stand on.")
-        check_availability(host, TRAINER_REGISTRY.registered_names(), method.host_key)
+        TRAINER_REGISTRY.check(host, method.host_key)
         install_keys(cfg, host, merged)
 
 

@@ -4,7 +4,6 @@ import pkgutil
 import re
 import sys
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 
 from .registry import LeftOut, Registry
@@ -16,7 +15,7 @@ REGISTERED = re.compile(r"register\([^)]*\)\s*\n(?:\s*@.*\n)*\s*class\s+(\w+)|re
 
 def import_modules(package: str, registry: Registry, passing_over: tuple[str, ...] = ()) -> None:
     """Import the modules of a package, which fill `registry`; what cannot be imported is left out of it, by name."""
-    folder = Path(sys.modules[package].__file__).parent
+    folder = Path(str(sys.modules[package].__file__)).parent
     for module in pkgutil.iter_modules([str(folder)]):
         if module.name in passing_over:
             continue
@@ -24,10 +23,10 @@ def import_modules(package: str, registry: Registry, passing_over: tuple[str, ..
         try:
             import_module(name)
         except (Exception, SystemExit) as error:
-            file = Path(find_spec(name).origin)
-            sources = file.parent.rglob("*.py") if module.ispkg else [file]
-            names = frozenset().union(*(registered_in(source) for source in sources))
-            registry.leave_out(LeftOut(f"{package}/{file.relative_to(folder)}", name, error, names))
+            file = f"{module.name}/__init__.py" if module.ispkg else f"{module.name}.py"
+            sources = (folder / module.name).rglob("*.py") if module.ispkg else [folder / file]
+            names = frozenset(found for source in sources for found in registered_in(source))
+            registry.leave_out(LeftOut(f"{package}/{file}", name, error, names))
 
 
 def registered_in(source: Path) -> set[str]:

@@ -17,7 +17,7 @@ def late_imports(name: str) -> tuple[Callable[[str], object], Callable[[], list[
     package's own modules can be asked for as well, as if they had been imported.
     """
     module = sys.modules[name]
-    code = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
+    code = ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))
     waiting = {part: home for block in code.body if isinstance(block, ast.If) for part, home in imports_in(block)}
 
     def get(part: str) -> object:

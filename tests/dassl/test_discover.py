@@ -95,22 +95,23 @@ def test_train(tmp_path):
     """The command: a user's broken file stops no method, and is named with its traceback where it is asked for."""
     house = tmp_path / "house"
     for folder in ("clip", "dassl", "datasets", "one_run", "trainers", "configs"):
-        if (REPOSITORY / folder).is_dir():
-            shutil.copytree(REPOSITORY / folder, house / folder, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(REPOSITORY / folder, house / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(REPOSITORY / "train.py", house)
     (house / "trainers/mine.py").write_text(
         "from dassl.engine import TRAINER_REGISTRY\n\n@TRAINER_REGISTRY.register()\nclass Mine:\n    steps = 1 / 0\n"
     )
 
-    def call(trainer):
-        line = [sys.executable, "train.py", "--trainer", trainer]
+    def call(*options):
+        line = [sys.executable, "train.py", *options]
         return subprocess.run(line, cwd=house, capture_output=True, text=True)
 
-    unknown, mine = call("Nope"), call("Mine")
+    unknown, mine, none = call("--trainer", "Nope"), call("TRAINER.NAME", "Mine"), call()
+    assert none.returncode == 2 and "pass --trainer" in none.stderr
     assert unknown.returncode == 2 and "known: CLIPFit, CoCoOp, CoOp, " in unknown.stderr
-    assert (
-        "Not there, as it cannot be imported: trainers/mine.py (ZeroDivisionError: division by zero)" in unknown.stderr
-    )
+    for said in (unknown, none):
+        assert (
+            "Not there, as it cannot be imported: trainers/mine.py (ZeroDivisionError: division by zero)" in said.stderr
+        )
     assert mine.returncode == 1 and "steps = 1 / 0" in mine.stderr
     last = "ImportError: trainers/mine.py cannot be imported, so there is no TRAINER Mine: ZeroDivisionError"
     assert mine.stderr.splitlines()[-1].startswith(last)
