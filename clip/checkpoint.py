@@ -65,7 +65,7 @@ def is_torchscript(path: str) -> bool:
 
 def save_npz(state: dict[str, Tensor], path: str | os.PathLike) -> None:
     """Compressed, in fp16. The file appears whole or not at all."""
-    arrays = {name: value.detach().cpu().to(torch.float16).numpy() for name, value in state.items()}
+    arrays: dict = {name: value.detach().cpu().to(torch.float16).numpy() for name, value in state.items()}
     replace_file(path, lambda file: np.savez_compressed(file, **arrays))
 
 

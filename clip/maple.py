@@ -13,7 +13,7 @@ from .vit import Transformer, VisionTransformer
 
 
 class MaPLeVision(VisionTransformer):
-    def forward(
+    def forward(  # type: ignore[override]  # prompts come before edits, as that family calls it
         self,
         image: Tensor,
         first: Tensor | None = None,

@@ -52,10 +52,11 @@ class CLIP(nn.Module):
         """Prompts, if wanted, are (tokens, depth): drawn while the encoders are, as the field's code draws them."""
         super().__init__()
         self.context_length, self.vocab_size = context_length, vocab_size
+        self.visual: VisionTransformer | ModifiedResNet
         if isinstance(vision_layers, int):
             self.visual = self.vision_class(
                 input_resolution=image_resolution,
-                patch_size=vision_patch_size,
+                patch_size=vision_patch_size,  # type: ignore[arg-type]  # None for a residual network alone
                 width=vision_width,
                 layers=vision_layers,
                 heads=vision_width // 64,
@@ -100,10 +101,13 @@ class CLIP(nn.Module):
                         nn.init.zeros_(parameter)
         width, layers = self.transformer.width, self.transformer.layers
         for block in self.transformer.resblocks:
-            nn.init.normal_(block.attn.in_proj_weight, std=width**-0.5)
-            nn.init.normal_(block.attn.out_proj.weight, std=width**-0.5 * (2 * layers) ** -0.5)
-            nn.init.normal_(block.mlp.c_fc.weight, std=(2 * width) ** -0.5)
-            nn.init.normal_(block.mlp.c_proj.weight, std=width**-0.5 * (2 * layers) ** -0.5)
+            for name, std in (
+                ("attn.in_proj_weight", width**-0.5),
+                ("attn.out_proj.weight", width**-0.5 * (2 * layers) ** -0.5),
+                ("mlp.c_fc.weight", (2 * width) ** -0.5),
+                ("mlp.c_proj.weight", width**-0.5 * (2 * layers) ** -0.5),
+            ):
+                nn.init.normal_(block.get_parameter(name), std=std)
         nn.init.normal_(self.text_projection, std=width**-0.5)
 
     @property
@@ -164,9 +168,9 @@ def convert_weights(model: nn.Module) -> None:
             for parameter in module.parameters(recurse=False):
                 parameter.data = parameter.data.half()
         for name in ("text_projection", "proj"):
-            parameter = getattr(module, name, None)
-            if isinstance(parameter, nn.Parameter):
-                parameter.data = parameter.data.half()
+            projection = getattr(module, name, None)
+            if isinstance(projection, nn.Parameter):
+                projection.data = projection.data.half()
 
 
 def architecture(state: dict[str, Tensor]) -> dict:
@@ -181,7 +185,7 @@ def architecture(state: dict[str, Tensor]) -> dict:
         )
     if "visual.proj" in state:
         width, _, patch, _ = state["visual.conv1.weight"].shape
-        vision_layers = count("visual.transformer.resblocks.")
+        vision_layers: int | tuple[int, ...] = count("visual.transformer.resblocks.")
         resolution = patch * round((state["visual.positional_embedding"].shape[0] - 1) ** 0.5)
     else:
         width, patch = state["visual.layer1.0.conv1.weight"].shape[0], None
@@ -218,7 +222,7 @@ def build_model(state_dict: dict[str, Tensor], design_details: dict | None = Non
     }
     kind = MaPLeCLIP if design.get("trainer") == "MaPLe" else CLIP
     try:
-        model = kind(**architecture(state_dict), **prompts)
+        model = kind(**architecture(state_dict) | prompts)
     except KeyError as error:
         raise InputError(f"This state dict is not a whole CLIP: it has no {error.args[0]} (OpenAI's names).") from error
     convert_weights(model)
@@ -240,10 +244,11 @@ def take_prompts(model: CLIP) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """Take the prompts that `build_model` drew off the encoders, which are plain CLIP again: visual ones, for blocks
     0, 1, ... and textual ones, for blocks 1, 2, ..., as `VisualPrompts` and `TextPrompts` want them.
     """
-    visual = [model.visual.VPT, *model.visual.transformer.own_prompts()] if hasattr(model.visual, "VPT") else []
+    visual: list[nn.Parameter] = []
+    if isinstance(model.visual, VisionTransformer) and hasattr(model.visual, "VPT"):
+        visual = [model.visual.VPT, *model.visual.transformer.own_prompts()]
+        del model.visual.VPT
     text = model.transformer.own_prompts()
     for module in [module for module in model.modules() if hasattr(module, "VPT_shallow")]:
         del module.VPT_shallow
-    if visual:
-        del model.visual.VPT
     return visual, text

@@ -72,6 +72,11 @@ class AttentionPool2d(nn.Module):
 class ModifiedResNet(nn.Module):
     """ResNet with three convolutions in its stem, anti-aliased strides and an attention pool."""
 
+    layer1: nn.Sequential
+    layer2: nn.Sequential
+    layer3: nn.Sequential
+    layer4: nn.Sequential
+
     def __init__(
         self, layers: Sequence[int], output_dim: int, heads: int, input_resolution: int = 224, width: int = 64
     ):

@@ -49,7 +49,8 @@ def read_merges(path: str) -> list[tuple[str, str]]:
     """The merges in order of rank; the file's first line is a comment, and it holds more merges than CLIP uses."""
     with gzip.open(path, "rt", encoding="utf-8") as file:
         lines = file.read().split("\n")
-    return [tuple(line.split()) for line in lines[1 : VOCABULARY - 256 - 2 + 1]]
+    pairs = map(str.split, lines[1 : VOCABULARY - 256 - 2 + 1])
+    return [(left, right) for left, right in pairs]
 
 
 def clean(text: str) -> str:

@@ -36,7 +36,9 @@ class QuickGELU(nn.Module):
 class Attention(nn.MultiheadAttention):
     """Self-attention with the parameters (and their first values) of PyTorch's module, through its fused kernel."""
 
-    def forward(self, x: Tensor, causal: bool = False, first_row: bool = False):
+    def forward(  # type: ignore[override]  # of one input, where PyTorch's takes three
+        self, x: Tensor, causal: bool = False, first_row: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
         """x (B, L, D) -> (B, L, D), and the first token's attention (B, L) if asked for, else None."""
         B, L, D = x.shape
         q, k, v = (
@@ -62,6 +64,8 @@ class Attention(nn.MultiheadAttention):
 
 
 class ResidualAttentionBlock(nn.Module):
+    VPT_shallow: nn.Parameter  # only where `build_model` was asked for prompts
+
     def __init__(self, width: int, heads: int):
         super().__init__()
         self.attn = Attention(width, heads)
@@ -100,7 +104,8 @@ class Transformer(nn.Module):
 
     def own_prompts(self) -> list[nn.Parameter]:
         """Those of blocks 1, 2, ... that `build_model` was asked for and nobody has taken yet."""
-        return [block.VPT_shallow for block in self.resblocks if hasattr(block, "VPT_shallow")]
+        prompts = (getattr(block, "VPT_shallow", None) for block in self.resblocks)
+        return [prompt for prompt in prompts if prompt is not None]
 
     def run(self, x: Tensor, edits: Edits = ()) -> Tensor:
         """The one loop over the blocks: x (B, L, D) -> (B, L', D), L' after what the edits did."""
@@ -124,6 +129,8 @@ class Transformer(nn.Module):
 
 class VisionTransformer(nn.Module):
     """ViT image encoder. The random parameters are drawn in OpenAI's order, for seed-exact comparison."""
+
+    VPT: nn.Parameter  # only where `build_model` was asked for prompts
 
     def __init__(
         self,
