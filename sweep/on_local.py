@@ -18,7 +18,8 @@ def run_locally(progress: Progress, slots: list[dict[str, str]], poll: float = 0
 
     A signal sets a mark that the loop sees, so no process is lost between its start and its entry in `working`.
     """
-    free, working, stop = list(slots), {}, []
+    free, stop = list(slots), []
+    working: dict[Work, dict[str, str]] = {}
     former = {number: signal.signal(number, lambda *_: stop.append(True)) for number in SIGNALS}
     try:
         while not stop and (working or progress.waiting()):
@@ -70,10 +71,10 @@ def slots_of(devices: list[str], per_device: int, threads: int | None, gpus: int
             there = f"0 to {gpus - 1}" if gpus > 1 else "0" if gpus else "none"
             raise InputError(f"The device {device!r} is not here: give cpu or the number of a GPU (here: {there}).")
     count = len(devices) * per_device
-    if threads is None:  # what the user set for each process, or a fair share of the cores
-        threads = os.environ.get("OMP_NUM_THREADS") or max(1, cores() // count)
+    # What was asked for, or what the user set for each process, or a fair share of the cores.
+    share = threads or os.environ.get("OMP_NUM_THREADS") or max(1, cores() // count)
     return [
-        {"OMP_NUM_THREADS": str(threads), "CUDA_VISIBLE_DEVICES": visible_as(device, visible)}
+        {"OMP_NUM_THREADS": str(share), "CUDA_VISIBLE_DEVICES": visible_as(device, visible)}
         for _ in range(per_device)
         for device in devices
     ]

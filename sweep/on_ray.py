@@ -7,6 +7,7 @@ forced cancel ends a run.
 """
 
 import os
+from typing import Any
 
 from dassl.errors import InputError
 
@@ -67,7 +68,8 @@ def follow(ray, progress: Progress, gpus: float, threads: int) -> None:
     remote = ray.remote(
         num_gpus=gpus, num_cpus=threads, max_retries=RETRIES, retry_exceptions=[Killed], scheduling_strategy="SPREAD"
     )(do)
-    handed_out, pending = {}, {}
+    handed_out: dict[Run | None, Any] = {}  # Ray's references
+    pending: dict[Any, Run] = {}
     try:
         for run in progress.waiting():
             reference = remote.remote(run, environment, handed_out.get(run.after))

@@ -26,7 +26,7 @@ class Chain:
         self.runs, self.environment = runs, environment
 
     def __call__(self) -> list[Outcome]:
-        outcomes: dict[Run, Outcome] = {}
+        outcomes: dict[Run | None, Outcome] = {}
         for run in self.runs:
             former = outcomes.get(run.after)
             is_ready = former is None or former.state == "finished"

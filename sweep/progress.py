@@ -21,8 +21,8 @@ class Progress:
     def waiting(self) -> list[Run]:
         return [run for run in self.runs if run not in self.outcomes and run not in self.at_work]
 
-    def state(self, run: Run) -> str | None:
-        """How a run ended; None while it waits or works."""
+    def state(self, run: Run | None) -> str | None:
+        """How a run ended; None while it waits or works, and for no run."""
         return self.outcomes[run].state if run in self.outcomes else None
 
     def started(self, run: Run) -> None:

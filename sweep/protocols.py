@@ -137,7 +137,7 @@ def build(phase: str, method: Method, dataset: str, shots: int, seed: int, setti
         teacher_folder = setting.teacher_folder
         if not teacher_folder:
             teacher = build_teacher(trained_in or phase, method, trained_on, shots, seed, setting)
-            teacher_folder, after = teacher.folder, after or teacher
+            teacher_folder, after = str(teacher.folder), after or teacher
         options = ["TRAINER.PROMPTKD.TEACHER_DIR", teacher_folder, *options]
     request = Request(
         method=method.name,

@@ -126,4 +126,5 @@ def carry_out(run: Run, environment: dict[str, str]) -> Outcome:
 
 
 def left_out(run: Run) -> Outcome:
-    return Outcome("skipped", said=f"It needs {run.after.label}, which is not finished.")
+    needed = run.after.label if run.after else "another run"
+    return Outcome("skipped", said=f"It needs {needed}, which is not finished.")
