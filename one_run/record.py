@@ -111,7 +111,8 @@ class RunRecord:
             **facts,
         )
         if unlabelled is not None and self.content["weights"] is None:  # a training run
-            self.content.update(unlabelled_images=len(unlabelled), unlabelled_sha256=sha256_of_images(unlabelled, root))
+            items = unlabelled()
+            self.content.update(unlabelled_images=len(items), unlabelled_sha256=sha256_of_images(items, root))
         self.write()
 
     def finish(self, trainer, epoch: int) -> None:

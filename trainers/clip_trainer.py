@@ -181,6 +181,10 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
         self.sched = build_lr_scheduler(self.optim, self.cfg.OPTIM)
         self.register_model(self.learner_name, learner, self.optim, self.sched)
 
+    def facts(self) -> dict:
+        """What a run's record says of the trainer beside its config; upstream Dassl, which keeps none, does not ask."""
+        return getattr(super(), "facts", dict)() | {"extra_trainable_parameters": self.extra_trainable_parameters}
+
     def design_details(self) -> dict | None:
         """The deep prompts that CLIP is built with (`clip.build_model`); the learner takes them over."""
         return None
@@ -244,11 +248,12 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
                 return compute(images)
         if name not in self.remembered:
             with torch.random.fork_rng(), torch.no_grad():  # a loader takes a random number, which is the run's
+                dataset = self.train_loader_x.dataset
                 loader = build_data_loader(
                     self.cfg,
-                    data_source=self.train_loader_x.dataset.data_source,
+                    data_source=dataset.data_source,
                     batch_size=self.cfg.DATALOADER.TEST.BATCH_SIZE,
-                    tfm=self.dm.tfm_train,
+                    tfm=dataset.transform,
                     is_train=False,
                 )
                 self.remembered[name] = torch.cat([compute(self.parse_batch_train(batch)[0]) for batch in loader])

@@ -158,8 +158,13 @@ class PromptKD(ClipTrainer):
 
     @property
     def transductive(self) -> bool:
-        """Whether training sees images of the classes that are new at test; results are marked with it."""
+        """Whether training sees images of the classes that are new at test."""
         return self.keys.TRANSDUCTIVE
+
+    def facts(self):
+        """Also which unlabelled images it trains on; reading them waits, as an evaluation needs none."""
+        facts = super().facts() | {"transductive": self.transductive}
+        return facts | {"unlabelled": lambda: self.unlabelled.train_x} if self.transductive else facts
 
     @functools.cached_property
     def unlabelled(self):
@@ -182,7 +187,7 @@ class PromptKD(ClipTrainer):
                 sampler_type=part.SAMPLER,
                 data_source=self.unlabelled.train_x,
                 batch_size=part.BATCH_SIZE,
-                tfm=self.dm.tfm_train,
+                tfm=self.train_loader_x.dataset.transform,
                 is_train=True,
             )
         super().before_train()

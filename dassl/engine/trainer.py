@@ -114,7 +114,7 @@ class TrainerBase:
     def facts(self) -> dict:
         """What a run's record says of the trainer beside its config: field -> value. A method adds its own.
 
-        `unlabelled`, a list of data set items, is what it trains on beside the labelled images.
+        `unlabelled`, a function, gives a list of data set items: what it trains on beside the labelled images.
         """
         learned = [p for model in self._models.values() for p in model.parameters() if p.requires_grad]
         return {
