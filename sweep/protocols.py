@@ -82,7 +82,7 @@ def check_name(name: str, known: Iterable[str], kind: str) -> str:
 
 
 def configs_in(folder: str) -> list[str]:
-    return [path.stem for path in (CONFIGS / folder).glob("*.yaml") if path.stem != "defaults"]
+    return [path.stem for path in (CONFIGS / folder).glob("*.yaml") if path.stem not in ("defaults", "teacher")]
 
 
 @functools.cache

@@ -12,11 +12,12 @@ from yacs.config import CfgNode
 
 import clip
 import train
+from dassl.config import read_tree
 from dassl.engine import build_trainer
 from tests.helpers import CLASSES, REPOSITORY, arguments, results
 from trainers.clip_trainer import load_clip
 from trainers.deep_prompts import DeepPromptLearner
-from trainers.promptkd import Teacher, distillation_loss, teacher_checkpoint, teacher_prompts
+from trainers.promptkd import PromptKD, Teacher, distillation_loss, teacher_checkpoint, teacher_prompts
 
 BACKBONE = "ViT-Embedded/8"
 DESIGN = {"trainer": "IVLP", "vision_ctx": 3, "vision_depth": 2, "language_ctx": 2, "language_depth": 3}
@@ -336,6 +337,17 @@ def script(name, *arguments, **environment):
     env = {**os.environ, "PYTHON": sys.executable, "SHOTS": "4", "DEVICE": "cpu", **environment}
     call = ["bash", str(REPOSITORY / "scripts" / name), *map(str, arguments)]
     return subprocess.run(call, env=env, capture_output=True, text=True, cwd="/")
+
+
+def test_what_a_planner_reads_of_its_teacher():
+    configs = REPOSITORY / "configs/trainers"
+    stated = read_tree(str(configs / "PromptKD/teacher.yaml"))
+    assert stated["METHOD"] == "PromptSRC" and stated["PASSED_AS"] == "TRAINER.PROMPTKD.TEACHER_DIR"
+    assert "TEACHER_DIR" in PromptKD.config_keys
+    assert {start: (configs / "PromptSRC" / f"{name}.yaml").is_file() for start, name in stated["CONFIGS"].items()} == {
+        "embedded": True,
+        "": True,
+    }
 
 
 def test_scripts(data_root, tmp_path, teacher):

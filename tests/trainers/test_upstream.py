@@ -107,8 +107,8 @@ def test_nothing_of_ours_alone_is_there(registry):
 @pytest.mark.parametrize(
     ("name", "transforms"), [*((name, FIXED) for name in LEARNING), ("CoOp", BY_CHANCE), ("PromptKD", BY_CHANCE)]
 )
-def test_trains_and_is_loaded_again(registry, teacher, tmp_path, name, transforms):
-    keys = {"TEACHER_DIR": str(teacher)} if name == "PromptKD" else {}
+def test_trains_and_is_loaded_again(registry, request, tmp_path, name, transforms):
+    keys = {"TEACHER_DIR": str(request.getfixturevalue("teacher"))} if name == "PromptKD" else {}
     cfg = config(registry, name, tmp_path, transforms, **keys)
     trainer = built(cfg)
     trainer.train()
