@@ -56,8 +56,9 @@ def print_table(args: argparse.Namespace) -> int:
     if args.plot:
         from reports.pictures import draw  # matplotlib takes a second to load
 
-        pictures = draw(table, args.plot) or ["none, as no cell has all its seeds (--partial)"]
-        print(*(f"Picture: {path}" for path in pictures), sep="\n", file=sys.stderr)
+        drawn = [str(path) for path in draw(table, args.plot)]
+        for picture in drawn or ["none, as no cell has all its seeds (--partial)"]:
+            print(f"Picture: {picture}", file=sys.stderr)
     print(FORMATS[args.format](table))
     if args.format == "csv":
         print(*table.notes, *table.problems, sep="\n", file=sys.stderr)
