@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import clip
-from clip.tokens import take
 from dassl.engine import TRAINER_REGISTRY
 from dassl.metrics import compute_accuracy
 
@@ -37,7 +36,7 @@ class RankPatches(clip.Edit):
         if i != self.last:
             return x
         order = class_attention[:, 1:].argsort(dim=1, descending=True)  # (B, N)
-        return torch.cat([x[:, :1], take(x[:, 1:], order)], dim=1)
+        return torch.cat([x[:, :1], torch.take_along_dim(x[:, 1:], order[..., None], dim=1)], dim=1)
 
 
 class RefinerLearner(ContextLearner):

@@ -5,20 +5,19 @@ from pathlib import Path
 
 import torch
 
-from clip.tokens import DropTokens
 from dassl.utils import read_image
-from trainers.spotlighter import ZOOM_WIDTHS, Shots
-from trainers.zoom import grid_places
+from trainers.spotlighter.bank import Shots
+from trainers.spotlighter.zoom import ZOOM_WIDTHS, grid_places, window_centres
 
 BATCH = 32  # of the encoder: what fits the cache of a core is faster
 
 
-class OracleDrop(DropTokens):
-    """Keeps the patches that the object's box covers most; a control that knows where the object is."""
+class Oracle:
+    """A score for dropping that knows where the object is, a control: how much of a patch its box covers."""
 
-    cover = None  # (B, G * G), set before each batch
+    cover: torch.Tensor  # (B, G * G), set before each batch
 
-    def score(self, x, patches, i):
+    def __call__(self, drop, x, patches, i):
         return self.cover + 1e-3 * torch.rand(self.cover.shape)
 
 
@@ -53,17 +52,18 @@ class EncodedImages:
         drop = trainer.head.drop
         parts = []
         for rows in torch.arange(len(self.y)).split(BATCH):
-            if isinstance(drop, OracleDrop):
-                drop.cover = self.cover(round(len(drop.coverage) ** 0.5))[rows]
-            f, v = trainer.model.image_features(self.images[rows], tokens=True)
-            parts.append((f, v, trainer.maps.maps))
+            if drop is not None and isinstance(drop.by, Oracle):
+                drop.by.cover = self.cover(round(len(drop.coverage) ** 0.5))[rows]
+            first = trainer.spotlit.first_look(self.images[rows])
+            parts.append((first.f, first.v, first.maps))
         self.f, self.v, self.maps = map(torch.cat, zip(*parts, strict=True))
 
     @torch.no_grad()
     def windows(self, trainer, activation: torch.Tensor, width: float, count: int) -> torch.Tensor:
         """Class tokens (n, Z, d) of the regions where an activation (n, G * G) is strongest."""
         parts = zip(self.images.split(BATCH), activation.split(BATCH), strict=True)
-        return torch.cat([trainer.look_again(images, a, width, count) for images, a in parts])
+        look_again = trainer.spotlit.look_again
+        return torch.cat([look_again(images, window_centres(a, count), width) for images, a in parts])
 
     def activation(self, how: str, zoom_map: int = 0) -> torch.Tensor:
         """(n, G * G): where to look again, by the method or by one of the controls."""

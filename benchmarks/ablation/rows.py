@@ -10,9 +10,12 @@ import torch
 
 from benchmarks.embedded import CROWDED, folder_of, trainer_on
 from dassl.utils import write_json
-from trainers.spotlighter import Shots, SpotlighterHead, Zoom, choose_zoom, fit_scalars
+from trainers.spotlighter.bank import Shots, remember
+from trainers.spotlighter.fit import choose_zoom, fit_scalars
+from trainers.spotlighter.head import SpotlighterHead
+from trainers.spotlighter.zoom import Zoom
 
-from .encoded import EncodedImages, OracleDrop, shots_of, train_host
+from .encoded import EncodedImages, Oracle, shots_of, train_host
 
 HOSTS = {
     "CoOp, 4 initialised tokens": ["TRAINER.SPOTLIGHTER.HOST", "CoOp"],
@@ -53,16 +56,18 @@ def build_spotlighter(
     ]  # fmt: skip
     trainer = trainer_on(root, set_name, seed, "Spotlighter", options)
     if score == "oracle":
-        trainer.head.drop.__class__ = OracleDrop
+        trainer.head.drop.by = Oracle()
     return trainer
 
 
-class RandomTokens(SpotlighterHead):
-    """Chance in place of both activations."""
+def chance(v: torch.Tensor, p: torch.Tensor, classes) -> torch.Tensor:
+    """Random numbers (B, N) as the activation of tokens v (B, N, d)."""
+    return torch.rand(v.shape[:2], generator=torch.Generator().manual_seed(len(v)))
 
-    def activations(self, f, v, classes, image_mean, semantic=True):
-        noise = torch.rand(v.shape[:2], generator=torch.Generator().manual_seed(len(v)))
-        return noise, torch.zeros_like(noise)
+
+def nothing(v: torch.Tensor, p: torch.Tensor, classes) -> torch.Tensor:
+    """(B, N) zeros."""
+    return torch.zeros(v.shape[:2])
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,7 @@ def texts_of(base, new) -> Texts:
     halves = {"base": base, "new": new}
     return Texts(
         t={half: trainer.model.text_features() for half, trainer in halves.items()},
-        z={half: trainer.zero_shot for half, trainer in halves.items()},
+        z={half: trainer.spotlit.zero_shot for half, trainer in halves.items()},
         names={half: trainer.dm.dataset.classnames for half, trainer in halves.items()},
     )
 
@@ -102,7 +107,7 @@ def accuracies_of(tables: dict, texts: dict) -> list[float]:
 @torch.no_grad()
 def score(head, shots: Shots, texts: Texts, tables: dict, trainer=None, how: str = "own") -> list[float]:
     """Accuracies, base and new, of a head that remembers the shots; with its second look if it zooms."""
-    head.remember(shots, texts.t["base"], texts.z["base"], texts.names["base"])
+    remember(head, shots, texts.t["base"], texts.z["base"], texts.names["base"])
     result = []
     for half in ("base", "new"):
         table, classes = tables[half], head.describe(texts.t[half], texts.z[half], texts.names[half])
@@ -120,10 +125,13 @@ def score(head, shots: Shots, texts: Texts, tables: dict, trainer=None, how: str
     return result
 
 
-def make_head(trainer, kind=SpotlighterHead, **changes) -> SpotlighterHead:
+HEAD_OPTIONS = ("kept", "prototypes", "levels", "full", "activations")
+
+
+def make_head(trainer, **changes) -> SpotlighterHead:
     """A fresh head with initial scalars, some of them changed; lists and numbers as in `Scalars`."""
-    options = {name: changes.pop(name) for name in ("kept", "prototypes", "levels", "full") if name in changes}
-    head = kind(trainer.head.logit_scale, **options)
+    options = {name: changes.pop(name) for name in HEAD_OPTIONS if name in changes}
+    head = SpotlighterHead(trainer.head.logit_scale, **options)
     with torch.no_grad():
         for name, value in changes.items():
             getattr(head.scalars, name).copy_(torch.as_tensor(value, dtype=torch.float))
@@ -139,7 +147,7 @@ HEADS = {  # name: changes to the head that starts from the initial scalars
     "one level": {"levels": 1},
     "sample-wise activation alone": {"theta": [1.0, 0.0]},
     "semantic-wise activation alone": {"theta": [0.0, 1.0]},
-    "random tokens": {"kind": RandomTokens},
+    "random tokens": {"activations": (chance, nothing)},
     "R = 1": {"kept": 1},
     "R = 3": {"kept": 3},
     "R = 10": {"kept": 10},
@@ -151,10 +159,7 @@ HEADS = {  # name: changes to the head that starts from the initial scalars
 def fitted(trainer, shots: Shots, texts: Texts, seed: int, levels: float = 0.0, full: int = 0) -> SpotlighterHead:
     """A head whose scalars are fitted as in a training run."""
     head = make_head(trainer, full=full)
-    keys = trainer.cfg.TRAINER.SPOTLIGHTER.clone()
-    keys.defrost()
-    keys.LOSS.LEVELS = levels
-    fit_scalars(head, shots, texts.t["base"], texts.z["base"], keys, seed)
+    fit_scalars(head, shots, texts.t["base"], texts.z["base"], seed, pull=trainer.own.LOSS.PULL, levels=levels)
     return head
 
 

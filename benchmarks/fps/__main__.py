@@ -89,12 +89,12 @@ def run(args: argparse.Namespace, command: list[str]) -> None:
     for backbone in dict.fromkeys(args.backbone):
         print(f"\n{backbone}: building the rows", flush=True)
         model = build_clip(backbone, args.precision, device)
-        rows, trainer = build_rows(backbone, model, names, args.keep, args.chosen)
+        rows, spotlit = build_rows(backbone, model, names, args.keep, args.chosen)
         side = model.visual.input_resolution
         for batch in args.batch:
             print(f"{backbone}, batch {batch}: warming up", flush=True)
             images = torch.randn(batch, 3, side, side, device=device)  # a normalised batch
-            record = measure(rows, trainer, chosen, images, args.rounds, args.seconds)
+            record = measure(rows, spotlit, chosen, images, args.rounds, args.seconds)
             facts = {"backbone": backbone, "precision": args.precision, "classes": args.classes}
             runs.append({**facts, **record})
             show_rows(runs[-1], device)

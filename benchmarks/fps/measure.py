@@ -104,17 +104,15 @@ def summarise(rows: list[Predictor], timings: list[list[Timing]], batch: int, fl
     return records
 
 
-def measure(rows, trainer, chosen: str, images: Tensor, rounds: int, least: float) -> dict:
+def measure(rows, spotlit, chosen: str, images: Tensor, rounds: int, least: float) -> dict:
     """One record: all rows at one batch, images (B, 3, H, W), and the profiles of the reference and the chosen row."""
-    product, work = square_product(images.device, trainer.model.clip.dtype)
+    product, work = square_product(images.device, spotlit.model.clip.dtype)
     *timings, products = interleave([*rows, product], images, rounds, least)
     attainable = work / statistics.median(timing.seconds for timing in products)
     flops = [count_flops(row.predict, images) for row in rows]
-    drop = trainer.head.drop
-    after = drop.after if drop is not None else tuple(b - 1 for b in trainer.cfg.TRAINER.SPOTLIGHTER.DROP_AFTER)
-    visual = trainer.model.clip.visual
+    visual, drops = spotlit.model.clip.visual, spotlit.head.drop is not None
     profiles = {
-        row.name: profile_row(row, images, visual, after, row.name == chosen and drop is not None)
+        row.name: profile_row(row, images, visual, spotlit.after, row.name == chosen and drops)
         for row in rows
         if row.name in (REFERENCE, chosen)
     }

@@ -6,7 +6,6 @@ B images      n classes      L text tokens      D width      d joint width      
 import contextlib
 import io
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import NamedTuple
 
 import torch
@@ -18,7 +17,10 @@ from clip.model import CLIP, convert_weights
 from one_run.config import build_config
 from trainers.clip_trainer import PromptedCLIP, load_clip
 from trainers.prompts import DEFAULT_TEMPLATE, ContextLearner
-from trainers.spotlighter import ZOOM_WIDTHS, Shots, SpotlighterOverHost, Zoom, check_keys
+from trainers.spotlighter.bank import Shots, remember
+from trainers.spotlighter.checks import check_encoder, check_keys
+from trainers.spotlighter.model import SpotlitCLIP
+from trainers.spotlighter.zoom import ZOOM_WIDTHS, Zoom
 from trainers.zsclip import ZeroshotModel
 
 VIT_B_16 = {
@@ -84,39 +86,17 @@ class EncodedCoOp(PromptedCLIP):
         return self.text
 
 
-class CoOpHost:
-    """What `SpotlighterOverHost` builds on: CoOp's model alone, without data, and nothing to train."""
-
-    def __init__(self, cfg, coop: EncodedCoOp, classnames: list[str]):
-        self.cfg, self.coop, self.device = cfg, coop, coop.text.device
-        self.dm = SimpleNamespace(dataset=SimpleNamespace(classnames=classnames))
-
-    def build_model(self):
-        self.model = EncodedCoOp(self.coop.clip, self.coop.prompt_learner, self.coop.text)  # with edits of its own
-
-    def register_model(self, *_):
-        pass
-
-
-class SpotlighterOverCoOp(SpotlighterOverHost, CoOpHost):
-    """The trainer's own assembly and prediction, over a bank of synthetic shots."""
-
-    def build_model(self):
-        with contextlib.redirect_stdout(io.StringIO()):
-            super().build_model()
-        self.head.eval()
-
-    @torch.no_grad()
-    def fill_bank(self, zoom: Zoom | None) -> None:
-        """Random unit features in the place of encoded shots: only their number and shape cost time."""
-        names, keys = self.dm.dataset.classnames, self.cfg.TRAINER.SPOTLIGHTER
-        count, width = SHOTS * len(names), self.zero_shot.shape[1]
-        rows = lambda *shape: F.normalize(torch.randn(*shape, width, device=self.device), dim=-1)  # noqa: E731
-        labels = torch.arange(count, device=self.device) % len(names)
-        again = rows(count, 2, len(ZOOM_WIDTHS), keys.ZOOM) if zoom is not None else None
-        self.head.zoom = zoom
-        shots = Shots(rows(count), rows(count, 4 * keys.R), labels, again)  # few tokens: the bank holds their means
-        self.head.remember(shots, self.model.text_features(), self.zero_shot, names)
+@torch.no_grad()
+def fill_bank(spotlit: SpotlitCLIP, own) -> None:
+    """Random unit features in the place of encoded shots: only their number and shape cost time."""
+    names, z = spotlit.classnames, spotlit.zero_shot  # z (C, d)
+    count = SHOTS * len(names)
+    rows = lambda *shape: F.normalize(torch.randn(*shape, z.shape[1], device=z.device), dim=-1)  # noqa: E731
+    labels = torch.arange(count, device=z.device) % len(names)
+    again = rows(count, 2, len(ZOOM_WIDTHS), own.ZOOM) if own.ZOOM else None
+    spotlit.head.zoom = Zoom(map=0, width=ZOOM_WIDTH, count=own.ZOOM, share=0.5) if own.ZOOM else None
+    shots = Shots(rows(count), rows(count, 4 * own.R), labels, again)  # few tokens: the bank holds their means
+    remember(spotlit.head, shots, spotlit.model.text_features(), z, names)
 
 
 def config(backbone: str, keep: float = 1.0, zoom: int = 0):
@@ -126,16 +106,18 @@ def config(backbone: str, keep: float = 1.0, zoom: int = 0):
 
 
 @torch.no_grad()
-def spotlighter(cfg, coop: EncodedCoOp, names: list[str]) -> tuple[Predictor, SpotlighterOverCoOp]:
-    """The row, and the trainer whose prediction it is."""
-    keys = cfg.TRAINER.SPOTLIGHTER
-    check_keys(keys)
-    trainer = SpotlighterOverCoOp(cfg, coop, names)
-    trainer.build_model()
-    trainer.fill_bank(Zoom(map=0, width=ZOOM_WIDTH, count=keys.ZOOM, share=0.5) if keys.ZOOM else None)
-    classes = trainer.encode_classes()
-    name = spotlighter_name(keys.KEEP) + (f" ZOOM {keys.ZOOM}" if keys.ZOOM else "")
-    return Predictor(name, lambda images: trainer.predict(images, classes).argmax(dim=1)), trainer
+def spotlighter(cfg, coop: EncodedCoOp, names: list[str]) -> tuple[Predictor, SpotlitCLIP]:
+    """The row, and the model whose prediction it is: the trainer's own assembly, over a bank of synthetic shots."""
+    own = cfg.TRAINER.SPOTLIGHTER
+    check_keys(own)
+    check_encoder(coop.clip.visual, own, cfg.MODEL.BACKBONE.NAME)
+    model = EncodedCoOp(coop.clip, coop.prompt_learner, coop.text)  # with edits of its own
+    spotlit = SpotlitCLIP(model, own, names, DEFAULT_TEMPLATE)
+    spotlit.head.eval()
+    fill_bank(spotlit, own)
+    classes = spotlit.describe()
+    name = spotlighter_name(own.KEEP) + (f" ZOOM {own.ZOOM}" if own.ZOOM else "")
+    return Predictor(name, lambda images: spotlit.predict(images, classes).argmax(dim=1)), spotlit
 
 
 def spotlighter_name(keep: float) -> str:
@@ -144,7 +126,7 @@ def spotlighter_name(keep: float) -> str:
 
 @torch.no_grad()
 def build_rows(backbone: str, model: CLIP, names: list[str], keeps: list[float], chosen: float):
-    """All rows, the reference first, and the trainer of the chosen one."""
+    """All rows, the reference first, and the model of the chosen one."""
     learner = ContextLearner(model, names, config(backbone, 1.0).TRAINER.COOP).to(model.logit_scale.device)
     learner.requires_grad_(False).eval()
     with contextlib.redirect_stdout(io.StringIO()):
@@ -156,8 +138,8 @@ def build_rows(backbone: str, model: CLIP, names: list[str], keeps: list[float],
         Predictor(CONTROL, lambda images: coop(images, coop.text).argmax(dim=1)),
         Predictor("CoOp, the field's evaluation", lambda images: field(images).argmax(dim=1)),
     ]
-    trainers = {}
+    spotlit = {}
     for keep, zoom in [(keep, 0) for keep in keeps] + [(chosen, zoom) for zoom in ZOOMS]:
-        row, trainers[keep, zoom] = spotlighter(config(backbone, keep, zoom), coop, names)
+        row, spotlit[keep, zoom] = spotlighter(config(backbone, keep, zoom), coop, names)
         rows.append(row)
-    return rows, trainers[chosen, 0]
+    return rows, spotlit[chosen, 0]

@@ -10,7 +10,7 @@ from .registry import LeftOut, Registry
 
 __all__ = ["import_modules"]
 
-REGISTERED = re.compile(r"register\([^)]*\)\s*\n(?:\s*@.*\n)*\s*class\s+(\w+)|register\((\w+)\)")
+REGISTERED = re.compile(r"register\([^)]*\)\s*\n(?:\s*@.*\n)*\s*(?:class|def)\s+(\w+)|register\((\w+)\)")
 
 
 def import_modules(package: str, registry: Registry, passing_over: tuple[str, ...] = ()) -> None:

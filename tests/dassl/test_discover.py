@@ -16,7 +16,9 @@ HEAD = "from zoo import ANIMALS\n"
 FILES = {
     "cat": HEAD + "@ANIMALS.register()\nclass Cat: pass\n",
     "dog": HEAD + "@ANIMALS.register()\nclass Dog: pass\n@ANIMALS.register()\nclass Wolf: pass\nWolf.howl()\n",
-    "duck": "import no_such_package\n" + HEAD + "@ANIMALS.register(force=True)\nclass Mallard: pass\n",
+    "duck": "import no_such_package\n"
+    + HEAD
+    + "@ANIMALS.register(force=True)\nclass Mallard: pass\n@ANIMALS.register()\ndef Teal(): pass\n",
     "newt": "def (\n",
     "toad": "import no_such_package\nraise SystemExit\n",
     "shed": "raise AssertionError('this one is passed over')\n",
@@ -52,6 +54,7 @@ def test_the_others_work(zoo):
         ("Dog", "dog.py", "AttributeError: type object 'Wolf' has no attribute 'howl'"),  # registered, then it failed
         ("Wolf", "dog.py", "AttributeError"),
         ("Mallard", "duck.py", "ModuleNotFoundError: No module named 'no_such_package'"),  # told by the file's text
+        ("Teal", "duck.py", "ModuleNotFoundError"),  # a function may be registered too
         ("DUCK", "duck.py", "ModuleNotFoundError"),  # or its name
         ("Newt", "newt.py", "SyntaxError"),
         ("Carp", "fish/__init__.py", "SystemExit: dried up"),

@@ -1,4 +1,4 @@
-"""Dropping tokens (../clip/tokens.py), against a second derivation: one image at a time, patch by patch."""
+"""Dropping tokens (trainers/spotlighter/drop.py), against a second derivation: one image at a time, patch by patch."""
 
 import math
 
@@ -8,8 +8,20 @@ import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import clip
-from clip.model import Attention, Edit, VisionTransformer
-from clip.tokens import (
+from clip.model import Attention
+from tests.trainers.spotlighter.encoder import (
+    LAYERS,
+    SIDE,
+    WIDTH,
+    DeepPrompts,
+    Witness,
+    attention_of_class,
+    dropper,
+    encoder,
+    normed,
+    plain,
+)
+from trainers.spotlighter.drop import (
     SCORES,
     AttentionMaps,
     DropTokens,
@@ -19,26 +31,8 @@ from clip.tokens import (
     log_attention,
     number_kept,
     standardise,
-    survey,
     take,
 )
-
-SIDE, WIDTH, LAYERS = 4, 64, 4  # 16 patches
-
-
-def encoder(side: int = SIDE, seed: int = 0) -> VisionTransformer:
-    """Random weights under which attention is far from even, and no norm or bias is trivial."""
-    torch.manual_seed(seed)
-    visual = VisionTransformer(
-        input_resolution=4 * side, patch_size=4, width=WIDTH, layers=LAYERS, heads=2, output_dim=8
-    )
-    with torch.no_grad():
-        for name, p in visual.named_parameters():
-            if name.endswith("bias") or "ln_" in name:
-                p.add_(0.1 * torch.rand(p.shape))
-            if name.endswith("in_proj_weight"):
-                p.mul_(2)
-    return visual.requires_grad_(False).eval()
 
 
 @pytest.fixture(scope="module")
@@ -51,79 +45,7 @@ def images():
     return torch.randn(4, 3, 4 * SIDE, 4 * SIDE, generator=torch.Generator().manual_seed(1))
 
 
-def dropper(visual, keep=0.6, after=(0,), score="probe", grid=0.5, seed=2) -> DropTokens:
-    """A drop whose buffers hold random numbers, as if a survey had filled them."""
-    drop, generator = DropTokens(visual, keep, after, score, grid), torch.Generator().manual_seed(seed)
-    drop.probe = torch.randn(drop.probe.shape, generator=generator)
-    drop.mean = torch.randn(drop.mean.shape, generator=generator)
-    drop.prototypes = F.normalize(torch.randn(len(after), 3, WIDTH, generator=generator), dim=-1)
-    return drop
-
-
-class DeepPrompts(Edit, torch.nn.Module):
-    """Two visual prompts, other ones before every block; `seen` is the sequence that each block gets."""
-
-    def __init__(self):
-        super().__init__()
-        generator = torch.Generator().manual_seed(3)
-        self.prompts = torch.nn.Parameter(torch.randn(LAYERS, 2, WIDTH, generator=generator))
-        self.seen = {}
-
-    def embed(self, x):
-        return torch.cat([x, self.prompts[0].expand(len(x), -1, -1)], dim=1)
-
-    def before_block(self, x, i):
-        if i:
-            x = torch.cat([x[:, :-2], self.prompts[i].expand(len(x), -1, -1)], dim=1)
-        self.seen[i] = x
-        return x
-
-
-class Witness(Edit):
-    """Keeps the sequence that each block gets and, if asked, its attention."""
-
-    def __init__(self, attention=False):
-        self.attention, self.seen, self.rows = attention, {}, {}
-
-    def before_block(self, x, i):
-        self.seen[i] = x
-        return x
-
-    def needs_class_attention(self, i):
-        return self.attention
-
-    def after_block(self, x, i, class_attention):
-        self.rows[i] = class_attention
-        return x
-
-
 # --- the second derivation ---------------------------------------------------------------------------------------
-
-
-def attention_of_class(block, x):
-    """x (L, D) -> (L,): queries and keys of one head after the other."""
-    x, attn = block.ln_1(x), block.attn
-    D, heads = x.shape[1], attn.num_heads
-    weight, bias = attn.in_proj_weight, attn.in_proj_bias
-    q, k = x[0] @ weight[:D].t() + bias[:D], x @ weight[D : 2 * D].t() + bias[D : 2 * D]
-    total = 0
-    for h in range(heads):
-        part = slice(h * D // heads, (h + 1) * D // heads)
-        total = total + torch.softmax(k[:, part] @ q[part] / math.sqrt(D // heads), dim=0)
-    return total / heads
-
-
-def normed(a):
-    """Zero mean and unit deviation (that of a sample) of a few numbers."""
-    mean = sum(a) / len(a)
-    deviation = (sum((b - mean) ** 2 for b in a) / (len(a) - 1)) ** 0.5
-    return torch.stack([(b - mean) / (deviation + 1e-4) for b in a])
-
-
-def plain(token):
-    """A token with its own mean taken away, over its own deviation."""
-    token = token - token.mean()
-    return token / (token.square().mean() + 1e-5).sqrt()
 
 
 def scores_by_hand(drop, x, patches, i):
@@ -515,108 +437,6 @@ def test_gradients(visual, images, score):
         assert (mine - theirs).abs().max() < 1e-3 * theirs.abs().max()
     with torch.no_grad():  # and it gives the same features without
         torch.testing.assert_close(visual(images, (prompts, drop)), features, atol=2e-4, rtol=1e-3)
-
-
-# --- the survey --------------------------------------------------------------------------------------------------------
-
-
-def batches_of(images, labels, size):
-    return zip(images.split(size), labels.split(size), strict=True)
-
-
-@pytest.fixture(scope="module")
-def shots():
-    images = torch.randn(9, 3, 4 * SIDE, 4 * SIDE, generator=torch.Generator().manual_seed(5))
-    return images, torch.arange(9) % 3
-
-
-def test_survey_by_hand(visual, shots):
-    """Probe, mean and prototypes, with a sum over every patch of every image."""
-    images, labels = shots
-    drop = DropTokens(visual, 0.6, (0, 2), "prototypes", 0.5)
-    survey(visual, drop, batches_of(images, labels, 4), classes=3, ridge=7.0, top=4)
-    for depth, i in enumerate(drop.after):
-        gram, moment = 7.0 * torch.eye(WIDTH, dtype=torch.float64), torch.zeros(WIDTH, dtype=torch.float64)
-        everything, of_class = [], {0: [], 1: [], 2: []}
-        for image, label in zip(images, labels.tolist(), strict=True):
-            witness = Witness()
-            visual(image[None], (witness,))
-            patches = [plain(token).double() for token in witness.seen[i + 1][0, 1:]]
-            target = torch.zeros(16)
-            for later in range(i + 1, LAYERS):
-                row = attention_of_class(visual.transformer.resblocks[later], witness.seen[later][0])
-                target = target + normed(list(row[1:].log()))
-            centre = sum(patches) / 16
-            for patch, wanted in zip(patches, target, strict=True):
-                gram += torch.outer(patch - centre, patch - centre)
-                moment += wanted.double() * (patch - centre)
-            everything += patches
-            strongest = sorted(range(16), key=lambda j: -target[j].item())[:4]
-            of_class[label].append(sum(patches[j] for j in strongest) / 4)
-        mean = sum(everything) / len(everything)
-        probe = torch.linalg.solve(gram, moment)
-        assert (drop.probe[depth] - probe).abs().max() < 1e-3 * probe.abs().max()
-        torch.testing.assert_close(drop.mean[depth].double(), mean, atol=1e-5, rtol=1e-4)
-        for label, members in of_class.items():
-            prototype = sum(members) / len(members) - mean
-            torch.testing.assert_close(
-                drop.prototypes[depth, label].double(), prototype / prototype.norm(), atol=1e-4, rtol=1e-3
-            )
-    assert drop.probe.shape == drop.mean.shape == (2, WIDTH) and drop.prototypes.shape == (2, 3, WIDTH)
-
-
-def test_survey_does_not_depend_on_batches(visual, shots):
-    filled = []
-    for size in (1, 4, 9):
-        drop = DropTokens(visual, 0.6, (0, 2), "probe", 0.5)
-        survey(visual, drop, batches_of(*shots, size), classes=3)
-        filled.append((drop.probe, drop.mean, drop.prototypes))
-    for other in filled[1:]:
-        for mine, theirs in zip(other, filled[0], strict=True):
-            assert (mine - theirs).abs().max() < 1e-4 * theirs.abs().max()
-
-
-def test_survey_uses_the_whole_encoder(visual, shots):
-    """It looks at images without the drop, whose state and settings do not matter."""
-    probes = []
-    for keep in (0.9, 0.1):
-        drop = dropper(visual, keep=keep, after=(0, 2))
-        visual(shots[0], (drop,))
-        survey(visual, drop, batches_of(*shots, 9), classes=3)
-        probes.append(drop.probe)
-    assert torch.equal(*probes)
-
-
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_survey_in_half_precision(shots, dtype):
-    half = encoder()
-    half.bfloat16() if dtype == torch.bfloat16 else clip.model.convert_weights(half)
-    drop = DropTokens(half, 0.6, (0,), "probe", 0.5)
-    survey(half, drop, batches_of(*shots, 9), classes=3)
-    full = DropTokens(encoder(), 0.6, (0,), "probe", 0.5)
-    survey(encoder(), full, batches_of(*shots, 9), classes=3)
-    assert drop.probe.dtype == torch.float32
-    for name in ("probe", "mean", "prototypes"):
-        mine, theirs = getattr(drop, name), getattr(full, name)
-        assert F.cosine_similarity(mine.flatten(), theirs.flatten(), dim=0) > 0.98
-
-
-def test_the_probe_ranks_better_than_chance(visual):
-    """On images that it has not seen, it agrees with the attention of the later blocks; an unfitted one does not."""
-    generator = torch.Generator().manual_seed(6)
-    images = torch.randn(140, 3, 4 * SIDE, 4 * SIDE, generator=generator)
-    drop = DropTokens(visual, 0.5, (0,), "probe", 0.0)
-    survey(visual, drop, batches_of(images[:100], torch.zeros(100, dtype=torch.long), 50), classes=1)
-    witness = Witness(attention=True)
-    visual(images[100:], (witness,))
-    target = sum(standardise(witness.rows[i][:, 1:].log()) for i in range(1, LAYERS))
-    strongest = target.topk(8, dim=1).indices
-    hits = []
-    for probe in (drop.probe, torch.randn(drop.probe.shape, generator=generator)):
-        drop.probe = probe
-        visual(images[100:], (drop,))
-        hits.append((drop.alive[:, :, None] == strongest[:, None]).any(dim=-1).float().mean().item())
-    assert hits[0] > 0.65 and abs(hits[1] - 0.5) < 0.12  # chance keeps half of the strongest half
 
 
 # --- maps --------------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Spotlighter over each of its hosts (../trainers/spotlighter.py): the same head, and the host as it is alone."""
+"""Spotlighter over each of its hosts (trainers/spotlighter/): the same head, and the host as it is alone."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ import torch.nn.functional as F
 import train
 from dassl.engine import build_trainer
 from tests.helpers import REPOSITORY, arguments, results
-from trainers.spotlighter import Scalars
+from trainers.spotlighter.trained import Scalars
 
 CONFIGS = {
     "CoOp": "embedded",
@@ -118,7 +118,7 @@ def test_over_cocoop_each_image_has_prompts_of_its_own(runs, data_root):
     chosen = head.select(f, v, classes, bank.image_mean, bank.token_mean)
     levels = head.levels(chosen)
     for i in range(3):
-        own = F.normalize(model.text_features(f[i : i + 1])[0] + q.b * trainer.zero_shot, dim=-1)  # (C, d)
+        own = F.normalize(model.text_features(f[i : i + 1])[0] + q.b * trainer.spotlit.zero_shot, dim=-1)  # (C, d)
         own = F.normalize(own - q.g * bank.text_mean, dim=-1)
         x = torch.cat([q.omega[0] * (f[i] - bank.image_mean), *(q.omega[1:, None] * (levels[i] - bank.level_means))])
         both = [levels[i, 0], levels[i, 1], F.normalize(levels[i].sum(dim=0), dim=-1)]
@@ -128,7 +128,7 @@ def test_over_cocoop_each_image_has_prompts_of_its_own(runs, data_root):
         torch.testing.assert_close(trainer.predict(images, classes)[i], expected, rtol=1e-4, atol=1e-4)
     # The classes as such are described by the prompts of the mean training image.
     mean = F.normalize(bank.image_mean, dim=-1)
-    typical = head.anchored(model.text_features(mean[None])[0], trainer.zero_shot)
+    typical = head.anchored(model.text_features(mean[None])[0], trainer.spotlit.zero_shot)
     torch.testing.assert_close(classes.text, head.centred_text(typical, bank.text_mean))
 
 

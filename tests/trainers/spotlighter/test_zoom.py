@@ -1,11 +1,11 @@
-"""Windows to look at again (../trainers/zoom.py), against planted peaks and pixels counted by hand."""
+"""Windows to look at again (trainers/spotlighter/zoom.py), against planted peaks and pixels counted by hand."""
 
 import math
 
 import pytest
 import torch
 
-from trainers.zoom import APART, cut, grid_places, inside, window_centres
+from trainers.spotlighter.zoom import APART, cut, grid_places, inside, window_centres
 
 
 def place(r, c, side):

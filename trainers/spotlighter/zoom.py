@@ -5,11 +5,23 @@ Nothing is learned here. Places and widths are shares of the image's side, (x, y
     B images      G x G the grid of patches      Z windows of an image
 """
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 APART = 0.25  # two windows' peaks are at least this far from each other
+ZOOM_WIDTHS = (0.5, 0.625, 0.75)  # of a region, as shares of the image's side, to choose from
+
+
+class Zoom(NamedTuple):
+    """Where and how the second look goes."""
+
+    map: int  # which of `AttentionMaps.maps`
+    width: float  # of a region, as a share of the image's side
+    count: int  # Z
+    share: float  # of the second look in the logits
 
 
 def grid_places(side: int, device=None) -> Tensor:

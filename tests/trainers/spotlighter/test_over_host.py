@@ -5,48 +5,27 @@ import sys
 
 import pytest
 import torch
-import torch.nn as nn
 import torch.nn.functional as F
-from yacs.config import CfgNode
 
 import train
 from dassl.engine import TRAINER_REGISTRY, TrainerX, build_trainer
 from dassl.evaluation import Classification
-from dassl.optim import build_lr_scheduler, build_optimizer
-from tests.clip_weights import SMALL, random_state
-from tests.helpers import REPOSITORY, arguments, results
-from trainers import clip_trainer, spotlighter
-from trainers.clip_trainer import ClipTrainer, load_clip
-from trainers.spotlighter import Scalars, Zoom
+from one_run import work
+from tests.helpers import REPOSITORY, results
+from tests.trainers.spotlighter.runs import EPOCHS, ZERO_SHOT, PlainHost, PlugInHost, learned, line, one_sentence
+from tests.trainers.spotlighter.world import SECOND_LOOK
+from trainers import clip_trainer
+from trainers.spotlighter import over_host
+from trainers.spotlighter.head import SpotlighterHead
+from trainers.spotlighter.trained import Scalars
+from trainers.spotlighter.zoom import window_centres
 
-PREFIX = "TRAINER.SPOTLIGHTER."
-ZERO_SHOT = REPOSITORY / "configs/trainers/ZeroshotCLIP/embedded.yaml"  # declares no host's keys
-EPOCHS = 2
 LOOKS = {"KEEP": 0.6, "ZOOM": 3, "DROP_AFTER": "(1, 2)"}
-SECOND_LOOK = Zoom(map=1, width=0.5, count=3, share=0.5)
-
-
-def line(data_root, output, trainer="Spotlighter", options=(), **keys) -> list[str]:
-    """A short run; keys in capitals are Spotlighter's own."""
-    own = [part for name in list(keys) if name.isupper() for part in (PREFIX + name, keys.pop(name))]
-    if "ZeroshotCLIP" in own or "PlugInHost" in own:
-        keys["config_file"] = ZERO_SHOT
-    return arguments(data_root, output, trainer, options=["OPTIM.MAX_EPOCH", EPOCHS, *options, *own], **keys)
-
-
-def learned(output, name, epoch=EPOCHS) -> dict:
-    return torch.load(output / name / f"model.pth.tar-{epoch}", weights_only=True)["state_dict"]
 
 
 def scalars_of(output) -> dict:
     state = learned(output, "spotlighter")
     return {name.removeprefix("scalars."): value for name, value in state.items() if name.startswith("scalars.")}
-
-
-def one_sentence(capsys) -> str:
-    errors = [text for text in capsys.readouterr().err.splitlines() if text.strip()]
-    assert len(errors) == 1 and errors[0].startswith("error: ") and errors[0].endswith(".")
-    return errors[0]
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +40,7 @@ def runs(data_root, tmp_path_factory):
     assert train.main(line(data_root, root / "whole", KEEP=1.0)) == 0
     logits, process = [], Classification.process
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(spotlighter, "choose_zoom", lambda *args: SECOND_LOOK)
+        patch.setattr(over_host, "choose_zoom", lambda *args: SECOND_LOOK)
         patch.setattr(Classification, "process", lambda self, mo, gt: logits.append(mo) or process(self, mo, gt))
         assert train.main(line(data_root, root / "looks", **LOOKS)) == 0
     torch.save(torch.cat(logits), root / "looks.pt")
@@ -212,11 +191,11 @@ def test_logits_by_hand(runs, data_root, tmp_path):
     classes, head, model = trainer.encode_classes(), trainer.head, trainer.model
     f, v = model.image_features(images, tokens=True)
     assert v.shape == (12, 23, 128)
-    first, maps = head.logits(f, v, classes, head.bank), trainer.maps.maps
+    first, maps = head.logits(f, v, classes, head.bank), trainer.spotlit.maps.maps
     assert (~maps[:, 0].isnan()).sum() == 12 * 38 and (~maps[:, 1].isnan()).sum() == 12 * 23
     again = []
     for image, activation in zip(images, maps[:, 1], strict=True):
-        for centre in spotlighter.window_centres(activation[None], 3)[0]:
+        for centre in window_centres(activation[None], 3)[0]:
             left, top = (64 * (centre.clamp(0.25, 0.75) - 0.25)).tolist()
             rows, columns = (
                 ((torch.arange(64) + 0.5) / 2 + start - 0.5).clamp(0, 63)[:, None] - torch.arange(64)
@@ -236,7 +215,7 @@ def test_logits_by_hand(runs, data_root, tmp_path):
 
 def test_resuming(runs, data_root, tmp_path, monkeypatch):
     """Broken off after its first epoch, a run goes on to the same tensors; the survey is not made again."""
-    monkeypatch.setattr(spotlighter, "choose_zoom", lambda *args: SECOND_LOOK)
+    monkeypatch.setattr(over_host, "choose_zoom", lambda *args: SECOND_LOOK)
 
     def stop(self):
         if self.epoch == EPOCHS - 1:
@@ -246,7 +225,7 @@ def test_resuming(runs, data_root, tmp_path, monkeypatch):
         patch.setattr(TrainerX, "before_epoch", stop)
         assert train.main(line(data_root, tmp_path, options=["TRAIN.CHECKPOINT_FREQ", 1], **LOOKS)) == 130
     with monkeypatch.context() as patch:
-        patch.setattr(spotlighter, "survey", None)
+        patch.setattr(over_host, "survey", None)
         again = line(data_root, tmp_path, resume=tmp_path, options=["TRAIN.CHECKPOINT_FREQ", 1], **LOOKS)
         assert train.main(again) == 0
     for name in ("prompt_learner", "spotlighter"):
@@ -271,51 +250,6 @@ def test_one_shot_neither_fits_nor_zooms(data_root, tmp_path, capsys):
 # --- a host of another kind ------------------------------------------------------------------------------------------
 
 
-class ShiftedTexts(nn.Module):
-    """CLIP with one learned vector added to every text feature: all that a host has to offer, and no more."""
-
-    def __init__(self, clip_model, texts):
-        super().__init__()
-        self.clip, self.image_edits = clip_model, []
-        self.register_buffer("texts", texts, persistent=False)
-        self.shift = nn.Parameter(torch.zeros(texts.shape[1]))
-
-    def image_features(self, images, tokens=False):
-        if not tokens:
-            return F.normalize(self.clip.encode_image(images, self.image_edits).float(), dim=-1)
-        return [F.normalize(x.float(), dim=-1) for x in self.clip.encode_image(images, self.image_edits, tokens=True)]
-
-    def text_features(self):
-        return F.normalize(self.texts + self.shift, dim=-1)
-
-    def logit_scale(self):
-        return self.clip.logit_scale.exp().float()
-
-    def forward(self, images, texts=None):
-        return self.logit_scale() * self.image_features(images) @ self.text_features().t()
-
-
-class PlugInHost(ClipTrainer):
-    config_node = "PLUGIN"
-
-    @staticmethod
-    def extend_cfg(cfg):
-        cfg.TRAINER.PLUGIN = CfgNode({"PREC": "fp32"})
-
-    def build_model(self):
-        self.precision, self.scaler = "fp32", None
-        clip_model = load_clip(self.cfg.MODEL.BACKBONE.NAME, "fp32", self.device)
-        self.model = ShiftedTexts(
-            clip_model, spotlighter.zero_shot_text_features(clip_model, self.dm.dataset.classnames)
-        )
-        self.optim = build_optimizer([self.model.shift], self.cfg.OPTIM)
-        self.sched = build_lr_scheduler(self.optim, self.cfg.OPTIM)
-        self.register_model("shift", nn.ParameterList([self.model.shift]), self.optim, self.sched)
-
-    def compute_loss(self, images, labels):
-        return F.cross_entropy(self.model(images), labels), {}
-
-
 def test_a_host_of_another_kind(data_root, tmp_path, monkeypatch):
     monkeypatch.setitem(TRAINER_REGISTRY._obj_map, "PlugInHost", PlugInHost)
     for name, keys in {"alone": {"trainer": "PlugInHost", "config_file": ZERO_SHOT}, "over": LOOKS}.items():
@@ -334,69 +268,10 @@ def test_a_host_of_another_kind(data_root, tmp_path, monkeypatch):
 # --- what cannot be ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("keys", "says"),
-    [
-        ({"KEEP": 0.05}, ["R is 5", "leaves 3 tokens", "from 1 to 3"]),
-        ({"KEEP": 0.2, "DROP_AFTER": "(1, 3)", "R": 4}, ["R is 4", "leaves 3 tokens", "from 1 to 3"]),
-        ({"R": 65}, ["R is 65", "leaves 64 tokens", "from 1 to 64"]),
-        ({"R": 0}, ["R is 0", "at least 1"]),
-        ({"K": 0}, ["K is 0", "at least 1"]),
-        ({"KEEP": 0}, ["KEEP is 0", "above 0 and at most 1"]),
-        ({"KEEP": 1.5}, ["KEEP is 1.5", "above 0 and at most 1"]),
-        ({"KEEP": -1}, ["KEEP is -1", "above 0 and at most 1"]),
-        ({"KEEP": "half"}, ["KEEP takes a float", "'half'"]),
-        ({"DROP_AFTER": "(0,)"}, ["DROP_AFTER", "block 0", "blocks 1 to 3"]),
-        ({"DROP_AFTER": "(1, 4)"}, ["DROP_AFTER", "block 4", "blocks 1 to 3"]),
-        ({"DROP_AFTER": "()"}, ["DROP_AFTER is ()", "at least one"]),
-        ({"DROP_AFTER": "(2, 2)"}, ["DROP_AFTER is (2, 2)", "different blocks"]),
-        ({"ZOOM": 2}, ["ZOOM is 2", "0 (off), 1 or 3"]),
-        ({"GRID": 2}, ["GRID is 2", "from 0 to 1"]),
-        ({"GRID": -0.5}, ["GRID is -0.5", "from 0 to 1"]),
-        ({"SCORE": "foo"}, ["SCORE is 'foo'", "probe, attention, prototypes, random"]),
-        ({"HEAD": "huge"}, ["HEAD is 'huge'", "'lite'", "'full'"]),
-        ({"LEVELS": 3}, ["LEVELS is 3", "1 or 2"]),
-        ({"HOST": "Spotlighter"}, ["HOST cannot be Spotlighter itself"]),
-    ],
-)
-def test_impossible_settings(data_root, tmp_path, capsys, keys, says):
-    """At start, in one sentence that names the key and what it may be."""
-    assert train.main(line(data_root, tmp_path, **keys)) == 2
-    sentence = one_sentence(capsys)
-    assert all(part in sentence for part in ["TRAINER.SPOTLIGHTER.", *says])
-    assert not list(tmp_path.rglob("*.tar*"))
-
-
-@pytest.mark.parametrize("blocks", ["(1.5,)", "('a',)"])
-def test_blocks_are_whole_numbers(data_root, tmp_path, capsys, blocks):
-    assert train.main(line(data_root, tmp_path, KEEP=0.5, FIT=False, DROP_AFTER=blocks)) == 2
-    assert "TRAINER.SPOTLIGHTER.DROP_AFTER" in one_sentence(capsys)
-
-
-@pytest.mark.parametrize("host", ["Nope", "CoOpp"])
-def test_an_unknown_host(data_root, tmp_path, capsys, host):
-    assert train.main(line(data_root, tmp_path, HOST=host)) == 2
-    sentence = one_sentence(capsys)
-    assert host in sentence and "CoOp, " in sentence and "ZeroshotCLIP" in sentence
-
-
-def test_an_unknown_host_is_named_with_its_key(data_root, tmp_path, capsys):
-    assert train.main(line(data_root, tmp_path, HOST="Nope")) == 2
-    assert "TRAINER.SPOTLIGHTER.HOST" in one_sentence(capsys)
-
-
-def test_a_residual_network(data_root, tmp_path, capsys):
-    sizes = dict(vision_layers=(1, 1, 1, 1), vision_width=8, vision_patch_size=None, image_resolution=64)
-    torch.save(random_state(SMALL | sizes), tmp_path / "resnet.pt")
-    assert train.main(line(data_root, tmp_path / "run", backbone=tmp_path / "resnet.pt")) == 2
-    sentence = one_sentence(capsys)
-    assert all(part in sentence for part in ("MODEL.BACKBONE.NAME", "resnet.pt", "residual network", "choose a ViT"))
-
-
 def test_joint_training_in_mixed_precision(data_root, tmp_path, capsys, monkeypatch):
     assert train.main(line(data_root, tmp_path / "cpu", JOINT=True, options=["TRAINER.COOP.PREC", "amp"])) == 2
     assert "TRAINER.COOP.PREC is amp" in one_sentence(capsys)
-    monkeypatch.setattr(train, "check_precision", lambda cfg: None)  # as on a GPU, where amp alone is no fault
+    monkeypatch.setattr(work, "check_precision", lambda cfg: None)  # as on a GPU, where amp alone is no fault
     monkeypatch.setattr(clip_trainer, "resolve_precision", lambda wanted, device: wanted)
     assert train.main(line(data_root, tmp_path / "gpu", JOINT=True, options=["TRAINER.COOP.PREC", "amp"])) == 2
     sentence = one_sentence(capsys)
@@ -434,24 +309,10 @@ def test_chance_is_the_same_in_a_test(data_root, tmp_path):
     assert torch.equal(*logits)
 
 
-class PlainHost(TrainerX):
-    """A host that is no ClipTrainer, but has what a host needs."""
-
-    extend_cfg = staticmethod(PlugInHost.extend_cfg)
-    build_model = PlugInHost.build_model
-
-    def forward_backward(self, batch):
-        loss = F.cross_entropy(self.model(batch["img"]), batch["label"])
-        self.model_backward_and_update(loss)
-        return {"loss": loss.item()}
-
-
 def test_a_host_on_the_bare_engine(data_root, tmp_path, monkeypatch):
     """Its model is tested through the head, too."""
     monkeypatch.setitem(TRAINER_REGISTRY._obj_map, "PlugInHost", PlainHost)
-    calls, forward = [], spotlighter.SpotlighterHead.forward
-    monkeypatch.setattr(
-        spotlighter.SpotlighterHead, "forward", lambda self, *args: calls.append(1) or forward(self, *args)
-    )
+    calls, forward = [], SpotlighterHead.forward
+    monkeypatch.setattr(SpotlighterHead, "forward", lambda self, *args: calls.append(1) or forward(self, *args))
     assert train.main(line(data_root, tmp_path, HOST="PlugInHost")) == 0
     assert calls

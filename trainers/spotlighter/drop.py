@@ -1,4 +1,4 @@
-"""Looking at visual tokens and dropping them, between the blocks of CLIP's image encoder.
+"""Dropping visual tokens and mapping the class token's attention, between the blocks of CLIP's image encoder.
 
 Pure functions do the surgery, and edits put them between blocks. A sequence is, in this order: the class token,
 N living patches, one fold of what was dropped (from the first drop on), visual prompts. Only patches are dropped.
@@ -6,16 +6,15 @@ N living patches, one fold of what was dropped (from the first drop on), visual 
     B images      N living patches, of G x G      n patches kept      L tokens      D width
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from .model import Edit, VisionTransformer
-
-SCORES = ("probe", "attention", "prototypes", "random")
+from clip.model import Edit, VisionTransformer
 
 
 def standardise(a: Tensor) -> Tensor:
@@ -76,16 +75,14 @@ def fold(patches: Tensor, weight: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]
 class DropTokens(nn.Module, Edit):
     """After blocks `after` (counted from 0) keep the share `keep` of the living patches, fold the rest into one token.
 
-    `score` says which are kept:
-        probe       a linear read-out of the patch that foretells how much the later blocks will attend to it
-        attention   how much the class token attends to it in the next block, of which this row alone is computed
-        prototypes  attention, plus the patch's cosine to the nearest prototype of that depth, both standardised
-        random      chance
-    and `grid` is the share of the kept places that is spread evenly over the image instead, whatever the score.
+    `score` says which are kept, a name of `SCORES` or a function like those, and `grid` is the share of the kept
+    places that is spread evenly over the image instead, whatever the score.
     Probe and prototypes are buffers that `survey` fills. `alive` (B, N) are the patches left of the last batch.
     """
 
-    def __init__(self, visual: VisionTransformer, keep: float, after: tuple[int, ...], score: str, grid: float):
+    def __init__(
+        self, visual: VisionTransformer, keep: float, after: tuple[int, ...], score: "str | Score", grid: float
+    ):
         super().__init__()
         self.blocks = tuple(visual.transformer.resblocks)  # a tuple, so that CLIP's weights stay CLIP's
         self.keep, self.after, self.by, self.grid = keep, after, score, grid
@@ -124,21 +121,51 @@ class DropTokens(nn.Module, Edit):
 
     def score(self, x: Tensor, patches: Tensor, i: int) -> Tensor:
         """(B, N) for the patches (B, N, D) of the sequence x (B, L, D) behind block i; its softmax weighs the fold."""
-        if self.by == "random":  # its own numbers, the same in every pass
-            return torch.rand(patches.shape[:2], generator=torch.Generator().manual_seed(i)).to(x.device)
-        depth, hidden = self.after.index(i), whiten(patches)
-        if self.by == "probe":
-            return standardise(hidden @ self.probe[depth])
-        attention = log_attention(self.blocks[i + 1].class_attention(x)[:, 1 : 1 + patches.shape[1]])
-        if self.by == "attention":
-            return attention
-        centred = F.normalize(hidden - self.mean[depth], dim=-1)
-        return standardise(attention) + standardise((centred @ self.prototypes[depth].t()).amax(dim=-1))
+        by = SCORES[self.by] if isinstance(self.by, str) else self.by
+        return by(self, x, patches, i)
+
+
+# --- scores: of the patches (B, N, D) of a sequence x (B, L, D) behind block i, for a drop: (B, N) ---------------------
+
+
+def by_probe(drop: DropTokens, x: Tensor, patches: Tensor, i: int) -> Tensor:
+    """A linear read-out of the patch that foretells how much the later blocks will attend to it."""
+    return standardise(whiten(patches) @ drop.probe[drop.after.index(i)])
+
+
+def by_attention(drop: DropTokens, x: Tensor, patches: Tensor, i: int) -> Tensor:
+    """How much the class token attends to it in the next block, of which this row alone is computed."""
+    return log_attention(drop.blocks[i + 1].class_attention(x)[:, 1 : 1 + patches.shape[1]])
+
+
+def by_prototypes(drop: DropTokens, x: Tensor, patches: Tensor, i: int) -> Tensor:
+    """Attention, plus the patch's cosine to the nearest prototype of that depth, both standardised."""
+    depth = drop.after.index(i)
+    centred = F.normalize(whiten(patches) - drop.mean[depth], dim=-1)
+    nearest = (centred @ drop.prototypes[depth].t()).amax(dim=-1)
+    return standardise(by_attention(drop, x, patches, i)) + standardise(nearest)
+
+
+def by_chance(drop: DropTokens, x: Tensor, patches: Tensor, i: int) -> Tensor:
+    """Its own random numbers, the same in every pass."""
+    return torch.rand(patches.shape[:2], generator=torch.Generator().manual_seed(i)).to(x.device)
+
+
+Score = Callable[[DropTokens, Tensor, Tensor, int], Tensor]
+SCORES: dict[str, Score] = {
+    "probe": by_probe,
+    "attention": by_attention,
+    "prototypes": by_prototypes,
+    "random": by_chance,
+}
 
 
 def whiten(patches: Tensor) -> Tensor:
     """Zero mean and unit deviation over the width of every token; fp32."""
     return F.layer_norm(patches.float(), patches.shape[-1:])
+
+
+# --- where to look again -------------------------------------------------------------------------------------------
 
 
 class AttentionMaps(Edit):
@@ -150,16 +177,28 @@ class AttentionMaps(Edit):
 
     def __init__(self, first: int, patches: int, drop: DropTokens | None = None):
         self.first, self.patches, self.drop = first, patches, drop
+        self.at_rest = False
+
+    @contextlib.contextmanager
+    def resting(self):
+        """While this lasts nothing is mapped, and `maps` stays that of the last batch before."""
+        self.at_rest = True
+        try:
+            yield
+        finally:
+            self.at_rest = False
 
     def embed(self, x: Tensor) -> Tensor:
+        if self.at_rest:
+            return x
         self.maps = torch.zeros(len(x), 2, self.patches, device=x.device)
         return x
 
     def needs_class_attention(self, i: int) -> bool:
-        return i >= self.first
+        return i >= self.first and not self.at_rest
 
     def after_block(self, x: Tensor, i: int, class_attention: Tensor | None) -> Tensor:
-        if i < self.first:
+        if not self.needs_class_attention(i):
             return x
         alive = self.drop.alive if self.drop is not None else None
         count = self.patches if alive is None else alive.shape[1]
@@ -170,64 +209,3 @@ class AttentionMaps(Edit):
             self.maps[:, 0] = row
         self.maps[:, 1] += row
         return x
-
-
-# --- what a drop can know beforehand -----------------------------------------------------------------------------
-
-
-class _Notes(Edit):
-    """Writes down the N patches behind some blocks, and the class token's attention to them in all blocks."""
-
-    def __init__(self, after: tuple[int, ...], patches: int):
-        self.after, self.patches, self.hidden, self.rows = after, slice(1, 1 + patches), {}, []
-
-    def needs_class_attention(self, i: int) -> bool:
-        return True
-
-    def after_block(self, x: Tensor, i: int, class_attention: Tensor | None) -> Tensor:
-        self.rows.append(standardise(log_attention(class_attention[:, self.patches])))  # (B, N)
-        if i in self.after:
-            self.hidden[i] = whiten(x[:, self.patches])  # (B, N, D)
-        return x
-
-
-@torch.no_grad()
-def survey(
-    visual: VisionTransformer,
-    drop: DropTokens,
-    batches,
-    classes: int,
-    edits: Sequence[Edit] = (),
-    ridge: float = 10.0,
-    top: int = 5,
-) -> None:
-    """Fill the buffers of `drop` from training images; `batches` yields images (B, 3, H, W) and labels (B,), and
-    `edits` are a host's own, which run here too.
-
-    The probe of a depth is the ridge regression, in closed form, from a patch behind that block to the attention
-    that the class token pays it in all later blocks of the whole encoder, log and standardised; both are taken
-    relative to their image's mean, as a score only has to rank the patches of one image. Prototypes are each
-    class's mean patch at that depth, over the `top` patches that receive most of that attention.
-    """
-    depths, width, device = len(drop.after), drop.probe.shape[1], drop.probe.device
-    gram, moment = torch.zeros(depths, width, width, device=device), torch.zeros(depths, width, device=device)
-    total, kept = torch.zeros(depths, width, device=device), torch.zeros(depths, classes, width, device=device)
-    patches, images_of = 0, torch.zeros(classes, device=device)
-    for images, labels in batches:
-        notes = _Notes(drop.after, len(drop.coverage))
-        visual(images.to(visual.conv1.weight.dtype), edits=[*edits, notes])
-        member = F.one_hot(labels, classes).float()  # (B, C)
-        for depth, i in enumerate(drop.after):
-            hidden = notes.hidden[i]  # (B, N, D)
-            target = torch.stack(notes.rows[i + 1 :]).sum(dim=0)  # (B, N)
-            centred = (hidden - hidden.mean(dim=1, keepdim=True)).flatten(0, 1)  # (B N, D)
-            gram[depth] += centred.t() @ centred
-            moment[depth] += centred.t() @ target.flatten()
-            total[depth] += hidden.sum(dim=(0, 1))
-            strongest = target.topk(min(top, target.shape[1]), dim=1).indices
-            kept[depth] += member.t() @ take(hidden, strongest).mean(dim=1)  # (C, B) (B, D)
-        patches += hidden.shape[0] * hidden.shape[1]
-        images_of += member.sum(dim=0)
-    drop.probe = torch.linalg.solve(gram + ridge * torch.eye(width, device=device), moment)
-    drop.mean = total / patches
-    drop.prototypes = F.normalize(kept / images_of.clamp_min(1)[:, None] - drop.mean[:, None], dim=-1)

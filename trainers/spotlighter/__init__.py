@@ -1,0 +1,87 @@
+"""Spotlighter: Gao et al., "Spotlighter: Revisiting Prompt Tuning from a Representative Mining View",
+Findings of EMNLP 2025 (arXiv 2509.00905); the equations where the paper leaves room are this project's.
+
+Each visual token gets an activation from the image's own belief and from a bank of class prototypes; the
+R = 5 strongest, in two levels, and the bank correct what the host's prompts say. The host (CoOp or any other
+registered method) is trained as its authors train it; then 21 scalars are fitted on held-out shots. The bank
+is no parameter: it is computed from the training shots in closed form, and saved as buffers.
+
+Two more forms of selection live in the image encoder, without a trained parameter: tokens that score low are
+dropped between its blocks (KEEP, `drop.py`), and the regions that it attends to most are looked at again
+at full size (ZOOM, `zoom.py`). What each part is worth was measured (benchmarks/README.md): the bank and the second
+look carry the gain, while tokens chosen behind the last block add little, for by then the class token knows them.
+
+    over_host   the trainer: a host, and the layer over it      host    what a host must offer
+    model       a prompted CLIP with all that is put over it    checks  what the config keys may be
+    head        the equations                                   trained the 21 scalars and the mapping modules
+    bank        prototypes and ridges of the shots              fit     the scalars, and how to look again
+    drop        dropping tokens, mapping attention              survey  what a drop can know beforehand
+    zoom        windows to look at again                        look    what a picture shows (drawn in `picture`)
+"""
+
+from clip import InputError
+from dassl.engine import TRAINER_REGISTRY, TrainerX
+
+from ..config_keys import ConfigKeys
+from .bank import Shots, remember
+from .checks import check_keys
+from .fit import choose_zoom, fit_scalars
+from .head import Bank, Classes, SpotlighterHead
+from .model import SpotlitCLIP
+from .over_host import SpotlighterOverHost, over
+from .trained import Scalars
+from .zoom import Zoom
+
+__all__ = [
+    "Bank",
+    "Classes",
+    "Keys",
+    "Scalars",
+    "Shots",
+    "Spotlighter",
+    "SpotlighterHead",
+    "SpotlighterOverHost",
+    "SpotlitCLIP",
+    "Zoom",
+    "check_keys",
+    "choose_zoom",
+    "fit_scalars",
+    "over",
+    "remember",
+]
+
+
+class Keys(ConfigKeys):
+    config_node = "SPOTLIGHTER"
+    config_keys = {
+        "HOST": "CoOp",  # any registered method with prompts
+        "HEAD": "lite",  # lite: the 21 scalars; full: with the paper's mapping modules
+        "FIT": True,  # False keeps the scalars' initial values
+        "JOINT": False,  # train the head in step with the host, whose prompts then feel it
+        "R": 5,  # tokens kept by the head
+        "K": 5,  # prototypes a class
+        "LEVELS": 2,  # ranks 1-3 and the rest apart, or 1: all together
+        "KEEP": 1.0,  # share of living patch tokens kept at each drop inside the encoder
+        "DROP_AFTER": (1,),  # blocks, counted from 1, after which tokens are dropped
+        "SCORE": "probe",  # by which score: probe, attention, prototypes, random; see drop.py
+        "GRID": 0.75,  # share of the kept places spread evenly, whatever the score
+        "ZOOM": 0,  # at most so many regions looked at again (0, 1, 3); held-out shots choose
+        "LOSS": {
+            "PULL": 1.0,  # times the squared distance from the initial values
+            "LEVELS": 0.0,  # times the cross-entropy of the level vectors alone
+        },
+    }
+
+
+@TRAINER_REGISTRY.register()
+def Spotlighter(cfg) -> TrainerX:
+    """The trainer: the class of the registered method that `TRAINER.SPOTLIGHTER.HOST` names, and the layer over it."""
+    own = cfg.TRAINER.SPOTLIGHTER
+    check_keys(own)
+    if own.HOST == "Spotlighter":
+        raise InputError("TRAINER.SPOTLIGHTER.HOST cannot be Spotlighter itself: name a method such as CoOp.")
+    return over(TRAINER_REGISTRY.get(own.HOST))(cfg)
+
+
+Spotlighter.extend_cfg = Keys.extend_cfg
+Spotlighter.host_key = "TRAINER.SPOTLIGHTER.HOST"  # whose config keys are needed too

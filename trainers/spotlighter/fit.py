@@ -1,0 +1,108 @@
+"""Fitting: the scalars, and how to look again, on shots that the bank does not hold.
+
+B images      C classes      d joint width
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .bank import Shots, add_second_look, build_bank, regions
+from .head import Classes, SpotlighterHead
+from .zoom import ZOOM_WIDTHS, Zoom
+
+# Initial values and steps were chosen on validation images and inner splits of the embedded world.
+FIT_STEPS, FIT_WARMUP, FIT_LR, FIT_LR_SCALE, FIT_LR_FULL = 40, 8, 0.01, 0.1, 0.001
+ZOOM_SHARES = (0.5, 0.75, 1.0)  # of the second look in the logits, to choose from
+ZOOM_HALVES = 4  # random halves of the shots on which the choice is made
+
+
+def fit_scalars(
+    head: SpotlighterHead, shots: Shots, t: Tensor, z: Tensor, seed: int, pull: float = 1.0, levels: float = 0.0
+) -> None:
+    """Fit the 21 scalars: each step builds the bank from a random half of every class's shots and takes the
+    cross-entropy on the other half (`levels` as in `held_out_loss`), plus `pull` times the squared distance from the
+    initial values. t and z (C, d) are the host's and the zero-shot text features.
+
+    The scale `delta` goes first and faster: cross-entropy acts first as a temperature fit, and everything
+    else would shrink to serve as one.
+    """
+    if half_of_each_class(shots.y, torch.Generator()).all():
+        print("Spotlighter keeps its initial scalars: with one shot a class there is none to hold out")
+        return
+    scalars = head.scalars
+    others = [p for name, p in scalars.named_parameters() if name != "delta"]
+    initial = [p.detach().clone() for p in others]
+    late = lambda step: (step >= FIT_WARMUP) * half_cosine(step / FIT_STEPS)  # noqa: E731
+    early = lambda step: half_cosine(step / FIT_STEPS)  # noqa: E731
+    groups = [({"params": others, "lr": FIT_LR}, late), ({"params": [scalars.delta], "lr": FIT_LR_SCALE}, early)]
+    if head.mapping is not None:
+        groups.append(({"params": list(head.mapping.parameters()), "lr": FIT_LR_FULL}, late))
+    optimiser = torch.optim.Adam([group for group, _ in groups])
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, [rate for _, rate in groups])
+    generator = torch.Generator().manual_seed(max(seed, 0))  # its own: the host's random numbers stay as they are
+    for _ in range(FIT_STEPS):
+        memory = half_of_each_class(shots.y, generator)
+        loss = held_out_loss(head, shots[memory], shots[~memory], t, z, levels)
+        away = sum(((p - p0) ** 2).sum() for p, p0 in zip(others, initial, strict=True))
+        optimiser.zero_grad()
+        (loss + pull * away).backward()
+        optimiser.step()
+        schedule.step()
+
+
+def held_out_loss(
+    head: SpotlighterHead, memory: Shots, out: Shots, t: Tensor, z: Tensor, levels: float = 0.0
+) -> Tensor:
+    """Cross-entropy of images that the bank does not hold, plus `levels` times that of their level vectors alone."""
+    bank = build_bank(head, memory, t, z)
+    classes = Classes(bank.text, bank.prototypes)
+    loss = F.cross_entropy(head.logits(out.f, out.v, classes, bank), out.y)
+    if levels:
+        vectors = head.levels(head.select(out.f, out.v, classes, bank.image_mean, bank.token_mean))  # (B, 2, d)
+        for level in vectors.unbind(dim=1):
+            loss = loss + levels * F.cross_entropy(head.logit_scale * level @ classes.text.t(), out.y)
+    return loss
+
+
+@torch.no_grad()
+def choose_zoom(head: SpotlighterHead, shots: Shots, t: Tensor, z: Tensor, most: int, seed: int) -> Zoom | None:
+    """Whether to look again, where, how wide, at how many regions, with what share: the least cross-entropy on
+    held-out shots. Each candidate is judged on the same random halves; None, the first look alone, is one of them.
+    """
+    if half_of_each_class(shots.y, torch.Generator()).all():
+        print("Spotlighter does not zoom: with one shot a class there is none on which to choose how")
+        return None
+    counts = [count for count in (1, 3) if count <= most]
+    looks = [(m, width, count) for m in range(shots.again.shape[1]) for width in ZOOM_WIDTHS for count in counts]
+    losses = dict.fromkeys([None, *(Zoom(*look, share) for look in looks for share in ZOOM_SHARES)], 0.0)
+    generator = torch.Generator().manual_seed(max(seed, 0))
+    for _ in range(ZOOM_HALVES):
+        mask = half_of_each_class(shots.y, generator)
+        memory, out = shots[mask], shots[~mask]
+        bank = build_bank(head, memory, t, z)
+        classes = Classes(bank.text, bank.prototypes)
+        first = head.logits(out.f, out.v, classes, bank)
+        losses[None] += F.cross_entropy(first, out.y).item()
+        for look in looks:
+            zoom = Zoom(*look, share=1.0)
+            second = head.second_logits(regions(out, zoom), classes, add_second_look(head, bank, memory, t, z, zoom))
+            for share in ZOOM_SHARES:
+                losses[zoom._replace(share=share)] += F.cross_entropy(first.lerp(second, share), out.y).item()
+    return min(losses, key=losses.get)
+
+
+def half_cosine(progress: float) -> float:
+    return 0.5 * (1 + math.cos(progress * math.pi))
+
+
+def half_of_each_class(y: Tensor, generator: torch.Generator) -> Tensor:
+    """A mask (B,) of a random half of each class's images; of an odd number, the smaller half but at least one."""
+    order = torch.argsort(y.cpu() + torch.rand(len(y), generator=generator))  # by class, shuffled within
+    counts = torch.bincount(y.cpu())
+    rank = torch.arange(len(y)) - (counts.cumsum(0) - counts)[y.cpu()[order]]
+    mask = torch.zeros(len(y), dtype=torch.bool)
+    mask[order] = rank < (counts // 2).clamp_min(1)[y.cpu()[order]]
+    return mask.to(y.device)

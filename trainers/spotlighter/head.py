@@ -1,0 +1,262 @@
+"""The head: the equations by which an image's tokens and the bank correct what the host's prompts say.
+
+Steps 1 to 7 below are one prediction. How a bank is made from training images stands in `bank.py`, and how the
+scalars are fitted in `fit.py`.
+
+    B images      N patch tokens      C classes      d joint width      K prototypes a class      M = C * K
+    R tokens kept by the head         Z regions looked at again
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from clip import InputError
+
+from .drop import DropTokens, standardise, take
+from .trained import Mapping, Scalars, unit
+from .zoom import Zoom
+
+FIRST_LEVEL = 3  # ranks 1-3 are level 1, the others level 2
+BELIEVED = 8  # classes that the semantic-wise activation looks at: an image's belief is all but zero beyond them
+CHUNK = 512  # images whose tokens are worked on at once
+
+
+class Bank(NamedTuple):
+    """All that the head keeps of the training images and the base classes."""
+
+    prototypes: Tensor  # P (C, K, d), unit rows
+    text: Tensor  # T (C, d), unit rows: anchored and centred text features of the classes seen
+    text_mean: Tensor  # t̄ (d,)
+    image_mean: Tensor  # m_f (d,)
+    token_mean: Tensor  # m_v (d,)
+    level_means: Tensor  # m_1, m_2 (2, d)
+    keys: Tensor  # X (M, 3d), means of the clusters
+    counts: Tensor  # (M,), images in each cluster
+    map: Tensor  # S (M, d), the ridge's solution
+    again_mean: Tensor  # the same three for regions looked at again; empty without ZOOM: (d,)
+    again_keys: Tensor  # (M, d)
+    again_map: Tensor  # (M, d)
+
+
+class Classes(NamedTuple):
+    """What prediction needs of the classes asked for; computed once per evaluation."""
+
+    text: Tensor  # T (C, d)
+    prototypes: Tensor  # P (C, K, d)
+    own: Tensor | None = None  # (B, C, d), each image's own T, where the host's prompts depend on the image
+
+
+class Selection(NamedTuple):
+    """The R strongest tokens of each image, in descending order."""
+
+    activation: Tensor  # (B, R)
+    index: Tensor  # (B, R), among the N living ones
+    tokens: Tensor  # (B, R, d), centred unit rows
+
+
+class Explanation(NamedTuple):
+    """Why which tokens are selected."""
+
+    sample_wise: Tensor  # (B, N)
+    semantic_wise: Tensor  # (B, N)
+    activation: Tensor  # A (B, N)
+    selection: Selection
+    level: Tensor  # (R,), 1 or 2, of each rank
+
+
+def sample_wise(v: Tensor, p: Tensor, classes: Classes) -> Tensor:
+    """3. Activation <v_i, sum_c p_c T_c>, standardised: (B, N), of centred tokens v (B, N, d) and a belief p (B, C)."""
+    return standardise(torch.einsum("bnd,bd->bn", v, p @ classes.text))
+
+
+def semantic_wise(v: Tensor, p: Tensor, classes: Classes) -> Tensor:
+    """3. The same of sum_c p_c max_k <v_i, P_ck>, over the classes believed in most."""
+    p, believed = p.topk(min(BELIEVED, p.shape[1]), dim=1)  # (B, c)
+    nearest = torch.einsum("bnd,bckd->bnck", v, classes.prototypes[believed]).amax(dim=-1)  # (B, N, c)
+    return standardise(torch.einsum("bnc,bc->bn", nearest, p))
+
+
+Activation = Callable[[Tensor, Tensor, Classes], Tensor]
+
+
+def cosines(x: Tensor, classes: Classes) -> Tensor:
+    """Unit rows (B, ..., d) against the texts of all classes -> (B, ..., C)."""
+    if classes.own is None:
+        return x @ classes.text.t()
+    return torch.einsum("b...d,bcd->b...c", x, classes.own)
+
+
+class SpotlighterHead(nn.Module):
+    """The head: 21 scalars, and the bank once `remember` has filled it.
+
+    With g = b = alpha = gamma = delta = 0 (and no second look) its logits are the host's.
+    """
+
+    def __init__(
+        self,
+        logit_scale: float,
+        kept: int = 5,
+        prototypes: int = 5,
+        levels: int = 2,
+        full: int = 0,
+        activations: tuple[Activation, Activation] = (sample_wise, semantic_wise),
+    ):
+        """`full` is the joint width d where the paper's mapping modules are wanted, else 0; `activations` are the two
+        that theta weighs.
+        """
+        super().__init__()
+        self.scalars = Scalars()
+        self.mapping = Mapping(full) if full else None
+        self.drop: DropTokens | None = None  # saved with the head, as it is computed from the same shots
+        self.logit_scale = logit_scale  # s, CLIP's
+        self.kept, self.count, self.level_count = kept, prototypes, levels  # R, K, and 1 or 2 levels
+        self.activations = activations
+        self.classnames: list[str] = []  # of the classes in the bank
+        self.zoom: Zoom | None = None
+        self.trained_with: dict = {}  # config keys
+        for name in Bank._fields:
+            self.register_buffer(name, torch.empty(0))
+
+    # --- equations ----------------------------------------------------------------------------------------
+
+    def anchored(self, t: Tensor, z: Tensor) -> Tensor:
+        """1. t' = unit(t + b z): the host's text features t (C, d), pulled to the zero-shot ones z (C, d)."""
+        return unit(t + self.scalars.b * z)
+
+    def centred_text(self, anchored: Tensor, text_mean: Tensor) -> Tensor:
+        """1. T = unit(t' - g t̄). The mean stays the base classes', also for classes never seen."""
+        return unit(anchored - self.scalars.g * text_mean)
+
+    def belief(self, f: Tensor, classes: Classes, image_mean: Tensor) -> Tensor:
+        """2. p = softmax(s unit(f - g m_f) · T): (B, C)."""
+        return (self.logit_scale * unit(f - self.scalars.g * image_mean) @ classes.text.t()).softmax(dim=1)
+
+    def explain(
+        self, f: Tensor, v: Tensor, classes: Classes, image_mean: Tensor, token_mean: Tensor, semantic: bool = True
+    ) -> Explanation:
+        """3. and 4. Of f (B, d) and v (B, N, d) the R tokens with the largest A = theta · (sample-wise, semantic-wise).
+
+        Without `semantic` the second is zero.
+        """
+        v = unit(v - self.scalars.g_v * token_mean)  # (B, N, d)
+        p = self.belief(f, classes, image_mean)  # (B, C)
+        first = self.activations[0](v, p, classes)  # (B, N)
+        second = self.activations[1](v, p, classes) if semantic else torch.zeros_like(first)  # (B, N)
+        activation = self.scalars.theta[0] * first + self.scalars.theta[1] * second
+        top, index = activation.topk(self.kept, dim=1)  # (B, R)
+        level = 1 + (torch.arange(self.kept) >= self.first_level).long()
+        return Explanation(first, second, activation, Selection(top, index, take(v, index)), level)
+
+    def select(
+        self, f: Tensor, v: Tensor, classes: Classes, image_mean: Tensor, token_mean: Tensor, semantic: bool = True
+    ) -> Selection:
+        """4. The selection alone, in chunks of images, which under a gradient are computed again rather than kept."""
+
+        def part(f: Tensor, v: Tensor) -> Selection:
+            return self.explain(f, v, classes, image_mean, token_mean, semantic).selection
+
+        if len(f) <= CHUNK:
+            return part(f, v)
+        chunks = zip(f.split(CHUNK), v.split(CHUNK), strict=True)
+        return Selection(
+            *map(torch.cat, zip(*(checkpoint(part, *c, use_reentrant=False) for c in chunks), strict=True))
+        )
+
+    @property
+    def first_level(self) -> int:
+        """How many ranks are level 1; the others, if any, are level 2."""
+        return min(self.kept, FIRST_LEVEL) if self.level_count == 2 else self.kept
+
+    def levels(self, chosen: Selection) -> Tensor:
+        """4. Level vectors (B, 2, d): sums of a level's tokens, weighted by softmax((A_r + rho_r) / tau_w).
+
+        Where no rank is level 2, both are the first.
+        """
+        q, first = self.scalars, self.first_level
+        rank = torch.arange(self.kept, device=chosen.activation.device).clamp_max(len(q.rho) - 1)
+        weights = (chosen.activation + q.rho[rank]) / q.tau_w.clamp_min(0.05)  # (B, R)
+        together = lambda w, tokens: unit((w.softmax(dim=1)[..., None] * tokens).sum(dim=1))  # noqa: E731  (B, d)
+        one = together(weights[:, :first], chosen.tokens[:, :first])
+        two = together(weights[:, first:], chosen.tokens[:, first:]) if first < self.kept else one
+        return torch.stack([one, two], dim=1)
+
+    def interaction(self, f: Tensor, levels: Tensor, bank: Bank) -> Tensor:
+        """5. x = [w0 (f - m_f), w1 (l1 - m1), w2 (l2 - m2)]: (B, 3d)."""
+        parts = torch.cat([(f - bank.image_mean)[:, None], levels - bank.level_means], dim=1)  # (B, 3, d)
+        return (self.scalars.omega[:, None] * parts).flatten(1)
+
+    def logits(self, f: Tensor, v: Tensor, classes: Classes, bank: Bank) -> Tensor:
+        """6. Logits (B, C) = s e^delta unit(f - g m_f + alpha x X' S + gamma levels) · T."""
+        q = self.scalars
+        chosen = self.select(f, v, classes, bank.image_mean, bank.token_mean)
+        levels = self.levels(chosen)  # (B, 2, d)
+        x = self.interaction(f, levels, bank)  # (B, 3d)
+        both = torch.cat([levels, unit(levels.sum(dim=1, keepdim=True))], dim=1)  # (B, 3, d)
+        u = f - q.g * bank.image_mean + q.alpha * (x @ bank.keys.t() @ bank.map) + (q.gamma[:, None] * both).sum(dim=1)
+        similarity = cosines(unit(u), classes)  # (B, C)
+        if self.mapping is not None:
+            p = self.belief(f, classes, bank.image_mean)
+            believed = torch.einsum("bc,ckd->bkd", p, classes.prototypes)  # (B, K, d)
+            similarity = similarity + self.mapping(believed, chosen.tokens, classes.text, classes.prototypes)
+        return self.logit_scale * q.delta.exp() * similarity
+
+    def second_logits(self, again: Tensor, classes: Classes, bank: Bank) -> Tensor:
+        """7. The second look: log-sum-exp over Z regions' logits (B, C), from their class tokens (B, Z, d) alone."""
+        q = self.scalars
+        away = again - bank.again_mean
+        u = again - q.g * bank.again_mean + q.alpha * (q.omega[0] * away @ bank.again_keys.t() @ bank.again_map)
+        logits = self.logit_scale * q.delta.exp() * cosines(unit(u), classes)  # (B, Z, C)
+        return logits.logsumexp(dim=1) - math.log(again.shape[1])
+
+    # --- with the bank ------------------------------------------------------------------------------------
+
+    @property
+    def bank(self) -> Bank:
+        if not len(self.prototypes):
+            raise InputError("Spotlighter's bank is empty: load a finished run with --model-dir, or train first.")
+        return Bank(*(getattr(self, name) for name in Bank._fields))
+
+    def describe(self, t: Tensor, z: Tensor, classnames: list[str]) -> Classes:
+        """The classes asked for: those in the bank keep their prototypes, others get theirs carried over.
+
+        P_new,k = unit(T_new + sum_c softmax_c(<T_new, T_c> / tau_b) (P_ck - T_c)); no image of theirs is used.
+        """
+        bank = self.bank
+        text = self.centred_text(self.anchored(t, z), bank.text_mean)  # (C', d)
+        near = (text @ bank.text.t() / self.scalars.tau_b.clamp_min(0.02)).softmax(dim=1)  # (C', C)
+        residuals = bank.prototypes - bank.text[:, None]  # (C, K, d)
+        prototypes = unit(text[:, None] + torch.einsum("nc,ckd->nkd", near, residuals))  # (C', K, d)
+        seen = {name: index for index, name in enumerate(self.classnames)}
+        rows = torch.tensor([seen.get(name, -1) for name in classnames], device=text.device)  # (C',)
+        return Classes(text, torch.where((rows >= 0)[:, None, None], bank.prototypes[rows], prototypes))
+
+    def forward(self, f: Tensor, v: Tensor, classes: Classes, again: Tensor | None = None) -> Tensor:
+        """f (B, d), v (B, N, d) and, of regions looked at again, (B, Z, d), unit rows -> logits (B, C)."""
+        logits = self.logits(f, v, classes, self.bank)
+        return logits if again is None else logits.lerp(self.second_logits(again, classes, self.bank), self.zoom.share)
+
+    # --- saving: a bank has the shape of the classes it was built from, not of those now asked for ---------
+
+    def get_extra_state(self):
+        zoom = None if self.zoom is None else tuple(self.zoom)
+        return {"classnames": self.classnames, "zoom": zoom, "trained_with": self.trained_with}
+
+    def set_extra_state(self, state):
+        self.classnames = state["classnames"]
+        self.zoom = None if state["zoom"] is None else Zoom(*state["zoom"])
+        self.trained_with = state["trained_with"]
+
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
+        shaped_by_classes = [(self, name, prefix + name) for name in Bank._fields]
+        if self.drop is not None:
+            shaped_by_classes.append((self.drop, "prototypes", f"{prefix}drop.prototypes"))
+        for module, name, saved in shaped_by_classes:
+            if saved in state_dict:
+                setattr(module, name, torch.empty_like(state_dict[saved], device=getattr(module, name).device))
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

@@ -1,0 +1,183 @@
+"""The trainer: a host that trains as its authors train it, and predicts through the head."""
+
+import functools
+
+import torch
+from torch import Tensor
+
+from clip import InputError
+from dassl.data.data_manager import build_data_loader
+from dassl.data.transforms import build_transform
+
+from ..clip_trainer import EncodesClassesOnce
+from ..prompts import template_of
+from .bank import Shots, remember
+from .checks import check_encoder
+from .fit import FIT_LR, choose_zoom, fit_scalars, held_out_loss
+from .head import Classes
+from .host import check_host, part
+from .model import SpotlitCLIP
+from .survey import survey
+
+
+@functools.cache
+def over(host: type) -> type:
+    """The trainer class of Spotlighter over a host's trainer class."""
+    return type(f"Spotlighter{host.__name__}", (SpotlighterOverHost, host), {})
+
+
+class SpotlighterOverHost(EncodesClassesOnce):
+    """The layer over a host, which is any trainer whose `self.model` is a `HostModel`."""
+
+    @property
+    def own(self):
+        """Spotlighter's config keys; `keys` are the host's."""
+        return self.cfg.TRAINER.SPOTLIGHTER
+
+    def build_model(self):
+        super().build_model()
+        own, dataset = self.own, self.dm.dataset
+        check_host(self.model, own.HOST)
+        if own.JOINT:
+            self.check_joint()
+        check_encoder(self.model.clip.visual, own, self.cfg.MODEL.BACKBONE.NAME)
+        self.spotlit = SpotlitCLIP(
+            model=self.model,
+            own=own,
+            classnames=dataset.classnames,
+            template=template_of(dataset),
+            seed=self.cfg.SEED,
+        )
+        self.head = self.spotlit.head
+        self.head.trained_with = self.settings()
+        self.initial = {name: value.detach().clone() for name, value in self.head.named_parameters()}
+
+        count = self.extra_trainable_parameters = sum(p.numel() for p in self.head.parameters())
+        print(
+            f"Spotlighter over {own.HOST}: {count:,} trainable "
+            f"{'scalars' if own.HEAD == 'lite' else 'numbers'} beside the host's prompts (and a bank of buffers)"
+        )
+        # The scalars are fitted after the host's epochs, by an optimiser of their own; only JOINT trains them in step.
+        optimiser = torch.optim.Adam(self.head.parameters(), lr=FIT_LR / 10) if own.JOINT else None
+        self.register_model("spotlighter", self.head, optimiser)
+
+    def check_joint(self):
+        """Refuse to train the head in step with a host that offers no place for it."""
+        shots, batch = len(self.dm.dataset.train_x), self.cfg.DATALOADER.TRAIN_X.BATCH_SIZE
+        rules = [
+            (hasattr(super(), "compute_loss"), f"needs a host with compute_loss, which {type(self).__name__} has not"),
+            (not part(self.model, "conditional"), "needs a host whose prompts are the same for all images"),
+            (getattr(self, "scaler", None) is None, "does not go with PREC amp: choose fp32, bf16 or fp16"),
+            (
+                batch < shots,
+                f"keeps shots outside each batch in its bank: DATALOADER.TRAIN_X.BATCH_SIZE must be below {shots}",
+            ),
+        ]
+        for holds, why in rules:
+            if not holds:
+                raise InputError(f"TRAINER.SPOTLIGHTER.JOINT True {why}.")
+
+    def load_model(self, directory, epoch=None):
+        """Load host and head; a head that was trained with other settings than the config's is refused."""
+        super().load_model(directory, epoch)
+        for key, then in self.head.trained_with.items():
+            now = self.settings()[key]
+            if now != then and not (key == "ZOOM" and self.head.zoom is None):
+                raise InputError(
+                    f"TRAINER.SPOTLIGHTER.{key} is {now!r}, and the model in {directory} was trained with {then!r}: "
+                    "test it with the settings that it was trained with."
+                )
+
+    def settings(self) -> dict:
+        """The keys that a trained head depends on, as plain values."""
+        own = self.own
+        names = ["HOST", "HEAD", "R", "K", "LEVELS", "KEEP", "ZOOM"]
+        if own.KEEP < 1:
+            names += ["DROP_AFTER", "SCORE", "GRID"]
+        return {name: list(own[name]) if isinstance(own[name], tuple) else own[name] for name in names}
+
+    # --- training -----------------------------------------------------------------------------------------
+
+    def before_train(self):
+        super().before_train()
+        if self.start_epoch == 0:  # else its checkpoint has it
+            self.survey_shots()
+
+    def survey_shots(self):
+        """What the drops inside the encoder can know beforehand, from the shots."""
+        if self.head.drop is not None:
+            edits = part(self.model, "learner_edits")()
+            survey(self.model.clip.visual, self.head.drop, self.shot_batches(), self.dm.dataset.num_classes, edits)
+
+    def run_epoch(self):
+        if not any(self._optims.values()):  # zero-shot CLIP as host has nothing to train
+            return
+        if self.own.JOINT:
+            self.shots = self.encode_shots()
+        super().run_epoch()
+
+    def compute_loss(self, images, labels):
+        """The host's loss; with JOINT also the head's, whose bank then holds the shots outside the batch."""
+        loss, shown = super().compute_loss(images, labels)
+        if not self.own.JOINT:
+            return loss, shown
+        memory = torch.ones(len(self.shots.y), dtype=torch.bool)
+        memory[self.batch_index] = False
+        ours = held_out_loss(
+            self.head,
+            memory=self.shots[memory.to(labels.device)],
+            out=Shots(*self.model.image_features(images, tokens=True), labels),
+            t=self.model.text_features(),
+            z=self.spotlit.zero_shot,
+            levels=self.own.LOSS.LEVELS,
+        )
+        return loss + ours, {**shown, "loss_head": ours.item()}
+
+    def after_epoch(self):
+        """Before a checkpoint is written, or validation images are classified, the head is fitted."""
+        last = self.epoch + 1 == self.max_epoch
+        frequency = self.cfg.TRAIN.CHECKPOINT_FREQ
+        periodic = frequency > 0 and (self.epoch + 1) % frequency == 0
+        if last or periodic or self.cfg.TEST.FINAL_MODEL == "best_val":
+            self.fit_head()
+        super().after_epoch()
+
+    def fit_head(self):
+        self.set_model_mode("eval")
+        own, seed, head, z = self.own, self.cfg.SEED, self.head, self.spotlit.zero_shot
+        shots = self.encode_shots()
+        t = self.spotlit.typical_text(shots.f.mean(dim=0))  # (C, d)
+        if not own.JOINT:
+            with torch.no_grad():  # every fit starts from the initial values
+                for name, value in head.named_parameters():
+                    value.copy_(self.initial[name])
+            if own.FIT:
+                fit_scalars(head, shots, t, z, seed, pull=own.LOSS.PULL, levels=own.LOSS.LEVELS)
+        if own.ZOOM:
+            head.zoom = choose_zoom(head, shots, t, z, own.ZOOM, seed)
+            print(f"Spotlighter's second look: {head.zoom or 'none'}")
+        remember(head, shots, t, z, self.dm.dataset.classnames)
+        self.set_model_mode("train")
+
+    def encode_shots(self) -> Shots:
+        return self.spotlit.encode(self.shot_batches(), count=self.own.ZOOM)
+
+    def shot_batches(self):
+        """The training images as the test transform shows them: images (B, 3, H, W) and labels (B,)."""
+        with torch.random.fork_rng():  # a loader takes a random number, which is the host's
+            loader = build_data_loader(
+                self.cfg,
+                data_source=self.dm.dataset.train_x,
+                batch_size=self.cfg.DATALOADER.TEST.BATCH_SIZE,
+                tfm=build_transform(self.cfg, is_train=False),
+                is_train=False,
+            )
+            yield from map(self.parse_batch_test, loader)
+
+    # --- evaluation ---------------------------------------------------------------------------------------
+
+    def encode_classes(self) -> Classes:
+        return self.spotlit.describe()
+
+    def predict(self, images: Tensor, class_state: Classes) -> Tensor:
+        return self.spotlit.predict(images, class_state)
