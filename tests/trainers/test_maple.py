@@ -8,7 +8,7 @@ import clip
 import train
 from tests.clip_weights import random_state
 from tests.helpers import CLASSES, arguments, results
-from tests.trainers.test_deep_prompts import (
+from tests.trainers.by_hand import (
     NAMES,
     RESNET,
     SIZES,

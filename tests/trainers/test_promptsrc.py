@@ -10,7 +10,7 @@ import clip
 import train
 from dassl.engine import TrainerX
 from tests.helpers import CLASSES, arguments, results
-from tests.trainers.test_deep_prompts import (
+from tests.trainers.by_hand import (
     as_published,
     built,
     moved,
