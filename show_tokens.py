@@ -34,7 +34,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--classes", choices=("base", "new", "all"), help="predict among these (default: those it was trained on)"
     )
-    parser.add_argument("--root", help="folder that holds the data sets (default: where the run found them)")
+    parser.add_argument("--root", "--data", help="data root: holds the data sets (default: where the run found them)")
     parser.add_argument("--load-epoch", type=int, help="which of its epochs to load (default: the last one)")
     parser.add_argument("--opts", nargs="+", default=[], metavar="KEY VALUE", help="further config keys and values")
     return parser.parse_args(argv)

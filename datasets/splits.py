@@ -139,7 +139,7 @@ def divide(items: Sequence[Item], train: float = 0.5, val: float = 0.2) -> Split
         if not 0 < first < second < len(group):
             raise InputError(
                 f"The class {group[0].classname!r} has {len(group)} images, too few to divide into training, validation "
-                "and test: unpack the images again."
+                "and test, which takes 4: add some, or unpack the images again."
             )
         chance.shuffle(group)
         split["train"] += group[:first]
