@@ -132,6 +132,21 @@ def test_commands(page):
             assert re.search(rf"{quote}{option}\b{quote}", text), f"{command} {option}"
 
 
+@functools.cache
+def all_options() -> set[str]:
+    """Of all commands here."""
+    packages = ("benchmarks", "datasets", "one_run", "pretraining", "sweep")
+    files = [*REPOSITORY.glob("*.py"), *(path for package in packages for path in (REPOSITORY / package).rglob("*.py"))]
+    return {option for path in files for option in re.findall(r'"(--[\w-]+)"', path.read_text())} | {"--help"}
+
+
+@each_page
+def test_options(page):
+    """An option that stands alone in the text is one of some command."""
+    named = {option for code in code_of(page) for option in re.findall(r"(?:^|\s)(--[a-z][\w-]*)", code)}
+    assert named <= all_options()
+
+
 @pytest.fixture(scope="module")
 def config() -> CfgNode:
     """All keys that there are."""
