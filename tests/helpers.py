@@ -1,4 +1,4 @@
-"""What many tests share: a small benchmark's facts, one way to call train.py in this process, what a process loads."""
+"""What many tests share: a small benchmark's facts, ways to call train.py, what a process loads."""
 
 import json
 import subprocess
@@ -34,3 +34,9 @@ def loaded_after(code: str, modules: tuple[str, ...]) -> set[str]:
     code += f"\nimport sys; print(*(name for name in {modules!r} if name in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     return set(done.stdout.splitlines()[-1].split())
+
+
+def train_elsewhere(*lines: list[str], cwd=REPOSITORY) -> subprocess.CompletedProcess:
+    """train.py's runs, one after the other, in another process; the first that fails is the last."""
+    code = f"import sys, train\nfor line in {lines!r}:\n    if code := train.main(line):\n        sys.exit(code)"
+    return subprocess.run([sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True)

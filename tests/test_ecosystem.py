@@ -6,14 +6,12 @@ draws prompts into the encoders or takes them in their call; it registers the wh
 """
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.helpers import REPOSITORY, arguments, results
+from tests.helpers import REPOSITORY, arguments, results, train_elsewhere
 
 TRAINER = """
 import os.path as osp
@@ -296,24 +294,20 @@ def house(tmp_path_factory) -> Path:
     return house
 
 
-def call(house, line):
-    return subprocess.run([sys.executable, "train.py", *line], cwd=house, capture_output=True, text=True)
-
-
 @pytest.mark.parametrize("name", DEFAULTS)
 def test_a_foreign_trainer_trains_and_tests(house, data_root, tmp_path, name):
     config = house / "configs" / "trainers" / name / "embedded.yaml"
-    done = call(house, arguments(data_root, tmp_path / "base", name, config_file=config))
-    assert done.returncode == 0, done.stderr
-    record = results(tmp_path / "base")
-    assert record["state"] == "finished" and record["trainable_parameters"] == LEARNED[name]
+    lines = [arguments(data_root, tmp_path / "base", name, config_file=config)]
     for subsample in ("base", "new"):
         line = arguments(
             data_root, tmp_path / f"test_{subsample}", name, config_file=config,
             subsample=subsample, model_dir=tmp_path / "base", eval_only=True,
         )  # fmt: skip
-        done = call(house, line)
-        assert done.returncode == 0, done.stderr
+        lines.append(line)
+    done = train_elsewhere(*lines, cwd=house)
+    assert done.returncode == 0, done.stderr
+    record = results(tmp_path / "base")
+    assert record["state"] == "finished" and record["trainable_parameters"] == LEARNED[name]
     assert results(tmp_path / "test_base")["accuracy"] == record["accuracy"]
 
 
@@ -322,7 +316,7 @@ def test_the_familys_prompts_are_all_trained(house, data_root, tmp_path, name):
     """The first and the third epoch's checkpoints differ in what is learned, all of it, and in nothing else."""
     config = house / "configs" / "trainers" / name / "embedded.yaml"
     options = ["TRAIN.CHECKPOINT_FREQ", 1, "OPTIM.LR", 0.1, "TEST.NO_TEST", True]
-    done = call(house, arguments(data_root, tmp_path, name, config_file=config, options=options))
+    done = train_elsewhere(arguments(data_root, tmp_path, name, config_file=config, options=options), cwd=house)
     assert done.returncode == 0, done.stderr
     first, last = (
         torch.load(tmp_path / "WholeModel" / f"model.pth.tar-{epoch}", weights_only=False)["state_dict"]
@@ -339,7 +333,7 @@ def test_its_keys_are_checked_like_any_other(house, data_root, tmp_path):
     line = arguments(
         data_root, tmp_path / "out", "SharedWords", config_file=config, options=["TRAINER.SHARED_WORDS.COUNTS", 2]
     )
-    done = call(house, line)
+    done = train_elsewhere(line, cwd=house)
     assert done.returncode == 2 and "TRAINER.SHARED_WORDS.COUNT" in done.stderr and "Traceback" not in done.stderr
 
 
@@ -347,5 +341,5 @@ def test_a_missing_folder_of_defaults_is_explained(house, data_root, tmp_path, m
     folder = house / "configs/trainers/SharedWords"
     folder.rename(tmp_path / "elsewhere")
     config = house / "configs/trainers/CoOp/embedded.yaml"
-    done = call(house, arguments(data_root, tmp_path / "out", "SharedWords", config_file=config))
+    done = train_elsewhere(arguments(data_root, tmp_path / "out", "SharedWords", config_file=config), cwd=house)
     assert done.returncode == 2 and "defaults.yaml" in done.stderr and "Traceback" not in done.stderr
