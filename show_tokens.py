@@ -95,14 +95,14 @@ def show(args: argparse.Namespace) -> None:
     for path in pictures:  # before anything is drawn
         read_image(str(path))
     trainer = rebuild(args.run, args.classes or "", args.root or "", args.load_epoch, tuple(args.opts))
-    cfg, keys = trainer.cfg, trainer.cfg.TRAINER.SPOTLIGHTER
+    cfg, own = trainer.cfg, trainer.own
     prepare = build_transform(cfg, is_train=False)
     only_cut = build_transform(cfg, is_train=False, choices=())  # what `prepare` shows, before it is normalised
     names = [trainer.lab2cname[label] for label in range(trainer.num_classes)]
     for path, target in pictures.items():
         image = read_image(str(path))
         seen = look(trainer, prepare(image)[None])
-        title = f"{'/'.join(path.parts[-2:])}: {METHOD} over {keys.HOST}, KEEP {keys.KEEP:g}, ZOOM {keys.ZOOM}"
+        title = f"{'/'.join(path.parts[-2:])}: {METHOD} over {own.HOST}, KEEP {own.KEEP:g}, ZOOM {own.ZOOM}"
         save(draw(only_cut(image), seen, names, title), target)
         best = seen.probabilities[0].argmax()
         print(f"{plain(str(target))}: {names[best]}, {percent(seen.probabilities[0, best])}")

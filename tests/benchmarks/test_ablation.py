@@ -15,6 +15,7 @@ from benchmarks.ablation.rows import MAIN, build_spotlighter
 from benchmarks.ablation.table import Ablation, as_json, markdown
 from benchmarks.machine import RESULTS
 from tests.helpers import REPOSITORY
+from trainers.spotlighter.head import Classes
 
 
 @pytest.fixture
@@ -84,6 +85,25 @@ def test_the_box_covers_the_patches_it_overlaps(root):
             for column in range(0, 64, 8)
         ]
         torch.testing.assert_close(cover[image], torch.tensor(inside), atol=1.5, rtol=0)
+
+
+@torch.no_grad()
+def test_the_oracle_keeps_what_the_box_covers(root):
+    trainer = build_spotlighter(str(root), "species", 1, MAIN, "base", keep=0.5, score="oracle")
+    images = EncodedImages(trainer, trainer.dm.dataset.train_x[:3], root / "embedded_species")
+    images.encode(trainer)
+    kept = torch.zeros(3, 64, dtype=torch.bool).scatter(1, trainer.head.drop.alive, True)
+    assert (kept.sum(dim=1) == 32).all()
+    for cover, mask in zip(images.cover(8), kept, strict=True):
+        assert cover[mask].min() >= cover[~mask].max() - 1e-3 and cover[mask].max() > 0
+
+
+def test_chance_selects_in_the_row_of_random_tokens(root):
+    """The same tokens, whatever they are."""
+    trainer = build_spotlighter(str(root), "species", 1, MAIN, "base")
+    head = rows.make_head(trainer, **rows.HEADS["random tokens"])
+    chosen = [head.select(torch.rand(4, 128), torch.rand(4, 64, 128), Classes(torch.rand(3, 128), torch.rand(3, 5, 128)), torch.zeros(128), torch.zeros(128)) for _ in range(2)]  # fmt: skip
+    assert torch.equal(chosen[0].index, chosen[1].index) and chosen[0].index.unique().numel() > 5
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@
 import torch.nn as nn
 
 from clip import InputError
-from clip.model import VisionTransformer
+from clip.vit import VisionTransformer
 
 from .drop import SCORES, number_kept
 

@@ -14,7 +14,8 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from clip.model import Edit, VisionTransformer
+from clip.edits import Edit
+from clip.vit import VisionTransformer
 
 
 def standardise(a: Tensor) -> Tensor:

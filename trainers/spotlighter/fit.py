@@ -20,7 +20,7 @@ ZOOM_HALVES = 4  # random halves of the shots on which the choice is made
 
 
 def fit_scalars(
-    head: SpotlighterHead, shots: Shots, t: Tensor, z: Tensor, seed: int, pull: float = 1.0, levels: float = 0.0
+    head: SpotlighterHead, shots: Shots, t: Tensor, z: Tensor, seed: int, *, pull: float, levels: float
 ) -> None:
     """Fit the 21 scalars: each step builds the bank from a random half of every class's shots and takes the
     cross-entropy on the other half (`levels` as in `held_out_loss`), plus `pull` times the squared distance from the

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clip.model import Edit, VisionTransformer
+from clip.edits import Edit
+from clip.vit import VisionTransformer
 
 from .drop import DropTokens, log_attention, standardise, take, whiten
 

@@ -5,7 +5,8 @@ import math
 import torch
 import torch.nn.functional as F
 
-from clip.model import Edit, VisionTransformer
+from clip.edits import Edit
+from clip.vit import VisionTransformer
 from trainers.spotlighter.drop import DropTokens
 
 SIDE, WIDTH, LAYERS = 4, 64, 4  # 16 patches

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import clip
-from clip.model import Attention
+from clip.vit import Attention
 from tests.trainers.spotlighter.encoder import (
     LAYERS,
     SIDE,

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from yacs.config import CfgNode
 
-from clip.model import Attention
+from clip.vit import Attention
 from tests.trainers.spotlighter.runs import ShiftedTexts
 from tests.trainers.spotlighter.world import SECOND_LOOK
 from trainers.clip_trainer import load_clip
