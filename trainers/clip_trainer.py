@@ -142,7 +142,6 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
 
     shared_keys = {"PREC": "auto"}  # auto, fp32, fp16, bf16, amp
     learner_name = "prompt_learner"  # the folder of its checkpoints; the same as the published code's
-    extra_trainable_parameters = 0  # a plug-in counts what it adds to its host
     unused_tensors: frozenset[str] = frozenset()  # in checkpoints of the authors' code: neither used nor trained there
 
     @property
@@ -180,10 +179,6 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
         self.optim = build_optimizer(learner, self.cfg.OPTIM)
         self.sched = build_lr_scheduler(self.optim, self.cfg.OPTIM)
         self.register_model(self.learner_name, learner, self.optim, self.sched)
-
-    def facts(self) -> dict:
-        """What a run's record says of the trainer beside its config; upstream Dassl, which keeps none, does not ask."""
-        return getattr(super(), "facts", dict)() | {"extra_trainable_parameters": self.extra_trainable_parameters}
 
     def design_details(self) -> dict | None:
         """The deep prompts that CLIP is built with (`clip.build_model`); the learner takes them over."""

@@ -162,8 +162,8 @@ class PromptKD(ClipTrainer):
         return self.keys.TRANSDUCTIVE
 
     def facts(self):
-        """Also which unlabelled images it trains on; reading them waits, as an evaluation needs none."""
-        facts = super().facts() | {"transductive": self.transductive}
+        """For the run's record (upstream Dassl keeps none); reading images waits, as an evaluation needs none."""
+        facts = getattr(super(), "facts", dict)() | {"transductive": self.transductive}
         return facts | {"unlabelled": lambda: self.unlabelled.train_x} if self.transductive else facts
 
     @functools.cached_property

@@ -119,8 +119,8 @@ class TrainerBase:
         learned = [p for model in self._models.values() for p in model.parameters() if p.requires_grad]
         return {
             "trainable_parameters": count_num_param(params=learned),
-            "extra_trainable_parameters": getattr(self, "extra_trainable_parameters", 0),
-            "transductive": getattr(self, "transductive", False),
+            "extra_trainable_parameters": 0,  # of a plug-in, beside its host's
+            "transductive": False,  # whether training sees unlabelled images of the classes that are new at test
         }
 
     def set_model_mode(self, mode: str = "train", names=None) -> None:

@@ -11,7 +11,7 @@ import train
 from tests.clip_weights import SMALL, random_state
 from tests.helpers import arguments
 from tests.trainers.by_hand import built, write_checkpoint
-from trainers.clip_trainer import ClipTrainer, load_clip, load_learner, resolve_precision
+from trainers.clip_trainer import load_clip, load_learner, resolve_precision
 from trainers.prompts import ContextPrompts
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -140,10 +140,9 @@ def test_what_is_there_instead_of_a_checkpoint(data_root, tmp_path):
 
 
 def test_facts(data_root, tmp_path):
-    """A plug-in's count is the trainer's own; all else is the engine's, where the engine asks for facts."""
-    trainer = built(arguments(data_root, tmp_path))
-    trainer.extra_trainable_parameters = 21
-    facts = trainer.facts()
-    assert facts["extra_trainable_parameters"] == 21 and "unlabelled" not in facts
-    assert facts["trainable_parameters"] == trainer.model.prompt_learner.ctx.numel()
-    assert ClipTrainer.extra_trainable_parameters == 0
+    """A method that adds nothing says what the engine says of all; a plug-in adds its count to its host's."""
+    options = ["TRAINER.COOP.CTX_INIT", "", "TRAINER.COOP.N_CTX", 3]
+    learned = built(arguments(data_root, tmp_path, options=options)).facts()
+    assert learned == {"trainable_parameters": 3 * 128, "extra_trainable_parameters": 0, "transductive": False}
+    over = built(arguments(data_root, tmp_path, "Spotlighter", options=options)).facts()
+    assert over == learned | {"trainable_parameters": 3 * 128 + 21, "extra_trainable_parameters": 21}

@@ -52,7 +52,7 @@ class SpotlighterOverHost(EncodesClassesOnce):
         self.head.trained_with = self.settings()
         self.initial = {name: value.detach().clone() for name, value in self.head.named_parameters()}
 
-        count = self.extra_trainable_parameters = sum(p.numel() for p in self.head.parameters())
+        count = sum(p.numel() for p in self.head.parameters())
         print(
             f"Spotlighter over {own.HOST}: {count:,} trainable "
             f"{'scalars' if own.HEAD == 'lite' else 'numbers'} beside the host's prompts (and a bank of buffers)"
@@ -60,6 +60,11 @@ class SpotlighterOverHost(EncodesClassesOnce):
         # The scalars are fitted after the host's epochs, by an optimiser of their own; only JOINT trains them in step.
         optimiser = torch.optim.Adam(self.head.parameters(), lr=FIT_LR / 10) if own.JOINT else None
         self.register_model("spotlighter", self.head, optimiser)
+
+    def facts(self) -> dict:
+        """For the run's record (upstream Dassl keeps none): the host's, and what the head adds."""
+        extra = sum(p.numel() for p in self.head.parameters())
+        return getattr(super(), "facts", dict)() | {"extra_trainable_parameters": extra}
 
     def check_joint(self):
         """Refuse to train the head in step with a host that offers no place for it."""
