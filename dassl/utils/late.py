@@ -18,7 +18,8 @@ def late_imports(name: str) -> tuple[Callable[[str], object], Callable[[], list[
     """
     module = sys.modules[name]
     code = ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))
-    waiting = {part: home for block in code.body if isinstance(block, ast.If) for part, home in imports_in(block)}
+    blocks = [block for block in code.body if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"]
+    waiting = {part: home for block in blocks for part, home in imports_in(block)}
 
     def get(part: str) -> object:
         if part in waiting:
@@ -30,7 +31,8 @@ def late_imports(name: str) -> tuple[Callable[[str], object], Callable[[], list[
         setattr(module, part, value)  # from now on it is found without this function
         return value
 
-    return get, lambda: sorted(vars(module).keys() | waiting), sorted(part for part, _ in imports_in(code))
+    public = [part for part, _ in imports_in(code) if part in waiting or part in vars(module)]
+    return get, lambda: sorted(vars(module).keys() | waiting), sorted(public)
 
 
 def imports_in(code: ast.AST) -> list[tuple[str, str]]:

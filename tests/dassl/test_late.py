@@ -36,6 +36,7 @@ def package(tmp_path, monkeypatch):
         "from dassl.utils.late import late_imports\n"
         "from .bread import loaf as loaf\n"
         "if TYPE_CHECKING:\n    from .cheese import slice as slice\n"
+        "if False:\n    from .salt import pepper as pepper\n"
         "__getattr__, __dir__, __all__ = late_imports(__name__)\n"
     )
     (folder / "bread.py").write_text("loaf = 1\n")
