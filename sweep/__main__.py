@@ -57,7 +57,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     what.add_argument(
         "--source", default="", help="what xd and dg train on (imagenet; embedded_shapes for embedded sets)"
     )
-    what.add_argument("--teacher", default="", metavar="CFG", help="config of PromptKD's teacher, a PromptSRC")
+    what.add_argument("--teacher", default="", metavar="CFG", help="config of the teachers of methods that have one")
     what.add_argument("--set", nargs="*", default=[], metavar="KEY VALUE", help="config keys, for all runs")
     add_data_root(what)
     what.add_argument("--output", default=str(ROOT / "output"), help="folder of the runs")

@@ -56,6 +56,7 @@ from .protocols import (
     configs_in,
     find_method,
     source_of,
+    teaching_of,
     whole_number,
     with_config,
 )
@@ -94,7 +95,11 @@ def run_of(folder: str, script: str, arguments: list[str], environment: Mapping[
         return build("few_shot", method, source_of("xd_test", "", setting), shots, seed, setting)
     dataset = check_name(given[names[0]], configs_in("datasets"), "data set")
     if script == "teacher":
-        return build_teacher("base2new_train", with_config(method, dataset), dataset, shots, seed, setting)
+        method = with_config(method, dataset)
+        taught = teaching_of(method, [])
+        if taught is None:
+            raise InputError(f"{method.name} has no teacher: only methods with a teacher.yaml have this script.")
+        return build_teacher(taught, "base2new_train", method, dataset, shots, seed, setting)
     return build(script, method, dataset, shots, seed, setting)
 
 

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from dassl.config import read_tree
 from dassl.errors import InputError
@@ -52,7 +53,7 @@ class Setting:
     output: Path
     options: tuple[str, ...] = ()  # KEY VALUE ...
     teacher_options: tuple[str, ...] = ()
-    teacher_config: str = ""  # configs/trainers/PromptSRC/<this>.yaml
+    teacher_config: str = ""  # configs/trainers/<teacher>/<this>.yaml
     teacher_folder: str = ""  # a teacher's run that is there already
     source: str = ""  # the data set that xd and dg train on
 
@@ -133,12 +134,13 @@ def build(phase: str, method: Method, dataset: str, shots: int, seed: int, setti
     method = with_config(method, trained_on)
     options = list(setting.options)
     after = build(trained_in, method, trained_on, shots, seed, setting) if trained_in else None
-    if needs_teacher(method, options):
-        teacher_folder = setting.teacher_folder
-        if not teacher_folder:
-            teacher = build_teacher(trained_in or phase, method, trained_on, shots, seed, setting)
-            teacher_folder, after = str(teacher.folder), after or teacher
-        options = ["TRAINER.PROMPTKD.TEACHER_DIR", teacher_folder, *options]
+    taught = teaching_of(method, options)
+    if taught is not None:
+        folder_of_teacher = setting.teacher_folder
+        if not folder_of_teacher:
+            teacher = build_teacher(taught, trained_in or phase, method, trained_on, shots, seed, setting)
+            folder_of_teacher, after = str(teacher.folder), after or teacher
+        options = [taught.passed_as, folder_of_teacher, *options]
     request = Request(
         method=method.name,
         files=(CONFIGS / "datasets" / f"{dataset}.yaml", CONFIGS / "trainers" / method.name / f"{method.config}.yaml"),
@@ -158,26 +160,48 @@ def build(phase: str, method: Method, dataset: str, shots: int, seed: int, setti
     )
 
 
-def build_teacher(phase: str, student: Method, dataset: str, shots: int, seed: int, setting: Setting) -> Run:
-    """PromptKD's teacher: PromptSRC, trained on the same images as the student is."""
-    config = setting.teacher_config or ("embedded" if student.config.startswith("embedded") else "vit_l14")
-    setting = replace(setting, options=setting.teacher_options)
-    return build(phase, Method("PromptSRC", config), dataset, shots, seed, setting)
+class Teaching(NamedTuple):
+    """Who teaches a student, as its `configs/trainers/<Student>/teacher.yaml` states."""
+
+    method: str
+    configs: dict[str, str]  # the beginning of the student's config, the first that fits -> the teacher's
+    passed_as: str  # the config key that takes the teacher's folder
 
 
-def needs_teacher(method: Method, options: list[str]) -> bool:
-    """Whether it is PromptKD, or stands on it; a teacher that the options name is the user's affair."""
+def build_teacher(
+    taught: Teaching, phase: str, student: Method, dataset: str, shots: int, seed: int, setting: Setting
+) -> Run:
+    """The teacher's run, on the same images as the student's."""
+    fitting = (config for beginning, config in taught.configs.items() if student.config.startswith(beginning))
+    teacher = Method(taught.method, setting.teacher_config or next(fitting))
+    return build(phase, teacher, dataset, shots, seed, replace(setting, options=setting.teacher_options))
+
+
+def teaching_of(method: Method, options: list[str]) -> Teaching | None:
+    """Who teaches the method, or the host it stands on; None if nobody does, or the options bring a teacher along."""
     given = dict(zip(options[::2], options[1::2], strict=False))
-    if "TRAINER.PROMPTKD.TEACHER_DIR" in given:
-        return False
-    host = given.get("TRAINER.SPOTLIGHTER.HOST") or host_in(method.name, method.config)
-    return method.name == "PromptKD" or (method.name == "Spotlighter" and host == "PromptKD")
+    for name in (method.name, *hosts_of(method, given)):
+        file = CONFIGS / "trainers" / name / "teacher.yaml"
+        if file.is_file():
+            stated = read_tree(str(file))
+            taught = Teaching(stated["METHOD"], stated["CONFIGS"], stated["PASSED_AS"])
+            return None if taught.passed_as in given else taught
+    return None
+
+
+def hosts_of(method: Method, given: dict[str, str]) -> list[str]:
+    """The host that a plug-in stands on, by its key TRAINER.<node>.HOST."""
+    hosts = {f"TRAINER.{method.name.upper()}.HOST": ""}
+    for node, keys in trainer_nodes(method.name, method.config).items():
+        hosts |= {f"TRAINER.{node}.HOST": keys["HOST"]} if "HOST" in keys else {}
+    return [name for key, stated in hosts.items() if (name := given.get(key) or stated)]
 
 
 @functools.cache
-def host_in(name: str, config: str) -> str:
-    tree = read_tree(str(CONFIGS / "trainers" / name / f"{config}.yaml"))
-    return tree.get("TRAINER", {}).get("SPOTLIGHTER", {}).get("HOST", "")
+def trainer_nodes(name: str, config: str) -> dict[str, dict]:
+    """What a method's config file says under TRAINER, by node."""
+    tree = read_tree(str(CONFIGS / "trainers" / name / f"{config}.yaml")).get("TRAINER", {})
+    return {node: keys for node, keys in tree.items() if isinstance(keys, dict)}
 
 
 def source_of(phase: str, dataset: str, setting: Setting) -> str:

@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "datasets.prepare": {"dassl.utils", "dassl.data", "datasets", "clip", *LEAVES},  # clip for its downloader alone
     "datasets.verify": {"dassl.utils", "datasets", "datasets.prepare", *LEAVES},
     "clip": set(),
-    "trainers": BASE | {"dassl.data", "dassl.evaluation", "dassl.engine", "clip", "one_run.folder"},
+    "trainers": BASE | {"dassl.data", "dassl.evaluation", "dassl.engine", "clip"},
     **{name: set() for name in LEAVES},
     "one_run.request": {"one_run.layout"},
     "one_run": BASE | {"dassl.data", "dassl.engine", "datasets", "trainers"},

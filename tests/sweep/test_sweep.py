@@ -1,5 +1,6 @@
 """Sweeps (../sweep): what is planned, in which order it is done, what is said; with stand-ins for train.py."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -101,11 +102,16 @@ def test_teachers_come_first_and_once(protocol, where):
 
 
 def test_who_needs_a_teacher():
-    needs = protocols.needs_teacher
+    needs = protocols.teaching_of
     assert needs(Method("PromptKD", "vit_b16"), []) and needs(Method("Spotlighter", "embedded_promptkd"), [])
     assert not needs(Method("Spotlighter", "embedded"), []) and not needs(Method("CoOp", "embedded"), [])
     assert needs(Method("Spotlighter", "embedded"), ["TRAINER.SPOTLIGHTER.HOST", "PromptKD"])
     assert not needs(Method("PromptKD", "vit_b16"), ["TRAINER.PROMPTKD.TEACHER_DIR", "/theirs"])
+
+
+def test_the_planner_names_no_taught_method():
+    code = (REPOSITORY / "sweep" / "protocols.py").read_text()
+    assert not {"PromptKD", "PROMPTKD", "PromptSRC"} & set(re.findall(r"\w+", code))
 
 
 def test_names():
