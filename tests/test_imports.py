@@ -42,7 +42,7 @@ MAY_IMPORT = {
     "parse_test_res": {"reports", "one_run"},
     "show_tokens": {"dassl.utils", "dassl.data", "trainers", "one_run", "reports"},
 }
-SHARED_BY_METHODS = {"clip_trainer", "config_keys", "deep_prompts", "prompts"}
+SHARED_BY_METHODS = {"clip_trainer", "config_keys", "deep_prompts", "prompted_clip", "prompts"}
 
 
 def part_of(module: str) -> str:

@@ -1,4 +1,4 @@
-"""What every method here shares: a frozen CLIP, its precision, one training step, saving what was learned.
+"""The trainer that every method here stands on: its data flow, one training step, saving what was learned.
 
 A method adds its learner, its loss and its config keys (see `coop.py`, which is little more than that).
 Only the public API of Dassl is used, so these files run on upstream Dassl too.
@@ -23,86 +23,10 @@ from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import load_checkpoint, load_pretrained_weights
 
 from .config_keys import ConfigKeys
+from .prompted_clip import PromptedCLIP, check_image_size, load_clip, resolve_precision
 from .prompts import Learner, readable, template_of, zero_shot_text_features
 
 FIXED_TRANSFORMS = {"normalize", "instance_norm", "center_crop"}  # of INPUT.TRANSFORMS, those without chance
-PRECISIONS = ("auto", "fp32", "fp16", "bf16", "amp")
-
-
-def resolve_precision(wanted: str, device: torch.device) -> str:
-    """ "auto" is fp16 on a GPU and fp32 on a CPU; what a device cannot do is refused."""
-    if wanted not in PRECISIONS:
-        raise InputError(f"PREC is {wanted!r}: choose one of {', '.join(PRECISIONS)}.")
-    if wanted == "auto":
-        return "fp16" if device.type == "cuda" else "fp32"
-    if wanted in ("fp16", "amp") and device.type == "cpu":
-        raise InputError(f"PREC {wanted} needs a GPU and this run is on the CPU: set PREC to auto, fp32 or bf16.")
-    return wanted
-
-
-def load_clip(
-    backbone: str, precision: str, device: torch.device, design_details: dict | None = None
-) -> clip.model.CLIP:
-    """A frozen CLIP in evaluation mode: `backbone` is a name of `clip.available_models()` or a checkpoint's path.
-
-    `design_details` are the deep prompts that `clip.build_model` is to draw. In fp16 and bf16 the encoder's weights are half precision; what a method learns stays fp32.
-    """
-    print(f"Loading CLIP (backbone: {backbone}, precision: {precision}, device: {device})")
-    path = backbone if os.path.isfile(backbone) else clip.clip._download(clip.clip._MODELS[backbone])
-    model = clip.build_model(clip.load_state_dict(path), design_details)  # fp16, as published
-    if precision in ("fp32", "amp"):
-        model.float()
-    elif precision == "bf16":
-        model.bfloat16()
-    return model.to(device).requires_grad_(False).eval()
-
-
-class PromptedCLIP(nn.Module):
-    """A frozen CLIP with a learner: the part of a method that plug-ins may rely on.
-
-    `image_features` and `text_features` give fp32 unit rows; `forward` their scaled cosines.
-    """
-
-    conditional = False  # whether text features depend on the image
-
-    def __init__(self, clip_model: clip.model.CLIP, prompt_learner: Learner | None = None):
-        super().__init__()
-        self.clip = clip_model
-        self.prompt_learner = prompt_learner
-        self.image_edits: list[clip.Edit] = []  # a plug-in's, between the image encoder's blocks, after the learner's
-
-    def image_features(self, images: Tensor, tokens: bool = False):
-        """(B, 3, H, W) -> (B, d); with `tokens` also the patch tokens, (B, N, d)."""
-        edits = [*self.learner_edits(), *self.image_edits]
-        if not tokens:
-            return F.normalize(self.clip.encode_image(images, edits).float(), dim=-1)
-        features, patches = self.clip.encode_image(images, edits, tokens=True)
-        return F.normalize(features.float(), dim=-1), F.normalize(patches.float(), dim=-1)
-
-    def learner_edits(self) -> list[clip.Edit]:
-        """The learner's deep prompts in the image encoder."""
-        return [] if self.prompt_learner is None else self.prompt_learner.image_edits()
-
-    def text_features(self, f: Tensor | None = None) -> Tensor:
-        """(C, d): from the learned prompts. A conditional model needs image features f (B, d), and gives (B, C, d)."""
-        prompts, end = self.prompt_learner()  # (C, L, D), (C,)
-        return F.normalize(self.clip.encode_prompts(prompts, end, self.prompt_learner.text_edits()).float(), dim=-1)
-
-    def zero_shot_text(self, classnames: list[str], template: str) -> Tensor:
-        """(C, d): hand-written prompts in the joint space of `image_features`."""
-        return zero_shot_text_features(self.clip, classnames, template)
-
-    def logit_scale(self) -> Tensor:
-        return self.clip.logit_scale.exp().float()
-
-    def logits(self, f: Tensor, text: Tensor) -> Tensor:
-        """Scaled cosines (B, C) of image features (B, d) and text features (C, d), or (B, C, d) if conditional."""
-        return self.logit_scale() * f @ text.t()
-
-    def forward(self, images: Tensor, text: Tensor | None = None) -> Tensor:
-        """(B, 3, H, W) -> logits (B, C); `text` saves computing the text features again."""
-        f = self.image_features(images)  # (B, d)
-        return self.logits(f, self.text_features(f) if text is None else text)
 
 
 class EncodesClassesOnce:
@@ -330,12 +254,3 @@ def load_learner(module: nn.Module, state: dict[str, Tensor], path: str, unused:
             f"{path} does not fit this run ({reasons}): it was trained with another method, backbone, context length, "
             "or, where a context belongs to each class, with another number of classes."
         ) from error
-
-
-def check_image_size(clip_model: clip.model.CLIP, cfg) -> None:
-    size, resolution = tuple(cfg.INPUT.SIZE), clip_model.visual.input_resolution
-    if size != (resolution, resolution):
-        raise InputError(
-            f"INPUT.SIZE is {size} and backbone {cfg.MODEL.BACKBONE.NAME} takes ({resolution}, {resolution}): "
-            f"set INPUT.SIZE to ({resolution}, {resolution})."
-        )

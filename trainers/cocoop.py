@@ -17,7 +17,8 @@ from torch.utils.checkpoint import checkpoint
 
 from dassl.engine import TRAINER_REGISTRY
 
-from .clip_trainer import ClipTrainer, PromptedCLIP
+from .clip_trainer import ClipTrainer
+from .prompted_clip import PromptedCLIP
 from .prompts import ContextLearner, prompts_at_once
 
 

@@ -23,8 +23,9 @@ from dassl.data.datasets import build_dataset
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import load_checkpoint, read_json
 
-from .clip_trainer import ClipTrainer, PromptedCLIP, load_clip
+from .clip_trainer import ClipTrainer
 from .deep_prompts import MOST_WORDS, VisualPromptLearner, design_details, from_published
+from .prompted_clip import PromptedCLIP, load_clip
 from .prompts import ContextPrompts
 
 WEIGHT = 1000.0  # of the loss, as published,

@@ -16,7 +16,8 @@ import clip
 from dassl.engine import TRAINER_REGISTRY
 from dassl.metrics import compute_accuracy
 
-from .clip_trainer import ClipTrainer, PromptedCLIP
+from .clip_trainer import ClipTrainer
+from .prompted_clip import PromptedCLIP
 from .prompts import ContextLearner
 
 TOP = 5  # patches that the class token attends to most

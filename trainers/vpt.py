@@ -8,8 +8,9 @@ from torch import Tensor
 
 from dassl.engine import TRAINER_REGISTRY
 
-from .clip_trainer import ClipTrainer, PromptedCLIP
+from .clip_trainer import ClipTrainer
 from .deep_prompts import VisualPromptLearner, design_details, from_published
+from .prompted_clip import PromptedCLIP
 
 
 class VisuallyPromptedCLIP(PromptedCLIP):

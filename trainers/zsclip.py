@@ -11,7 +11,8 @@ from torch import Tensor
 
 from dassl.engine import TRAINER_REGISTRY
 
-from .clip_trainer import ClipTrainer, PromptedCLIP
+from .clip_trainer import ClipTrainer
+from .prompted_clip import PromptedCLIP
 from .prompts import imagenet_templates, zero_shot_text_features
 
 

@@ -1,4 +1,4 @@
-"""What all methods share (../trainers/clip_trainer.py): precision, CLIP's loading, what is computed once, checkpoints."""
+"""The trainer under all methods (../trainers/clip_trainer.py): what it refuses and computes once, checkpoints, facts."""
 
 import re
 
@@ -8,43 +8,11 @@ from torch import nn
 
 import clip
 import train
-from tests.clip_weights import SMALL, random_state
 from tests.helpers import arguments
 from tests.trainers.by_hand import built, write_checkpoint
-from trainers.clip_trainer import load_clip, load_learner, resolve_precision
+from trainers.clip_trainer import load_learner
+from trainers.prompted_clip import load_clip
 from trainers.prompts import ContextPrompts
-
-CPU, GPU = torch.device("cpu"), torch.device("cuda")
-BACKBONE = "ViT-Embedded/8"
-
-
-@pytest.mark.parametrize(
-    ("wanted", "device", "found"),
-    [("auto", CPU, "fp32"), ("auto", GPU, "fp16"), ("fp32", GPU, "fp32"), ("bf16", CPU, "bf16"), ("amp", GPU, "amp")],
-)
-def test_precision(wanted, device, found):
-    assert resolve_precision(wanted, device) == found
-
-
-@pytest.mark.parametrize(("wanted", "says"), [("fp16", "fp16 needs a GPU"), ("amp", "amp needs a GPU"), ("fp8", "'fp8': choose one of auto")])  # fmt: skip
-def test_precision_that_a_cpu_has_not(wanted, says):
-    with pytest.raises(clip.InputError, match=says):
-        resolve_precision(wanted, CPU)
-
-
-@pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("amp", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)])  # fmt: skip
-def test_clip_is_frozen_in_its_precision(precision, dtype):
-    model = load_clip(BACKBONE, precision, CPU)
-    assert model.dtype == dtype and not model.training
-    assert not any(parameter.requires_grad for parameter in model.parameters())
-
-
-def test_a_backbone_may_be_a_checkpoint(tmp_path):
-    state = random_state(SMALL)
-    torch.save(state, tmp_path / "own.pt")
-    loaded = load_clip(str(tmp_path / "own.pt"), "fp32", CPU).state_dict()
-    assert loaded.keys() == state.keys()
-    torch.testing.assert_close(loaded["visual.proj"], state["visual.proj"], atol=1e-3, rtol=1e-3)  # through fp16
 
 
 @pytest.mark.parametrize(
@@ -117,7 +85,7 @@ class Learner(nn.Module):
     ],
 )
 def test_loading_is_strict(more, says):
-    learner = Learner(load_clip(BACKBONE, "fp32", CPU))
+    learner = Learner(load_clip("ViT-Embedded/8", "fp32", torch.device("cpu")))
     state = {"ctx": torch.ones(2, 128)} | more
     if says is None:
         load_learner(learner, state, "here", frozenset({"bias_vectors"}))

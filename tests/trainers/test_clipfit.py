@@ -11,8 +11,8 @@ import train
 from dassl.engine import build_trainer
 from tests.clip_weights import SMALL, random_state
 from tests.helpers import CLASSES, arguments, results
-from trainers.clip_trainer import PromptedCLIP
 from trainers.clipfit import FitLearner
+from trainers.prompted_clip import PromptedCLIP
 from trainers.prompts import template_of
 
 NAMES, TEMPLATE = ["cat", "german_shepherd", "ice cream"], "a photo of a {}, a type of thing."

@@ -17,8 +17,8 @@ from tests.trainers.by_hand import (
     texts_by_hand,
     tokens_by_hand,
 )
-from trainers.clip_trainer import PromptedCLIP
 from trainers.deep_prompts import DeepPromptLearner, VisualPromptLearner, design_details, from_published
+from trainers.prompted_clip import PromptedCLIP
 
 KEYS = {"CTX_INIT": "a photo of a", "N_CTX_TEXT": 2, "N_CTX_VISION": 3, "PROMPT_DEPTH_TEXT": 3, "PROMPT_DEPTH_VISION": 3}  # fmt: skip
 

@@ -18,8 +18,8 @@ from tests.trainers.by_hand import (
     tokens_by_hand,
     write_checkpoint,
 )
-from trainers.clip_trainer import PromptedCLIP
 from trainers.maple import CoupledPromptLearner
+from trainers.prompted_clip import PromptedCLIP
 
 KEYS = {"CTX_INIT": "a photo of a", "N_CTX": 2, "PROMPT_DEPTH": 3}
 FOLDER = "MultiModalPromptLearner"

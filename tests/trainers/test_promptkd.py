@@ -15,8 +15,8 @@ import train
 from dassl.config import read_tree
 from dassl.engine import build_trainer
 from tests.helpers import CLASSES, REPOSITORY, arguments, results
-from trainers.clip_trainer import load_clip
 from trainers.deep_prompts import DeepPromptLearner
+from trainers.prompted_clip import load_clip
 from trainers.promptkd import PromptKD, Teacher, distillation_loss, teacher_checkpoint, teacher_prompts
 
 BACKBONE = "ViT-Embedded/8"

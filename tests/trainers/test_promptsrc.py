@@ -18,7 +18,8 @@ from tests.trainers.by_hand import (
     tokens_by_hand,
     write_checkpoint,
 )
-from trainers.clip_trainer import ClipTrainer, load_clip
+from trainers.clip_trainer import ClipTrainer
+from trainers.prompted_clip import load_clip
 from trainers.prompts import imagenet_templates
 from trainers.promptsrc import PromptSRC, epoch_weights, templates
 
