@@ -13,4 +13,10 @@ fi
 METHOD=$(basename "$(cd "$(dirname "$SELF")" && pwd)")
 ROOT=$(cd "$(dirname "$SELF")/../.." && pwd)
 export PYTHONPATH=$ROOT${PYTHONPATH:+:$PYTHONPATH}
-exec "${PYTHON:-python}" -m sweep.one "$METHOD" "$(basename "$SELF" .sh)" "$@"
+if [ -z "${PYTHON:-}" ]; then # that of the active environment, or of the .venv that `make` sets up
+    PYTHON=python
+    if [ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] && [ -x "$ROOT/.venv/bin/python" ]; then
+        PYTHON=$ROOT/.venv/bin/python
+    fi
+fi
+exec "$PYTHON" -m sweep.one "$METHOD" "$(basename "$SELF" .sh)" "$@"

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -252,3 +253,22 @@ def test_the_quickstart_writes_the_set_it_needs(tmp_path, environment, dataset, 
     written = [f"-m datasets.embedded --root {tmp_path}/data --sets {dataset}"] if writes else []
     assert runs[: len(written)] == written and len(runs) == len(written) + 6 and table.startswith("parse_test_res.py")
     assert all(line.startswith("-m sweep.one ") and f" {dataset} 1" in line for line in runs[len(written) :])
+
+
+@pytest.mark.parametrize(
+    ("active", "says"), [({}, ".venv"), ({"VIRTUAL_ENV": "/mine"}, "active"), ({"PYTHON": "{}/mine"}, "mine")]
+)
+def test_which_python(tmp_path, active, says):
+    """The one that is asked for, else the active environment's, else that of the .venv that `make` sets up."""
+    (tmp_path / "scripts" / "coop").mkdir(parents=True)
+    shutil.copy(REPOSITORY / "scripts" / "run.sh", tmp_path / "scripts")
+    (tmp_path / "scripts" / "coop" / "few_shot.sh").symlink_to("../run.sh")
+    for name, path in (("active", "bin/python"), (".venv", ".venv/bin/python"), ("mine", "mine")):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(f"#!/bin/sh\necho {name}\n")
+        (tmp_path / path).chmod(0o755)
+    environment = {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin", **{k: v.format(tmp_path) for k, v in active.items()}}
+    done = subprocess.run(
+        ["bash", "scripts/coop/few_shot.sh"], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.stdout == f"{says}\n", done.stderr
