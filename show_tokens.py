@@ -20,7 +20,7 @@ from dassl.utils import InputError, read_image, replace_file
 from one_run.command import carry_out
 from one_run.rebuild import rebuild, record_of, refuse_test
 from trainers.spotlighter.look import look
-from trainers.spotlighter.picture import draw, percent, plain
+from trainers.spotlighter.picture import draw, percent, printable
 
 METHOD = "Spotlighter"
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm"}
@@ -105,7 +105,7 @@ def show(args: argparse.Namespace) -> None:
         title = f"{'/'.join(path.parts[-2:])}: {METHOD} over {own.HOST}, KEEP {own.KEEP:g}, ZOOM {own.ZOOM}"
         save(draw(only_cut(image), seen, names, title), target)
         best = seen.probabilities[0].argmax()
-        print(f"{plain(str(target))}: {names[best]}, {percent(seen.probabilities[0, best])}")
+        print(f"{printable(str(target))}: {names[best]}, {percent(seen.probabilities[0, best])}")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -178,6 +178,7 @@ class AttentionMaps(Edit):
 
     def __init__(self, first: int, patches: int, drop: DropTokens | None = None):
         self.first, self.patches, self.drop = first, patches, drop
+        self.maps: Tensor | None = None
         self.at_rest = False
 
     @contextlib.contextmanager

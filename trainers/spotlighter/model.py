@@ -49,8 +49,8 @@ class SpotlitCLIP:
         if own.KEEP < 1:
             self.head.drop = DropTokens(visual=visual, keep=own.KEEP, after=after, score=own.SCORE, grid=own.GRID)
         patches = visual.positional_embedding.shape[0] - 1  # G * G
-        self.maps = AttentionMaps(first=after[0] + 1, patches=patches, drop=self.head.drop) if own.ZOOM else None
-        model.image_edits += [edit for edit in (self.maps, self.head.drop) if edit is not None]
+        self.maps = AttentionMaps(first=after[0] + 1, patches=patches, drop=self.head.drop)
+        model.image_edits += [edit for edit in (self.maps if own.ZOOM else None, self.head.drop) if edit is not None]
         self.head.to(self.zero_shot.device)
 
     @property
@@ -62,10 +62,7 @@ class SpotlitCLIP:
     def first_look(self, images: Tensor) -> FirstLook:
         """Images (B, 3, H, W) as a whole."""
         f, v = self.model.image_features(images, tokens=True)
-        drop = self.head.drop
-        return FirstLook(
-            f, v, alive=None if drop is None else drop.alive, maps=None if self.maps is None else self.maps.maps
-        )
+        return FirstLook(f, v, alive=None if self.head.drop is None else self.head.drop.alive, maps=self.maps.maps)
 
     def look_again(self, images: Tensor, centres: Tensor, width: float) -> Tensor:
         """Class tokens (B, Z, d) of regions of images (B, 3, H, W), by their centres (B, Z, 2) and width."""

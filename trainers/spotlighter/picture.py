@@ -30,7 +30,7 @@ def draw(picture: Tensor, seen: Look, names: list[str], title: str) -> Figure:
     size, side = picture.shape[-1], round(seen.alive.shape[1] ** 0.5)
     whole = (0, size, size, 0)  # pixel borders: every grid spans exactly the picture
     figure = Figure(figsize=(17.5, 4.6), dpi=110)  # the margins are fixed: to find them out doubles the time
-    figure.suptitle(plain(title), fontsize=12, parse_math=False)
+    figure.suptitle(printable(title), fontsize=12, parse_math=False)
     margins = {"left": 0.01, "right": 0.985, "top": 0.88, "bottom": 0.2, "wspace": 0.06}
     panels = figure.subplots(1, 5, gridspec_kw=margins)
 
@@ -127,9 +127,9 @@ def percent(share) -> str:
 
 def short(name: str) -> str:
     """A class name that fits over a panel."""
-    return plain(name) if len(name) <= 32 else f"{plain(name)[:31]}…"
+    return printable(name) if len(name) <= 32 else f"{printable(name)[:31]}…"
 
 
-def plain(text: str) -> str:
+def printable(text: str) -> str:
     """Without the stray bytes that a file's name may hold and no font can draw."""
     return os.fsencode(text).decode("utf-8", "replace")

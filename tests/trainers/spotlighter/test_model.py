@@ -95,6 +95,9 @@ def test_without_its_keys_no_edit_is_put_in(clip_model, images):
     look = spotlit.first_look(images[:1])
     assert spotlit.model.image_edits == [] and look.alive is None and look.maps is None
     assert look.v.shape == (1, 64, 128)
+    with torch.no_grad():  # places that somebody else chose may be looked at all the same
+        again = spotlit.look_again(images[:1], torch.full((1, 1, 2), 0.5), 1.0)
+    torch.testing.assert_close(again[:, 0], look.f.detach(), atol=1e-5, rtol=1e-4)
 
 
 def test_a_score_may_be_a_function(clip_model, images):
