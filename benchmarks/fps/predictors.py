@@ -15,7 +15,7 @@ from torch import Tensor
 from benchmarks.field import FieldEvaluation
 from clip.model import CLIP, convert_weights
 from one_run.config import build_config
-from trainers.clip_trainer import PromptedCLIP, load_clip
+from trainers.prompted_clip import PromptedCLIP, load_clip
 from trainers.prompts import DEFAULT_TEMPLATE, ContextLearner
 from trainers.spotlighter.bank import Shots, remember
 from trainers.spotlighter.checks import check_encoder, check_keys

@@ -8,7 +8,8 @@ from yacs.config import CfgNode
 from dassl.engine import TrainerX
 from dassl.optim import build_lr_scheduler, build_optimizer
 from tests.helpers import REPOSITORY, arguments
-from trainers.clip_trainer import ClipTrainer, load_clip
+from trainers.clip_trainer import ClipTrainer
+from trainers.prompted_clip import load_clip
 from trainers.prompts import zero_shot_text_features
 
 PREFIX = "TRAINER.SPOTLIGHTER."

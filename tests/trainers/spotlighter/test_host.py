@@ -6,7 +6,7 @@ import torch
 from clip import InputError
 from dassl.engine import TRAINER_REGISTRY
 from tests.trainers.spotlighter.runs import PlainHost, ShiftedTexts
-from trainers.clip_trainer import load_clip
+from trainers.prompted_clip import load_clip
 from trainers.prompts import zero_shot_text_features
 from trainers.spotlighter import Spotlighter, SpotlighterOverHost, over
 from trainers.spotlighter.host import check_host, part, required_parts

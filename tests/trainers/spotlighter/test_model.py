@@ -8,7 +8,7 @@ from yacs.config import CfgNode
 from clip.vit import Attention
 from tests.trainers.spotlighter.runs import ShiftedTexts
 from tests.trainers.spotlighter.world import SECOND_LOOK
-from trainers.clip_trainer import load_clip
+from trainers.prompted_clip import load_clip
 from trainers.prompts import zero_shot_text_features
 from trainers.spotlighter import Keys
 from trainers.spotlighter.bank import remember
