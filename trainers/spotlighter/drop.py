@@ -76,8 +76,8 @@ def fold(patches: Tensor, weight: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]
 class DropTokens(nn.Module, Edit):
     """After blocks `after` (counted from 0) keep the share `keep` of the living patches, fold the rest into one token.
 
-    `score` says which are kept, a name of `SCORES` or a function like those, and `grid` is the share of the kept
-    places that is spread evenly over the image instead, whatever the score.
+    `score` says which are kept, a name of `SCORES` or a function like those (attribute `by`, which may be set anew), and
+    `grid` is the share of the kept places that is spread evenly over the image instead, whatever the score.
     Probe and prototypes are buffers that `survey` fills. `alive` (B, N) are the patches left of the last batch.
     """
 
