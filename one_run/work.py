@@ -7,6 +7,7 @@ import torch
 from yacs.config import CfgNode
 
 from dassl.checkpoints import file_of, last_epoch
+from dassl.data.whole import check_pictures, pictures_needed
 from dassl.engine import build_trainer
 from dassl.utils import InputError, collect_env_info, set_random_seed, setup_logger
 
@@ -50,6 +51,8 @@ def do(cfg: CfgNode, model_dir: str = "", epoch: int | None = None, test: bool =
         if test:
             reached = test_trained(trainer, model_dir, record.content["weights"])
         elif train:
+            if trainer.get_model_names():
+                check_pictures(pictures_needed(cfg, trainer.dm.dataset))
             trainer.train()
             reached = cfg.OPTIM.MAX_EPOCH if trainer.get_model_names() else 0
         else:

@@ -21,11 +21,13 @@ from filelock import FileLock  # comes with torch
 from PIL import Image, features
 
 from dassl.utils import InputError, mkdir_if_missing, read_image, replace_file, write_json
+from dassl.utils.tools import grey_range
 
 if TYPE_CHECKING:
     from torchvision.transforms import Compose
 
 OPENERS = 8  # threads that read the heads of files: they wait for the disk, not for a processor
+READER = (read_image, grey_range)  # what decides a picture's bytes
 A_TIME = 64  # files that are handed to threads: what comes of a million must not wait in memory
 
 
@@ -204,7 +206,7 @@ class OnDisk:
             "images_sha256": hashlib.sha256("\n".join(lines).encode()).hexdigest(),  # path, bytes, time of change
             "shape": list(self.shape),
             "steps": [str(step) for step in self.first.transforms],  # with their sizes and interpolation
-            "reader_sha256": hashlib.sha256(inspect.getsource(read_image).encode()).hexdigest(),
+            "reader_sha256": hashlib.sha256("".join(map(inspect.getsource, READER)).encode()).hexdigest(),
             "pillow": PIL.__version__,
             "libjpeg": features.version("jpg"),
             "torchvision": torchvision.__version__,

@@ -1,9 +1,11 @@
 """Images, seeds and facts about the machine; the tools for files and names too, which upstream keeps here."""
 
+import contextlib
 import os
 import platform
 import random
 import sys
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -24,18 +26,49 @@ def read_image(path: str) -> Image.Image:
 
     Transparency is dropped, as everywhere in the field: a pixel keeps the colour that is stored beneath it.
     """
+    with opened(path) as image:
+        white, inverted = grey_range(image)
+        image = ImageOps.exif_transpose(image)
+        if white:  # PIL's conversion would make all above 255 white
+            grey = (np.asarray(image).clip(0, white) / (white / 255)).round().astype(np.uint8)
+            image = Image.fromarray(255 - grey if inverted else grey)
+        return image.convert("RGB")
+
+
+@contextlib.contextmanager
+def opened(path: str) -> Iterator[Image.Image]:
+    """A picture whose head is read; what fails here, or where it is decoded, is one sentence."""
     try:
         with Image.open(path) as image:
-            image = ImageOps.exif_transpose(image)
-            if image.mode.startswith("I"):  # 16-bit grey, in which PIL's conversion would make all above 255 white
-                image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
-            return image.convert("RGB")
+            grey_range(image)
+            yield image
     except FileNotFoundError as error:
         raise InputError(f"The image {path} does not exist: restore it, or take it out of the list.") from error
+    except NoRange as error:
+        raise InputError(f"The image {path} {error}: save it with 8 or 16 unsigned bits a pixel.") from error
     except Exception as error:  # decoders fail in many ways
         raise InputError(
             f"The image {path} cannot be read ({error}): fetch it again, or take it out of the list."
         ) from error
+
+
+class NoRange(ValueError):
+    """Pixels of which no file says what is black and what is white."""
+
+
+def grey_range(image: Image.Image) -> tuple[int, bool]:
+    """(white, whether 0 is white) of a grey picture of more than 8 bits; (0, False) of any other.
+
+    16 bits are 0 to 65535, as the formats say. Of floats, and of signed or 32-bit integers, none says what is white;
+    guessed from each picture's own pixels it would be another for each.
+    """
+    tags = getattr(image, "tag_v2", {})  # a TIFF's: 258 is bits a pixel, 262 is 0 where 0 is white
+    if image.mode == "F" or (image.mode == "I" and image.format not in ("PPM", "PNG")):  # those two are of 16 bits
+        kind = "floating-point" if image.mode == "F" else "signed or 32-bit integer"
+        raise NoRange(f"has {kind} pixels, whose range it does not state")
+    if not image.mode.startswith("I"):
+        return 0, False
+    return (4095 if tags.get(258) == (12,) else 65535), tags.get(262) == 0
 
 
 def set_random_seed(seed: int) -> None:

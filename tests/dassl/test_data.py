@@ -221,3 +221,36 @@ def test_data_manager(data_root, capsys):
     order = [index for batch in manager.test_loader for index in batch["index"].tolist()]
     assert order == list(range(20))
     assert "# train_x  10" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("SIZE", (224, 224, 3), r"INPUT.SIZE is \(224, 224, 3\): it takes height and width"),
+        ("SIZE", (0, 224), "INPUT.SIZE is"),
+        ("PIXEL_STD", [0.5, 0.0, 0.5], "INPUT.PIXEL_STD is .* divided by it"),
+        ("PIXEL_STD", [0.5], "INPUT.PIXEL_STD is .* three numbers"),
+        ("PIXEL_MEAN", [0.5, float("nan"), 0.5], "INPUT.PIXEL_MEAN is .* three numbers"),
+        ("RRCROP_SCALE", (0.5, 0.1), "INPUT.RRCROP_SCALE is .* two shares"),
+    ],
+)
+@pytest.mark.parametrize("is_train", [True, False])
+def test_values_that_no_transform_takes(key, value, says, is_train):
+    with pytest.raises(InputError, match=says) as error:
+        build_transform(config(f"INPUT.{key}", value, "INPUT.TRANSFORMS", ("normalize",)), is_train)
+    assert "\n" not in str(error.value)
+
+
+def test_a_step_that_refuses_its_values():
+    with pytest.raises(InputError, match="gaussian_blur cannot be made .*odd.* under INPUT"):
+        build_transform(config("INPUT.GB_K", 4, "INPUT.TRANSFORMS", ("gaussian_blur",)))
+
+
+def test_a_crop_of_more_than_there_is():
+    cfg = config("INPUT.SIZE", (64, 64), "INPUT.TRANSFORMS", ("random_crop",), "INPUT.CROP_PADDING", 4)
+    crop = build_transform(cfg)
+    assert crop(Image.new("RGB", (56, 80))).shape == (3, 64, 64)
+    with pytest.raises(
+        InputError, match="64 x 64 pixels of an image of 80 x 55, with 4 around it: choose random_resized"
+    ):
+        crop(Image.new("RGB", (55, 80)))

@@ -1,5 +1,7 @@
 """Pictures of odd kinds become RGB (read_image of ../dassl/utils/tools.py)."""
 
+import struct
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -30,6 +32,48 @@ def test_grey_of_16_bits_keeps_its_range(tmp_path, suffix):
     Image.fromarray(np.array([[0, 128, 129, 256, 257, 32896, 65535]], np.uint16)).save(path)
     assert [pixel[0] for pixel in pixels(path)[0]] == [0, 0, 1, 1, 1, 128, 255]
     assert all(len(set(pixel)) == 1 for pixel in pixels(path)[0])
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [(np.int32, "signed or 32-bit integer"), (np.float32, "floating-point")],
+)
+@pytest.mark.parametrize("white", [1, 255, 65535])
+def test_pixels_of_unknown_range_are_refused(tmp_path, kind, says, white):
+    """No file states what is white in them: each guess is black or white for somebody."""
+    path = tmp_path / "a.tif"
+    Image.fromarray(np.array([[0, white / 3, white]]).astype(kind)).save(path)
+    with pytest.raises(InputError, match=rf"{path} has {says} pixels, whose range .*: save it with 8 or 16"):
+        read_image(str(path))
+
+
+def write_tiff(path, photometric: int, bits: int, data: bytes, sample: int = 1, width: int = 2) -> None:
+    """A TIFF of one row, which Pillow does not write."""
+    tags = [(256, 3, width), (257, 3, 1), (258, 3, bits), (259, 3, 1), (262, 3, photometric), (273, 4, 8), (277, 3, 1),
+            (278, 3, 1), (279, 4, len(data)), (339, 3, sample)]  # fmt: skip
+    entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    data = data + bytes(len(data) % 2)
+    head = b"II*\0" + struct.pack("<I", 8 + len(data))
+    path.write_bytes(head + data + struct.pack("<H", len(tags)) + entries + bytes(4))
+
+
+def test_grey_of_12_bits_and_white_at_0(tmp_path):
+    path = tmp_path / "a.tif"
+    write_tiff(path, photometric=1, bits=12, data=bytes([0xFF, 0xF0, 0x00]))
+    assert [pixel[0] for pixel in pixels(path)[0]] == [255, 0]
+    write_tiff(path, photometric=0, bits=16, data=struct.pack("<HH", 0, 65535))
+    assert [pixel[0] for pixel in pixels(path)[0]] == [255, 0]
+    write_tiff(path, photometric=1, bits=16, data=struct.pack("<hh", -5, 300), sample=2)
+    with pytest.raises(InputError, match="signed or 32-bit integer"):
+        read_image(str(path))
+
+
+@pytest.mark.parametrize("white", [1023, 65535])
+def test_pgm(tmp_path, white):
+    """It states its white itself."""
+    path = tmp_path / "a.pgm"
+    path.write_bytes(f"P5 3 1 {white}\n".encode() + struct.pack(">HHH", 0, round(white / 255), white))
+    assert [pixel[0] for pixel in pixels(path)[0]] == [0, 1, 255]
 
 
 def test_cmyk(tmp_path):

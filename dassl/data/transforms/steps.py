@@ -3,6 +3,7 @@
 import random
 
 import torch
+from torchvision import transforms as TV
 from torchvision.transforms import (
     AutoAugment,
     AutoAugmentPolicy,
@@ -14,7 +15,6 @@ from torchvision.transforms import (
     Normalize,
     RandAugment,
     RandomApply,
-    RandomCrop,
     RandomGrayscale,
     RandomHorizontalFlip,
     RandomResizedCrop,
@@ -23,11 +23,27 @@ from torchvision.transforms import (
 )
 from torchvision.transforms import functional as TF
 
+from dassl.utils import InputError
+
 INTERPOLATION_MODES = {
     "nearest": InterpolationMode.NEAREST,
     "bilinear": InterpolationMode.BILINEAR,
     "bicubic": InterpolationMode.BICUBIC,
 }
+
+
+class RandomCrop(TV.RandomCrop):
+    """torchvision's, which says what to do about a picture that is smaller than the crop."""
+
+    def forward(self, img):
+        try:
+            return super().forward(img)
+        except ValueError as error:
+            width, height = img.size
+            raise InputError(
+                f"random_crop takes {self.size[0]} x {self.size[1]} pixels of an image of {height} x {width}, with "
+                f"{self.padding} around it: choose random_resized_crop, a smaller INPUT.SIZE, or more INPUT.CROP_PADDING."
+            ) from error
 
 
 class Random2DTranslation:
