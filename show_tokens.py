@@ -16,14 +16,13 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from dassl.data.transforms import build_transform
-from dassl.utils import InputError, read_image, replace_file
+from dassl.utils import InputError, is_picture, read_image, replace_file
 from one_run.command import carry_out
 from one_run.rebuild import rebuild, record_of, refuse_test
 from trainers.spotlighter.look import look
 from trainers.spotlighter.picture import draw, percent, printable
 
 METHOD = "Spotlighter"
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm"}
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -66,13 +65,9 @@ def find_images(images: Path, out: Path) -> dict[Path, Path]:
         target = Path(os.path.abspath(out)) / Path(os.path.abspath(images)).name
         if target.is_relative_to(os.path.abspath(images)):
             raise InputError(f"The pictures would go in among the images, into {target}: choose another --out.")
-        found = sorted(
-            path
-            for path in images.rglob("*")
-            if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
-        )
+        found = sorted(path for path in images.rglob("*") if is_picture(path.name) and path.is_file())
         if not found:
-            raise InputError(f"There is no image under {images} ({', '.join(sorted(SUFFIXES))}): pass another folder.")
+            raise InputError(f"There is no image under {images} (such as .jpg or .png): pass another folder.")
     else:
         raise InputError(f"The image or folder {images} does not exist: correct the path.")
     if out.exists() and not out.is_dir():

@@ -59,6 +59,11 @@ def clean(text: str) -> str:
     return " ".join(text.split()).lower()
 
 
+def words(text: str) -> list[str]:
+    """What is encoded word by word. Two texts have the same tokens where they have the same words, and only there."""
+    return WORDS.findall(clean(text))
+
+
 class SimpleTokenizer:
     """`encode` gives ids without start and end; `decode` turns ids into cleaned text."""
 
@@ -90,7 +95,7 @@ class SimpleTokenizer:
 
     def encode(self, text: str) -> list[int]:
         ids = []
-        for word in WORDS.findall(clean(text)):
+        for word in words(text):
             if word not in self.cache:
                 symbols = "".join(self.byte_encoder[byte] for byte in word.encode("utf-8"))
                 if len(self.cache) > 100_000:

@@ -7,7 +7,7 @@ template, sources, and how its original files read. The file is called as the co
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from dassl.data.datasets import DatasetBase, Datum
 from dassl.utils import InputError, read_json, write_json
@@ -17,8 +17,9 @@ from .splits import (
     Item,
     Split,
     as_json,
-    check_images,
+    check_shared,
     hold_out,
+    on_disk,
     parse_rows,
     read_lines,
     read_mat,
@@ -39,7 +40,7 @@ class Benchmark(DatasetBase):
     image_dir: str  # folder of the images, under dataset_dir
     split_file = ""  # CoOp's, under dataset_dir; "" where CoOp reads the original files
     template = "a photo of a {}."  # the hand-written prompt of zero-shot CLIP
-    same_names = False  # whether classes may share a name
+    twins: tuple[str, ...] = ()  # names that two classes share
     sources: tuple[Source, ...] = ()  # what datasets.prepare fetches, in this order
     by_hand = ""  # what to do where a licence, a login or a dead server is in the way of its images
     remedy = "python -m datasets.prepare {name} --root {root}"
@@ -48,6 +49,7 @@ class Benchmark(DatasetBase):
         self.root = os.path.abspath(os.path.expanduser(cfg.DATASET.ROOT))
         self.dataset_dir = os.path.join(self.root, self.dataset_dir)
         self.image_dir = os.path.normpath(os.path.join(self.dataset_dir, self.image_dir))
+        self.allow_shared = cfg.DATASET.ALLOW_SHARED_IMAGES
         self.check_folders()
         split = self.read()
         self.check_classes(split)
@@ -76,7 +78,9 @@ class Benchmark(DatasetBase):
         ours = os.path.join(self.dataset_dir, f"split_own_{type(self).__name__}.json")
         for path in (theirs, ours):
             if os.path.isfile(path):
-                return read_split(path, self.image_dir)
+                split = read_split(path, self.image_dir)
+                check_shared(split, path, self.allow_shared)
+                return split
         split = self.read_original()
         self.check_classes(split)  # before it is kept
         print(
@@ -108,8 +112,7 @@ class Benchmark(DatasetBase):
     def read_list(self, name: str, parse: Callable[..., Item], key: str = "") -> list[Item]:
         """The same where each is an image, which must be there."""
         items = self.read_rows(name, parse, key)
-        check_images({"": items}, self.image_dir, named_by=self.annotation_file(name))
-        return items
+        return on_disk({"": items}, self.image_dir, named_by=self.annotation_file(name))[""]
 
     def held_out(self, trainval: list[Item], test: list[Item]) -> Split:
         """Official lists for training and test; as in CoOp, a fifth of each class's training images validates."""
@@ -146,12 +149,13 @@ class Benchmark(DatasetBase):
                     f"{self.dataset_dir}: label {item.label} is both {named[item.label]!r} and {item.classname!r}: "
                     "write the split file again."
                 )
-        labels = {}
-        for label, name in named.items():
-            other = labels.setdefault(name.replace("_", " ").strip().lower(), label)
-            if other != label and not self.same_names:
+        for name in named.values():
+            if not name.replace("_", " ").strip():
+                raise InputError(f"{self.dataset_dir}: the class {name!r} has no name in a prompt: rename it.")
+        for one, other in same_in_a_prompt(named.values()):
+            if other not in self.twins:
                 raise InputError(
-                    f"{self.dataset_dir}: the classes {named[other]!r} and {name!r} have the same name in a prompt: "
+                    f"{self.dataset_dir}: the classes {one!r} and {other!r} have the same name in a prompt: "
                     "rename one of them."
                 )
         if sorted(named) != list(range(len(named))):
@@ -196,6 +200,26 @@ class Benchmark(DatasetBase):
         return {**split, **drawn}
 
 
+def same_in_a_prompt(names: Iterable[str]) -> list[tuple[str, str]]:
+    """Pairs of classes that CLIP's tokenizer cannot tell apart, as "A 320" and "a320".
+
+    A token says whether its word ends, so texts have the same tokens where they have the same words.
+    """
+    names = list(names)
+    plain = {"".join(name.replace("_", " ").lower().split()) for name in names}
+    if len(plain) == len(names) and all(name.isascii() and "&" not in name for name in plain):
+        return []  # only accents, other scripts and HTML's entities have a second spelling
+    from clip.simple_tokenizer import words  # only here: PyTorch comes with it
+
+    first, pairs = {}, []
+    for name in names:
+        key = tuple(words(name.replace("_", " ")))  # as it is written into a prompt
+        if key in first:
+            pairs.append((first[key], name))
+        first.setdefault(key, name)
+    return pairs
+
+
 def read_draw(path: str) -> dict | None:
     """A few-shot draw that was kept, or None if there is none that can be read."""
     if not os.path.isfile(path):
@@ -231,6 +255,11 @@ def subsample_classes(split: Split, subsample: str = "all") -> Split:
         raise InputError(
             f"The {subsample} half of {len(labels)} class(es) is empty: base-to-new needs at least two classes "
             "(DATASET.SUBSAMPLE_CLASSES all uses every class)."
+        )
+    if split["test"] and not any(item.label in selected for item in split["test"]):
+        raise InputError(
+            f"The {subsample} half of the classes, {len(selected)} of {len(labels)}, has no test images: add some, or use "
+            "every class (DATASET.SUBSAMPLE_CLASSES all)."
         )
     relabel = {label: new_label for new_label, label in enumerate(selected)}
     print(f"SUBSAMPLE {subsample.upper()} CLASSES: {len(selected)} of {len(labels)}")

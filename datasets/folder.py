@@ -1,13 +1,12 @@
 """Your own pictures: one folder a class, optionally under `train/`, `val/` and `test/`, or a CSV file that lists them.
 
-    pictures/cat/1.jpg  pictures/dog/2.jpg ...                 half trains, a fifth validates, the rest tests
+    pictures/cat/1.jpg  pictures/dog/2.jpg ...                 about half trains, a fifth validates, the rest tests
     pictures/train/cat/1.jpg ...  pictures/test/cat/7.jpg ...  as the folders say; val/ may be missing
     pictures.csv: path,class[,split]                           paths from DATASET.ROOT on
 
 A class is named as its folder, with spaces for underscores, or as DATASET.FOLDER.NAMES says.
 """
 
-import csv
 import os
 
 from yacs.config import CfgNode
@@ -16,9 +15,8 @@ from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import InputError
 
 from .base import Benchmark
-from .splits import PARTS, Item, Split, check_images, class_folders, divide, read_folders
-
-NO_CLASSES = ("split_fewshot",)  # the base keeps its draws there
+from .listing import csv_rows, nfc, read_class_folders, read_csv, what_was_passed_over
+from .splits import PARTS, Split, check_shared, divide_by_path
 
 
 @DATASET_REGISTRY.register()
@@ -37,69 +35,46 @@ class ImageFolder(Benchmark):
 
     def __init__(self, cfg):
         self.keys = cfg.DATASET.FOLDER
-        if self.keys.TEMPLATE.count("{}") != 1:
-            raise InputError(
-                f"DATASET.FOLDER.TEMPLATE is {self.keys.TEMPLATE!r}: it needs one {{}} where the class name goes."
-            )
+        check_template(self.keys.TEMPLATE)
         self.template = self.keys.TEMPLATE
+        self.outputs = [path for path in (cfg.OUTPUT_DIR, cfg.DATALOADER.TEST.CACHE_DIR) if path]
+        if cfg.OUTPUT_DIR and os.path.realpath(cfg.OUTPUT_DIR) == os.path.realpath(
+            os.path.expanduser(cfg.DATASET.ROOT)
+        ):
+            raise InputError(
+                f"--output-dir {cfg.OUTPUT_DIR} is the folder of the pictures itself: choose one of its own, such as "
+                f"{os.path.join(cfg.OUTPUT_DIR, 'output')}."
+            )
         super().__init__(cfg)
 
     def read_original(self) -> Split:
         """The classes are called by their folders here, until they get their names."""
-        split = self.read_csv() if self.keys.CSV else self.read_class_folders()
+        if self.keys.CSV:
+            path = from_root(self.root, self.keys.CSV)
+            own = read_csv(self.root, path)
+            check_shared(own.split, path, self.allow_shared)
+        else:
+            own = read_class_folders(self.root, self.outputs)
+        split = own.split if own.divided else divide_by_path(own.split["train"])
         if not split["test"]:
             raise InputError(
                 f"{self.root} has training images and none to test on: add a test/ folder, or rows with split test."
             )
         print(f"{self.root}: {', '.join(f'{len(split[part]):,} {part}' for part in PARTS)} images")
-        names = self.names({item.classname for item in split["train"]})
-        return {
-            part: [item._replace(classname=names.get(item.classname, item.classname).strip()) for item in items]
-            for part, items in split.items()
-        }
+        if passed_over := what_was_passed_over(own):
+            print(f"{self.root}: {passed_over}")
+        return named(split, read_names(self.root, self.keys.NAMES, {item.classname for item in split["train"]}))
 
-    def read_class_folders(self) -> Split:
-        folders = class_folders(self.root)
-        if "train" not in folders:
-            return divide(read_folders(self.root, ignore=NO_CLASSES))
-        others = sorted(set(folders) - {*PARTS, *NO_CLASSES})
-        if others:
-            raise InputError(
-                f"{self.root} holds train/ and beside it {others[0]}/, which is none of {', '.join(PARTS)}: move it away, or "
-                "into train/."
-            )
-        split: Split = {part: [] for part in PARTS}
-        for part in PARTS:
-            if part in folders:
-                split[part] = read_folders(os.path.join(self.root, part), under=part)
-        return relabelled(split, self.root)
 
-    def read_csv(self) -> Split:
-        path = from_root(self.root, self.keys.CSV)
-        split: Split = {part: [] for part in PARTS}
-        rows = csv_rows(path, ("path", "class"))
-        for number, row in enumerate(rows, start=2):
-            part = row.get("split") or "train"
-            if part not in PARTS:
-                raise InputError(f"{path}, line {number}: the split {part!r} is none of {', '.join(PARTS)}.")
-            split[part].append(Item(row["path"].replace(os.sep, "/"), 0, row["class"]))
-        check_images(split, self.root, named_by=path)
-        split = relabelled(split, path)
-        return split if "split" in rows[0] else divide(split["train"])
-
-    def names(self, folders: set[str]) -> dict[str, str]:
-        """Class names by folder, of those that the names file names."""
-        if not self.keys.NAMES:
-            return {}
-        path = from_root(self.root, self.keys.NAMES)
-        names = {row["folder"]: row["name"] for row in csv_rows(path, ("folder", "name"))}
-        unknown = sorted(names.keys() - folders)
-        if unknown:
-            raise InputError(
-                f"{path} names {unknown[0]!r}, which is no class here: there are {', '.join(sorted(folders)[:10])}"
-                f"{' ...' if len(folders) > 10 else ''}."
-            )
-        return names
+def check_template(template: str) -> None:
+    try:
+        fits = template.count("{}") == 1 and template.format("\0").count("\0") == 1
+    except (KeyError, IndexError, ValueError):  # {nice}, {} {0}, a lone brace
+        fits = False
+    if not fits:
+        raise InputError(
+            f"DATASET.FOLDER.TEMPLATE is {template!r}: it needs one {{}} where the class name goes, and no other braces."
+        )
 
 
 def from_root(root: str, path: str) -> str:
@@ -107,29 +82,23 @@ def from_root(root: str, path: str) -> str:
     return os.path.join(root, os.path.expanduser(path))
 
 
-def csv_rows(path: str, columns: tuple[str, ...]) -> list[dict[str, str]]:
-    """The rows of a CSV file with a header line; each has a value in every one of `columns`."""
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            rows = [{key: (value or "").strip() for key, value in row.items() if key} for row in csv.DictReader(file)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"The CSV file {path} cannot be read ({error}): correct the path or the file.") from error
-    if not rows:
-        raise InputError(f"The CSV file {path} has no rows below its header: write {','.join(columns)} and the rows.")
-    for number, row in enumerate(rows, start=2):
-        for column in columns:
-            if not row.get(column):
-                raise InputError(f"{path}, line {number}: there is no {column} (the header is {','.join(rows[0])}).")
-    return rows
+def read_names(root: str, path: str, folders: set[str]) -> dict[str, str]:
+    """Class names by folder, of those that a names file names; none where there is no such file."""
+    if not path:
+        return {}
+    path = from_root(root, path)
+    names = {nfc(row["folder"]): row["name"] for _, row in csv_rows(path, ("folder", "name"))}
+    unknown = sorted(names.keys() - folders)
+    if unknown:
+        raise InputError(
+            f"{path} names {unknown[0]!r}, which is no class here: there are {', '.join(sorted(folders)[:10])}"
+            f"{' ...' if len(folders) > 10 else ''}."
+        )
+    return names
 
 
-def relabelled(split: Split, source: str) -> Split:
-    """The same with labels in the order of class names; every class has training images."""
-    labels = {name: label for label, name in enumerate(sorted({item.classname for item in split["train"]}))}
-    for part, items in split.items():
-        for item in items:
-            if item.classname not in labels:
-                raise InputError(
-                    f"{source}: the class {item.classname!r} has {part} images and no training image: add some."
-                )
-    return {part: [item._replace(label=labels[item.classname]) for item in items] for part, items in split.items()}
+def named(split: Split, names: dict[str, str]) -> Split:
+    return {
+        part: [item._replace(classname=names.get(item.classname, item.classname).strip()) for item in items]
+        for part, items in split.items()
+    }

@@ -6,15 +6,16 @@ A split is {"train": items, "val": items, "test": items}; what is read from disk
 import hashlib
 import json
 import os
+import posixpath
 import random
+import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-from dassl.utils import InputError, read_json
+from dassl.utils import InputError, is_picture, read_json
 
 PARTS = ("train", "val", "test")
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm")  # in any case
 SEED = 0  # of the divisions made here: every machine makes the same
 
 
@@ -42,28 +43,83 @@ def read_split(path: str, image_dir: str) -> Split:
             f"{path} is not a split file (lists train, val, test of [path, label, class name]): {error!r}. "
             "Fetch or write it again."
         ) from error
-    check_images(split, image_dir, named_by=path)
+    return on_disk(split, image_dir, named_by=path)
+
+
+UNPACK_AGAIN = "unpack the images again, or take the split file that belongs to them"
+
+
+def on_disk(split: Split, image_dir: str, named_by: str, remedy: str = UNPACK_AGAIN) -> Split:
+    """The same with each path as its file is called; a list that names images which are not there is refused.
+
+    A list may have been written on Windows, with backslashes, and folders on a Mac, which spells an accent as a sign of
+    its own.
+    """
+    folders, missing = Folders(image_dir), []
+
+    def found(item: Item) -> Item:
+        path = folders.find(item.path)
+        if path is None:
+            missing.append(item.path)
+        return item._replace(path=path)
+
+    split = {part: [found(item) for item in items] for part, items in split.items()}
+    if missing:
+        raise InputError(
+            f"{named_by} names {len(missing)} images that are not in {image_dir}, {missing[0]} first: {remedy}."
+        )
     return split
 
 
-def check_images(split: Split, image_dir: str, named_by: str) -> None:
-    """Refuse a list that names images which are not there. Folders are listed once, which is quick on any disk."""
-    there: dict[str, set[str]] = {}
-    missing = []
-    for item in (item for items in split.values() for item in items):
-        folder, name = os.path.split(item.path)
-        if folder not in there:
+class Folders:
+    """The folders under one, each listed once, which is quick on any disk."""
+
+    def __init__(self, root: str):
+        self.root = root
+        self.listed: dict[str, dict[str, str]] = {}  # folder -> a name, as it is and in NFC -> as it is
+
+    def names_in(self, folder: str) -> dict[str, str]:
+        if folder not in self.listed:
             try:
-                there[folder] = set(os.listdir(os.path.join(image_dir, folder)))
+                names = os.listdir(os.path.join(self.root, folder))
             except OSError:
-                there[folder] = set()
-        if name not in there[folder]:
-            missing.append(item.path)
-    if missing:
+                names = []
+            self.listed[folder] = {unicodedata.normalize("NFC", name): name for name in names} | {n: n for n in names}
+        return self.listed[folder]
+
+    def find(self, path: str) -> str | None:
+        """The path of that file or folder, as it is called; None if it is not there."""
+        folder, name = os.path.split(path)
+        called = self.names_in(folder).get(name) if name else name
+        if called is not None:
+            return path if called == name else os.path.join(folder, called)
+        if "\\" in path:
+            return self.find(path.replace("\\", "/"))
+        there = self.find(folder) if folder else ""
+        name = None if there is None else self.names_in(there).get(unicodedata.normalize("NFC", name))
+        return None if name is None else os.path.join(there, name)
+
+
+def check_shared(split: Split, named_by: str, allowed: bool = False) -> None:
+    """Refuse a list that has a picture in two parts, or under two classes."""
+    if not allowed and (twice := shared_images(split)):
+        path, (one, other) = next(iter(twice.items()))
+        where = f"in {one[0]} and in {other[0]}" if one[0] != other[0] else f"as {one[1]!r} and as {other[1]!r}"
         raise InputError(
-            f"{named_by} names {len(missing)} images that are not in {image_dir}, {missing[0]} first: "
-            "unpack the images again, or take the split file that belongs to them."
+            f"{named_by} lists {len(twice)} image(s) twice, {path} first, {where}: take one of the two out, or set "
+            "DATASET.ALLOW_SHARED_IMAGES True."
         )
+
+
+def shared_images(split: Split) -> dict[str, tuple[tuple[str, str], tuple[str, str]]]:
+    """path -> (part, class) and (part, class), of the images that are listed in two parts or under two classes."""
+    seen, twice = {}, {}
+    for part, items in split.items():
+        for item in items:
+            path, place = posixpath.normpath(item.path), (part, item.classname)
+            if seen.setdefault(path, place) != place:
+                twice.setdefault(path, (seen[path], place))
+    return twice
 
 
 def as_json(split: Split) -> dict[str, list[list]]:
@@ -84,9 +140,7 @@ def class_folders(directory: str) -> list[str]:
 
 def images_in(directory: str) -> list[str]:
     """The names of the pictures in a folder, sorted."""
-    return sorted(
-        name for name in os.listdir(directory) if name.lower().endswith(SUFFIXES) and not name.startswith(".")
-    )
+    return sorted(name for name in os.listdir(directory) if is_picture(name))
 
 
 def read_folders(
@@ -146,6 +200,42 @@ def divide(items: Sequence[Item], train: float = 0.5, val: float = 0.2) -> Split
         split["val"] += group[first:second]
         split["test"] += group[second:]
     return split
+
+
+TO_DIVIDE = 4  # images of a class, at least
+BOUNDS = {"train": (0.0, 0.5), "val": (0.5, 0.7), "test": (0.7, 1.0)}  # of what is drawn from a path
+
+
+def divide_by_path(items: Sequence[Item]) -> Split:
+    """About half, a fifth and the rest of each class; which part a picture comes into, its path alone decides.
+
+    So all others stay where they are when one comes or goes (as in Warden, "Speech Commands", 2018). Only a part that
+    would get none of a class takes the nearest one from a part that has several.
+    """
+    split: Split = {part: [] for part in PARTS}
+    for group in by_class(items).values():
+        if len(group) < TO_DIVIDE:
+            raise InputError(
+                f"The class {group[0].classname!r} has {len(group)} images, too few to divide into training, validation "
+                f"and test, which takes {TO_DIVIDE}: add some, take the class out, or divide the images yourself (train/, test/)."
+            )
+        drawn = {item: drawn_from(item.path) for item in group}
+        part_of = {item: next(part for part in PARTS if drawn[item] < BOUNDS[part][1]) for item in group}
+        for part in PARTS:
+            if part not in part_of.values():
+                counts = [*part_of.values()]
+                spare = [item for item in group if counts.count(part_of[item]) > 1]
+                low, high = BOUNDS[part]
+                part_of[min(spare, key=lambda item: max(low - drawn[item], drawn[item] - high))] = part
+        for item in group:
+            split[part_of[item]].append(item)
+    return split
+
+
+def drawn_from(path: str) -> float:
+    """A number in [0, 1) that looks drawn at random, and is the same on every machine."""
+    spelt = unicodedata.normalize("NFC", path).encode()
+    return int.from_bytes(hashlib.sha256(spelt).digest()[:6], "big") / 2**48
 
 
 def hold_out(items: Sequence[Item], share: float = 0.2) -> tuple[list[Item], list[Item]]:

@@ -8,7 +8,7 @@ from dassl.data.datasets import DATASET_REGISTRY
 
 # Where a run reads, writes and prints does not change what it computes.
 NO_PART_IN_RESULT = {
-    "OUTPUT_DIR", "RESUME", "VERBOSE", "DATASET.ROOT", "DATALOADER.NUM_WORKERS", "DATALOADER.KEEP_MB",
+    "OUTPUT_DIR", "RESUME", "VERBOSE", "DATASET.ROOT", "DATASET.ALLOW_SHARED_IMAGES", "DATALOADER.NUM_WORKERS", "DATALOADER.KEEP_MB",
     "DATALOADER.TEST.CACHE_DIR", "TRAIN.PRINT_FREQ",
 }  # fmt: skip
 

@@ -7,7 +7,26 @@ from collections.abc import Callable
 
 from ..errors import InputError
 
-__all__ = ["check_isfile", "listdir_nohidden", "mkdir_if_missing", "read_json", "replace_file", "write_json"]
+__all__ = [
+    "check_isfile",
+    "is_picture",
+    "listdir_nohidden",
+    "mkdir_if_missing",
+    "read_json",
+    "replace_file",
+    "write_json",
+]
+
+
+PICTURES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".webp", ".avif", ".jp2", ".ppm",
+    ".pgm", ".pbm", ".pnm",
+)  # fmt: skip
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file's name is that of a picture, which Pillow opens; hidden ones are none."""
+    return name.lower().endswith(PICTURES) and not name.startswith(".")
 
 
 def mkdir_if_missing(dirname: str) -> None:

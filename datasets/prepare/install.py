@@ -3,10 +3,10 @@
 import os
 import shutil
 
-from dassl.utils import InputError, mkdir_if_missing, read_json
+from dassl.utils import InputError, is_picture, mkdir_if_missing, read_json
 
 from ..sources import Archive, File, Source
-from ..splits import PARTS, SUFFIXES
+from ..splits import PARTS
 from .download import check_space, unpack, what_is_wrong
 
 
@@ -141,5 +141,5 @@ def count_images(path: str) -> int:
                 if entry.is_dir():
                     folders.append(entry.path)
                 else:
-                    count += entry.name.lower().endswith(SUFFIXES)
+                    count += is_picture(entry.name)
     return count

@@ -1,5 +1,7 @@
 """Say which benchmarks are there and whole, and what to do for the others: python -m datasets.verify --root data
 
+`python -m datasets.verify folder --root my_pictures` looks at your own pictures in place of benchmarks.
+
 A benchmark is whole if its reader reads it, every image that its lists name is there, and the parts have CoOp's sizes.
 Images are counted, and opened only with `--deep`. 0 is returned if all that was asked for is whole.
 """
@@ -24,9 +26,11 @@ from ..embedded import READERS as EMBEDDED
 from ..prepare import READERS, benchmark_names
 from ..prepare.download import digest_of
 from ..prepare.install import count_images
+from . import own
 
 AT_MOST = 10  # broken images that are listed
 NOT_WHOLE = 1  # exit code
+OWN = "folder"  # as the config of one's own pictures is called
 COLUMNS = ("benchmark", "there", "images", "split", "SHA-256", "train/val/test", "next")
 
 
@@ -48,15 +52,29 @@ class Finding:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m datasets.verify", description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", default=["all"], metavar="NAME", help="default: all, and embedded sets")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        default=["all"],
+        metavar="NAME",
+        help="default: all, and embedded sets; folder: your own pictures",
+    )
     add_data_root(parser)
     parser.add_argument("--json", action="store_true", help="print JSON in place of a table")
     parser.add_argument("--deep", action="store_true", help="open every image of the split, and list the broken ones")
+    parser.add_argument("--csv", default="", metavar="FILE", help="with folder: DATASET.FOLDER.CSV")
+    parser.add_argument("--names-csv", default="", metavar="FILE", help="with folder: DATASET.FOLDER.NAMES")
     args = parser.parse_args(argv)
     root = os.path.abspath(os.path.expanduser(args.root))
     try:
         if not os.path.isdir(root):
             raise InputError(f"The data root {root} does not exist: pass --root FOLDER.")
+        if OWN in args.names:
+            if len(args.names) > 1:
+                raise InputError("Your own pictures are a data root of their own: name folder alone.")
+            return carry_out(lambda: verify_own(root, args.csv, args.names_csv, args.json))
+        if args.csv or args.names_csv:
+            raise InputError("--csv and --names-csv are for your own pictures: python -m datasets.verify folder ...")
         names = benchmark_names(args.names, embedded_sets(root))
     except InputError as error:
         parser.error(str(error))
@@ -67,6 +85,12 @@ def verify(names: list[str], root: str, deep: bool, as_json: bool) -> int:
     findings = [examine(name, root, deep) for name in names]
     print(json.dumps([asdict(finding) for finding in findings], indent=2) if as_json else table(findings))
     return OK if all(finding.whole for finding in findings) else NOT_WHOLE
+
+
+def verify_own(root: str, csv: str, names: str, as_json: bool) -> int:
+    found = own.look(root, lambda paths: broken_images(paths, OWN), csv, names)
+    print(json.dumps([asdict(found)], indent=2) if as_json else own.report(found))
+    return OK if found.whole else NOT_WHOLE
 
 
 def embedded_sets(root: str) -> tuple[str, ...]:
@@ -114,7 +138,7 @@ def images_of_embedded_set(folder: str) -> int:
 
 def read(finding: Finding, reader: type[Benchmark], root: str, deep: bool, remedy: str) -> None:
     """Let the reader itself say whether it can read; all shots, all classes."""
-    settings = SimpleNamespace(ROOT=root, NUM_SHOTS=-1, SUBSAMPLE_CLASSES="all")
+    settings = SimpleNamespace(ROOT=root, NUM_SHOTS=-1, SUBSAMPLE_CLASSES="all", ALLOW_SHARED_IMAGES=False)
     try:
         data = reader(SimpleNamespace(DATASET=settings, SEED=1))
     except (InputError, OSError) as error:
@@ -124,7 +148,7 @@ def read(finding: Finding, reader: type[Benchmark], root: str, deep: bool, remed
     finding.rows = (0 if test_only else len(data.train_x), len(data.val or ()), len(data.test))
     if deep:
         items = [*(() if test_only else data.train_x), *(data.val or ()), *data.test]
-        finding.broken = broken_images(sorted({item.impath for item in items}), finding.name)
+        finding.broken = broken_images(sorted({item.impath for item in items}), finding.name)[:AT_MOST]
     if finding.broken:
         finding.next = f"broken: {', '.join(finding.broken)}; unpack the images again: move them away, then {remedy}"
     elif finding.split == "own":  # its parts may differ by a rounding
@@ -136,7 +160,7 @@ def read(finding: Finding, reader: type[Benchmark], root: str, deep: bool, remed
 
 
 def broken_images(paths: list[str], name: str) -> list[str]:
-    """The first few that cannot be opened."""
+    """Those that cannot be opened."""
     from dassl.utils import read_image  # only here: PyTorch comes with it, which takes seconds
 
     def is_broken(path: str) -> bool:
@@ -149,7 +173,7 @@ def broken_images(paths: list[str], name: str) -> list[str]:
     broken = []
     with ThreadPoolExecutor() as pool:  # decoders let other threads run
         for path, bad in zip(paths, tqdm(pool.map(is_broken, paths), name, len(paths), disable=None), strict=True):
-            if bad and len(broken) < AT_MOST:
+            if bad:
                 broken.append(path)
     return broken
 

@@ -1,13 +1,18 @@
 """Your own pictures (../datasets/folder.py): class folders, parts above them, CSV files, names, and what is refused."""
 
 import csv
+import unicodedata
+from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.datasets import ImageFolder as ImageFolderOfTorchvision
 
 import train
+from clip.simple_tokenizer import SimpleTokenizer
 from dassl.data.datasets import build_dataset
 from dassl.utils import InputError, set_random_seed
 from tests.helpers import REPOSITORY, results
@@ -63,7 +68,9 @@ def test_class_folders_are_divided(tmp_path):
     (tmp_path / ".hidden").mkdir()
     dataset = read(tmp_path)
     assert dataset.classnames == ["Crimson thing", "grass_green", "n01", "über grey"]
-    assert [len(part) for part in (dataset.train_x, dataset.val, dataset.test)] == [4 * 5, 4 * 2, 4 * 3]
+    for part, share in (("train_x", 0.5), ("val", 0.2), ("test", 0.3)):
+        counts = Counter(item.classname for item in getattr(dataset, part))
+        assert len(counts) == 4 and abs(counts.total() - 40 * share) <= 5  # about: each path draws for itself
     everything = paths([*dataset.train_x, *dataset.val, *dataset.test], tmp_path)
     assert everything == sorted(
         str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.suffix in (".JPG", ".png")
@@ -99,7 +106,8 @@ def test_csv(tmp_path):
     rows = [[f"jumbled/{kind}/{index}.{'JPG' if index % 2 else 'png'}", kind] for kind in COLOURS for index in range(4)]
     write_csv(tmp_path / "plain.csv", ["path", "class"], *rows)
     dataset = read(tmp_path, DATASET__FOLDER__CSV=tmp_path / "plain.csv")
-    assert [len(part) for part in (dataset.train_x, dataset.val, dataset.test)] == [8, 4, 4]
+    divided = (dataset.train_x, dataset.val, dataset.test)
+    assert [len({item.label for item in part}) for part in divided] == [4, 4, 4] and sum(map(len, divided)) == 16
 
 
 def test_names_and_template(tmp_path):
@@ -157,6 +165,8 @@ def test_the_introduction_counts_right(tmp_path, capsys, monkeypatch):
         (lambda root: picture(root / "grass green" / "1.png"), {}, "'grass green'.* has 1 images, too few .* takes 4: add some"),
         (lambda root: [picture(root / "Grass Green" / f"{i}.png") for i in range(9)], {}, "'Grass Green' and 'grass_green' have the same name"),
         (lambda root: None, {"DATASET__FOLDER__TEMPLATE": "a photo"}, "needs one {}"),
+        (lambda root: None, {"DATASET__FOLDER__TEMPLATE": "a {nice} {}"}, "needs one {}"),
+        (lambda root: None, {"DATASET__FOLDER__TEMPLATE": "a {} {"}, "needs one {}"),
         (lambda root: None, {"DATASET__FOLDER__CSV": "nowhere.csv"}, "nowhere.csv cannot be read"),
         (lambda root: write_csv(root / "l.csv", ["path", "class"]), {"DATASET__FOLDER__CSV": "l.csv"}, "no rows below its header"),
         (lambda root: write_csv(root / "l.csv", ["path", "label"], ["n01/0.png", "a"]), {"DATASET__FOLDER__CSV": "l.csv"}, "line 2: there is no class"),
@@ -171,6 +181,285 @@ def test_what_is_refused(tmp_path, change, options, says):
     with pytest.raises(InputError, match=says) as error:
         read(root, **options)
     assert "\n" not in str(error.value)
+
+
+# --- what is found, and what is passed over ---------------------------------------------------------------------
+
+
+def everything(dataset, root) -> list[str]:
+    return paths([*dataset.train_x, *(dataset.val or ()), *dataset.test], root)
+
+
+def test_folders_in_class_folders_are_read_as_torchvision_does(tmp_path):
+    folders(tmp_path, 2)
+    for name in (
+        "n01/deep/er/1.png",
+        "n01/deep/2.jfif",
+        "n01/3.pgm",
+        "n01/4.AVIF",
+        "n01/.hidden/5.png",
+        "n01/.6.png",
+        "n01/@eaDir/7.png",
+        "__MACOSX/n01/8.png",
+    ):
+        picture(tmp_path / "first.png")
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        image = Image.open(tmp_path / "first.png")
+        image.save(tmp_path / name, format={"jfif": "jpeg", "pgm": "ppm"}.get(name[-4:].strip(".").lower()))
+    (tmp_path / "first.png").unlink()
+    (tmp_path / "n01/deep/back").symlink_to(tmp_path / "n01")  # no end of it
+    folders(tmp_path, 4)
+    found = [name for name in everything(read(tmp_path), tmp_path) if name.startswith("n01")]
+    plain = [f"n01/{index}.{'JPG' if index % 2 else 'png'}" for index in range(4)]
+    assert found == sorted([*plain, "n01/3.pgm", "n01/4.AVIF", "n01/deep/2.jfif", "n01/deep/er/1.png"])
+    theirs = ImageFolderOfTorchvision(tmp_path, is_valid_file=lambda path: "/." not in path).samples
+    assert {path.removeprefix(f"{tmp_path}/") for path, _ in theirs if "/n01/" in path and "back" not in path} >= set(
+        found
+    )
+
+
+def test_what_is_passed_over_is_said_once(tmp_path, capsys):
+    folders(tmp_path)
+    for name in ("n01/1.heic", "n01/more/2.HEIC", "n01/3", "grass_green/notes.txt", "n01/.DS_Store", "README.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    picture(tmp_path / "loose.png")
+    read(tmp_path)
+    said = capsys.readouterr().out
+    assert said.count("passed over") == 1
+    assert "5 files are passed over: 2 .heic, 1 .txt, 1 without a suffix, 1 in no class folder\n" in said
+    for path in tmp_path.rglob("*"):
+        if (path.suffix.lower() in (".heic", ".txt", "") and path.is_file()) or path.name == "loose.png":
+            path.unlink()
+    read(tmp_path)
+    assert "passed over" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("train", ["train", "Train", "TRAINING"])
+@pytest.mark.parametrize("val", ["val", "Valid", "validation"])
+@pytest.mark.parametrize("test", ["test", "Testing"])
+def test_parts_by_their_usual_names(tmp_path, train, val, test):
+    folders(tmp_path, 2, (train, val, test), list(COLOURS)[:2])
+    dataset = read(tmp_path)
+    for part, folder in ((dataset.train_x, train), (dataset.val, val), (dataset.test, test)):
+        assert len(part) == 4 and all(f"/{folder}/" in item.impath for item in part)
+
+
+def test_a_class_called_train(tmp_path):
+    folders(tmp_path, 5, names=["n01"])
+    for index in range(5):
+        picture(tmp_path / "train" / f"{index}.png")
+        picture(tmp_path / "train" / "steam" / f"{index}.png")
+    dataset = read(tmp_path)
+    assert dataset.classnames == ["n01", "train"] and len(everything(dataset, tmp_path)) == 15
+
+
+@pytest.mark.parametrize(
+    ("there", "says"),
+    [
+        (
+            ("train/cat/1.png", "Training/cat/2.png", "test/cat/3.png"),
+            "holds both Training/ and train/, which are one part",
+        ),
+        (("train/1.png", "test/2.png"), "train holds no class folders: .*rename it|test holds no class folders"),
+        (("valid/cat/1.png", "test/cat/1.png"), "holds test/ and no train/"),
+        (("train/cat/1.png", "test/cat/2.png", "dog/1.png"), "holds test/ and beside it dog/"),
+        (("1.png", "2.png"), "holds no class folders with images"),
+        (("cat/1.heic", "dog/1.png"), r"cat holds no images \(passed over: \.heic\)"),
+    ],
+)
+def test_folders_that_can_be_read_in_two_ways(tmp_path, there, says):
+    for name in there:
+        if name.endswith("heic"):
+            (tmp_path / name).parent.mkdir(parents=True)
+            (tmp_path / name).touch()
+        else:
+            picture(tmp_path / name)
+    with pytest.raises(InputError, match=says) as error:
+        read(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_results_among_the_pictures_are_no_class(tmp_path, capsys):
+    """Neither this run's folder nor that of another, nor the pictures that lie beside them."""
+    folders(tmp_path, 4)
+    before = everything(read(tmp_path), tmp_path)
+    for name in ("output/fewshot/seed1", "output/fewshot/seed2", "n01/here"):
+        picture(tmp_path / name / "tokens" / "1.png")
+    picture(tmp_path / "output" / "plots" / "curve.png")
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "1.npy").touch()
+    (tmp_path / "output/fewshot/seed1/results.json").write_text('{"state": "finished"}')
+    (tmp_path / "n01/here/results.json").write_text('{"state": "finished"}')
+    options = {"OUTPUT_DIR": tmp_path / "output/fewshot/seed2", "DATALOADER__TEST__CACHE_DIR": tmp_path / "cache"}
+    capsys.readouterr()
+    assert everything(read(tmp_path, **options), tmp_path) == before
+    assert "cache/, output/ holds results of runs, and is no class" in capsys.readouterr().out
+
+
+def test_results_over_the_pictures(tmp_path):
+    """Where they cannot be told apart; a file that is called as our records are and is none does no harm."""
+    folders(tmp_path, 4)
+    (tmp_path / "grass_green/results.json").write_text('{"green": true}')
+    assert len(everything(read(tmp_path), tmp_path)) == 16
+    with pytest.raises(InputError, match="is the folder of the pictures itself: choose .*/output"):
+        read(tmp_path, OUTPUT_DIR=tmp_path)
+    with pytest.raises(InputError, match="n01 holds pictures and the results of a run: choose another"):
+        read(tmp_path, OUTPUT_DIR=tmp_path / "n01")
+    (tmp_path / "n01/results.json").write_text('{"state": "failed"}')
+    with pytest.raises(InputError, match="n01 holds pictures and the results of a run: choose another"):
+        read(tmp_path)
+
+
+def test_a_run_into_the_pictures(tmp_path):
+    folders(tmp_path, 4)
+    options = {"DATASET__NUM_SHOTS": 1, "OPTIM__MAX_EPOCH": 1, "DATALOADER__TRAIN_X__BATCH_SIZE": 4}
+    for name in ("one", "two"):
+        assert train.main(line(tmp_path, tmp_path / "results" / name, **options)) == 0
+        assert len(results(tmp_path / "results" / name)["classwise"]) == 4
+
+
+def test_a_picture_that_goes_or_comes_moves_no_other(tmp_path):
+    folders(tmp_path, 30, names=["n01", "grass_green"])
+
+    def parts():
+        dataset = read(tmp_path)
+        named = {"train": dataset.train_x, "val": dataset.val, "test": dataset.test}
+        return {item.impath: part for part, items in named.items() for item in items}
+
+    before = parts()
+    for path in list(before)[:9]:
+        Path(path).unlink()
+    picture(tmp_path / "n01" / "00.png")
+    picture(tmp_path / "a new class" / "1.png")
+    for index in range(5):
+        picture(tmp_path / "a new class" / f"{index}.png")
+    after = parts()
+    assert len(before) == 60 and {path: after[path] for path in after if path in before} == {
+        path: before[path] for path in before if path in after
+    }
+
+
+@pytest.mark.parametrize("count", [4, 5, 6])
+def test_each_class_is_in_each_part(tmp_path, count):
+    for name in range(12):
+        for index in range(count):
+            picture(tmp_path / f"class {name}" / f"{index}.png")
+    dataset = read(tmp_path)
+    for part in (dataset.train_x, dataset.val, dataset.test):
+        assert len({item.label for item in part}) == 12
+
+
+# --- names and lists --------------------------------------------------------------------------------------------
+
+NFC, NFD = (unicodedata.normalize(form, "café crème") for form in ("NFC", "NFD"))
+
+
+@pytest.mark.parametrize(("folder", "listed"), [(NFC, NFD), (NFD, NFC)])
+def test_accents_of_a_mac(tmp_path, folder, listed):
+    """The same name, whichever way it is spelt on the disk, in names.csv, in a list and in other parts."""
+    assert NFC != NFD
+    for name in (folder, "n01"):
+        for index in range(4):
+            picture(tmp_path / name / f"é{index}.png")
+    write_csv(tmp_path / "names.csv", ["folder", "name"], [listed, "a coffee"])
+    assert read(tmp_path, DATASET__FOLDER__NAMES="names.csv").classnames == ["a coffee", "n01"]
+    other = unicodedata.normalize("NFD" if folder == NFC else "NFC", "é")
+    rows = [[f"{name}/{other}{index}.png", name] for name in (listed, "n01") for index in range(4)]
+    write_csv(tmp_path / "list.csv", ["path", "class"], *rows, [f"{folder}/é3.png", folder])
+    dataset = read(tmp_path, DATASET__FOLDER__CSV="list.csv")
+    assert dataset.classnames == [NFC, "n01"] and len(everything(dataset, tmp_path)) == 8
+    root = tmp_path / "parts"
+    for part, name in (("train", folder), ("test", listed)):
+        picture(root / part / name / "1.png")
+        picture(root / part / "n01" / "1.png")
+    assert [item.label for item in read(root).test] == [0, 1]
+
+
+def test_two_spellings_side_by_side(tmp_path):
+    for name in (NFC, NFD):
+        picture(tmp_path / name / "1.png")
+    with pytest.raises(InputError, match="holds two folders 'café crème', .*join them"):
+        read(tmp_path)
+
+
+def test_lists_of_other_systems(tmp_path):
+    """Backslashes, Windows line ends, a byte order mark, spaces and capitals in the header, other words for parts."""
+    folders(tmp_path, 3, names=["n01", "grass_green"])
+    rows = ["Path, Class,SPLIT"]
+    for name in ("n01", "grass_green"):
+        rows += [rf"{name}\0.png,{name},Training", rf".\{name}\1.JPG,{name}, validation", rf"{name}/2.png,{name},TEST"]
+    (tmp_path / "list.csv").write_bytes(("\ufeff" + "\r\n".join(rows) + "\r\n\r\n").encode())
+    dataset = read(tmp_path, DATASET__FOLDER__CSV="list.csv")
+    assert paths(dataset.train_x, tmp_path) == ["grass_green/0.png", "n01/0.png"]
+    assert [len(part) for part in (dataset.train_x, dataset.val, dataset.test)] == [2, 2, 2]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("path,class\n\nn01/0.png,a\nn01/1.JPG,b, black\n", r"l\.csv, line 4: there are 1 values more than columns .*double quotes"),
+        ('path,class\n"n01/0.png","a\nb"\nn01/1.JPG\n', r"l\.csv, line 4: there is no class"),
+        ("path;class\nn01/0.png;a\n", r"line 2: there is no path \(the header is path;class\)"),
+        ('path,class\nn01/0.png,"a\n', r"l\.csv cannot be read"),
+    ],
+)  # fmt: skip
+def test_rows_that_do_not_read(tmp_path, text, says):
+    folders(tmp_path)
+    (tmp_path / "l.csv").write_text(text)
+    with pytest.raises(InputError, match=says):
+        read(tmp_path, DATASET__FOLDER__CSV="l.csv")
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        ([["0.png", "a", "train"], ["2.png", "b", "train"], ["0.png", "a", "test"], ["./2.png", "b", "test"]], "2 .* n01/0.png first, in train and in test"),
+        ([["0.png", "a", "train"], ["0.png", "b", "train"], ["2.png", "a", "test"]], "1 .* n01/0.png first, as 'a' and as 'b'"),
+    ],
+)  # fmt: skip
+def test_pictures_that_judge_what_they_taught(tmp_path, capsys, rows, says):
+    folders(tmp_path, names=["n01"])
+    rows = [[f"n01/{path}", name, part] for path, name, part in rows]
+    write_csv(tmp_path / "l.csv", ["path", "class", "split"], *rows)
+    options = {"DATASET__FOLDER__CSV": "l.csv"}
+    with pytest.raises(InputError, match=f"l.csv lists {says}: .*DATASET.ALLOW_SHARED_IMAGES"):
+        read(tmp_path, **options)
+    assert train.main(line(tmp_path, tmp_path / "out", **options)) == 2
+    dataset = read(tmp_path, **options, DATASET__ALLOW_SHARED_IMAGES=True)
+    assert len(dataset.train_x) + len(dataset.test) == len(rows)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("A b", "a  b"), ("A_b", "a b"), ("\uff2d\uff35\uff27", "mug"), (NFC, NFC.upper()), ("A320", "A 320"), ("a-b", "a - b"), ("Q&amp;A", "Q&A")],
+)  # fmt: skip
+def test_names_with_the_same_tokens(tmp_path, one, other):
+    tokens = [SimpleTokenizer().encode(name.replace("_", " ")) for name in (one, other)]
+    assert tokens[0] == tokens[1]
+    for name in (one, other, "dog"):
+        for index in range(4):
+            picture(tmp_path / name / f"{index}.png")
+    with pytest.raises(InputError, match=r"the classes '.*' and '.*' have the same name in a prompt: rename"):
+        read(tmp_path)
+    write_csv(tmp_path / "names.csv", ["folder", "name"], [other, "another"])
+    assert len(read(tmp_path, DATASET__FOLDER__NAMES="names.csv").classnames) == 3
+
+
+def test_a_name_without_tokens(tmp_path):
+    for name in ("_", "dog"):
+        for index in range(4):
+            picture(tmp_path / name / f"{index}.png")
+    with pytest.raises(InputError, match="the class '_' has no name in a prompt"):
+        read(tmp_path)
+
+
+def test_a_new_half_without_test_images(tmp_path, capsys):
+    folders(tmp_path, 2, ("train",))
+    folders(tmp_path, 2, ("test",), list(COLOURS)[:2])
+    assert len(read(tmp_path, DATASET__SUBSAMPLE_CLASSES="base").test) == 4
+    with pytest.raises(InputError, match="The new half of the classes, 2 of 4, has no test images"):
+        read(tmp_path, DATASET__SUBSAMPLE_CLASSES="new")
 
 
 def test_parts_that_do_not_fit(tmp_path):

@@ -198,3 +198,94 @@ def test_as_a_command(tmp_path):
         [sys.executable, "-m", "datasets.verify", "dtd", "--root", tmp_path], cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 1 and done.stderr == "" and len(done.stdout.splitlines()) == 2
+
+
+# --- your own pictures ------------------------------------------------------------------------------------------
+
+
+def drawn_apart(folder: Path, *names: str) -> None:
+    """Pictures of which no two are the same."""
+    for number, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (number, 7 * number % 256, len(name))).save(folder / name)
+
+
+def own(capsys, root, *args: str) -> tuple[int, dict]:
+    code = verify.main(["folder", *args, "--root", str(root), "--json"])
+    return code, json.loads(capsys.readouterr().out)[0]
+
+
+def test_own_pictures_that_are_whole(tmp_path, capsys):
+    drawn_apart(
+        tmp_path, *(f"{name}/{number}.png" for name in ("cat", "big_dog") for number in range(4)), "cat/a/5.png"
+    )
+    (tmp_path / "cat/notes.txt").touch()
+    code, found = own(capsys, tmp_path)
+    assert (code, found["images"], found["parts"], found["classes"]) == (0, 9, {}, {"big_dog": 4, "cat": 5})
+    assert found["whole"] and found["problems"] == [] and found["passed_over"] == "1 files are passed over: 1 .txt"
+    assert verify.main(["folder", "--root", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert (
+        "9 images of 2 classes" in said and "a class: 4 ('big_dog') to 5 ('cat')" in said and said.endswith("whole\n")
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["big_dog", "cat"]  # nothing is written
+
+
+def test_all_that_is_wrong_is_said_at_once(tmp_path, capsys):
+    names = ("A b", "a  b", "few", "cat")
+    drawn_apart(tmp_path, *(f"{name}/{number}.png" for name in names for number in range(3 if name == "few" else 5)))
+    (tmp_path / "few/copy.png").write_bytes((tmp_path / "cat/1.png").read_bytes())
+    (tmp_path / "few/0.png").unlink()
+    for number in range(12):
+        (tmp_path / f"cat/{number}.jpg").write_text(f"no picture {number}")
+    code, found = own(capsys, tmp_path)
+    assert code == 1 and not found["whole"] and len(found["broken"]) == 12
+    says = [
+        r"too few images to divide, which takes 4: 'few' \(3\): add some",
+        r"same name in a prompt: 'A b' and 'a  b': rename",
+        r"1 image\(s\) are there under two names: cat/1.png \('cat'\) = few/copy.png \('few'\): keep one",
+        r"broken: .*/cat/0.jpg, .*, .* and 9 more: save them again",
+    ]
+    assert len(found["problems"]) == len(says)
+    for problem, said in zip(found["problems"], says, strict=True):
+        assert re.search(said, problem) and "prepare" not in problem and "unpack" not in problem
+
+
+def test_own_parts_that_share_pictures(tmp_path, capsys):
+    drawn_apart(tmp_path, *(f"{part}/{name}/{n}.png" for part in ("train", "Test") for name in "ab" for n in range(2)))
+    assert own(capsys, tmp_path)[0] == 0
+    (tmp_path / "Test/a/again.png").write_bytes((tmp_path / "train/a/0.png").read_bytes())
+    (tmp_path / "train/a/more.png").write_bytes((tmp_path / "train/a/1.png").read_bytes())  # no leak
+    drawn_apart(tmp_path, "train/untested/1.png")
+    code, found = own(capsys, tmp_path)
+    assert code == 1 and found["parts"] == {"train": 6, "val": 0, "test": 5}
+    assert [re.sub(r":.*", "", problem) for problem in found["problems"]] == [
+        "no images to test on",
+        "1 image(s) are there under two names",
+    ]
+    assert "train/a/0.png (train, 'a') = Test/a/again.png (test, 'a')" in found["problems"][1]
+
+
+def test_own_lists(tmp_path, capsys):
+    drawn_apart(tmp_path, *(f"p/{number}.png" for number in range(4)))
+    rows = ["path,class,split", "p/0.png,a,train", "p/1.png,b,train", "p/2.png,a,test", "p/3.png,b,test"]
+    (tmp_path / "list.csv").write_text("\n".join(rows))
+    assert own(capsys, tmp_path, "--csv", "list.csv")[0] == 0
+    (tmp_path / "names.csv").write_text("folder,name\nb,A")
+    code, found = own(capsys, tmp_path, "--csv", "list.csv", "--names-csv", "names.csv")
+    assert code == 1 and ["'a' and 'A'" in problem for problem in found["problems"]] == [True]
+    (tmp_path / "list.csv").write_text("\n".join([*rows, r"p\1.png,b,test"]))
+    code, found = own(capsys, tmp_path, "--csv", "list.csv")
+    assert code == 1 and "1 image(s) listed twice: p/1.png (train, 'b' and test, 'b')" in found["problems"][0]
+    (tmp_path / "list.csv").write_text("\n".join([*rows, "p/1.png,b,black,test"]))
+    code, found = own(capsys, tmp_path, "--csv", "list.csv")
+    assert code == 1 and "line 6" in found["problems"][0]
+
+
+def test_own_pictures_alone(tmp_path, capsys):
+    for args in (["folder", "dtd"], ["dtd", "--csv", "list.csv"]):
+        with pytest.raises(SystemExit, match="2"):
+            verify.main([*args, "--root", str(tmp_path)])
+        assert "own pictures" in capsys.readouterr().err
+    assert verify.main(["folder", "--root", str(tmp_path)]) == 1
+    assert "put the images there, one folder a class" in capsys.readouterr().out

@@ -1,0 +1,246 @@
+"""Which pictures are a user's own: in class folders, in parts of such, or in a CSV file; and what is passed over there.
+
+Folders are searched at any depth, in torchvision's order (its ImageFolder). Names are compared in one spelling (NFC):
+Macs write an accent as a sign of its own.
+"""
+
+import csv
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+
+from dassl.utils import InputError, is_picture
+from one_run.folder import state_of
+
+from .splits import PARTS, Item, Split, class_folders, on_disk
+
+PART_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
+PART_OF = {name: part for part, names in PART_NAMES.items() for name in names}
+NO_CLASSES = ("split_fewshot",)  # the draws of few shots are kept there
+OF_OTHERS = ("__MACOSX", "@eaDir")  # an archive's second copies, a network disk's thumbnails
+NO_SUFFIX, NO_CLASS = "without a suffix", "in no class folder"  # why a file is passed over, beside its suffix
+
+
+@dataclass
+class Own:
+    """What was found. Labels are in the order of class names, which are those of the folders or of the list."""
+
+    split: Split
+    divided: bool = False  # by the user; if not, all pictures are in "train"
+    passed_over: Counter = field(default_factory=Counter)  # reason, or suffix -> files
+    results: list[str] = field(default_factory=list)  # folders that hold runs, and so are no classes
+
+
+@dataclass
+class Tree:
+    """The pictures under one folder: paths relative to it, with /."""
+
+    pictures: list[str] = field(default_factory=list)
+    passed_over: Counter = field(default_factory=Counter)
+    holds_runs: bool = False
+
+
+def part_of(name: str) -> str | None:
+    """train, val or test, however it is written; None for any other name."""
+    return PART_OF.get(name.strip().lower())
+
+
+def nfc(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def what_was_passed_over(own: Own) -> str:
+    """One line; empty if nothing was."""
+    told = []
+    if own.passed_over:
+        kinds = ", ".join(f"{count:,} {reason}" for reason, count in own.passed_over.most_common())
+        told.append(f"{own.passed_over.total():,} files are passed over: {kinds}")
+    if own.results:
+        told.append(f"{', '.join(f'{name}/' for name in own.results)} holds results of runs, and is no class")
+    return "; ".join(told)
+
+
+# --- folders ----------------------------------------------------------------------------------------------------
+
+
+def read_class_folders(root: str, outputs: Collection[str] = ()) -> Own:
+    """One folder a class, or such folders under train/, val/ and test/. `outputs` are folders that runs write to."""
+    folders = [name for name in class_folders(root) if name not in (*NO_CLASSES, *OF_OTHERS)]
+    parts = [name for name in folders if part_of(name)]
+    trees, results = search(root, [name for name in folders if name not in parts], outputs)
+    with_pictures = [name for name in parts if loose_pictures(os.path.join(root, name))]
+    if not parts or (trees and with_pictures == parts):  # a class may be called `train`
+        more, more_results = search(root, parts, outputs)
+        own = Own({"train": items_of({**trees, **more}, root)}, False, Counter(), results + more_results)
+        return finished(own, {**trees, **more}, root, [root])
+    check_parts(root, parts, [*trees])
+    own, searched = Own({}, True, results=results), {}
+    for name in parts:
+        directory = os.path.join(root, name)
+        trees, results = search(directory, class_folders(directory), outputs)
+        own.split[part_of(name)] = items_of(trees, directory, under=name)
+        own.results += [f"{name}/{result}" for result in results]
+        searched |= {f"{name}/{folder}": tree for folder, tree in trees.items()}
+    return finished(own, searched, root, [root, *(os.path.join(root, name) for name in parts)])
+
+
+def finished(own: Own, trees: dict[str, Tree], root: str, above: Iterable[str]) -> Own:
+    """With labels, all parts, and what was passed over in the class folders and beside them."""
+    for tree in trees.values():
+        own.passed_over += tree.passed_over
+    own.passed_over += Counter({NO_CLASS: sum(len(loose_pictures(directory)) for directory in above)})
+    own.split = relabelled({part: own.split.get(part, []) for part in PARTS}, root)
+    return own
+
+
+def check_parts(root: str, parts: list[str], others: list[str]) -> None:
+    """Folders for training, validation and test hold class folders, and nothing lies beside them."""
+    by_part: dict[str, list[str]] = {}
+    for name in parts:
+        by_part.setdefault(part_of(name), []).append(name)
+    for names in by_part.values():
+        if len(names) > 1:
+            raise InputError(f"{root} holds both {names[0]}/ and {names[1]}/, which are one part: join them.")
+    empty = [name for name in parts if not class_folders(os.path.join(root, name))]
+    if empty:
+        raise InputError(
+            f"{os.path.join(root, empty[0])} holds no class folders: put the class folders into it, or, if it is a class, "
+            "rename it."
+        )
+    if others:
+        raise InputError(
+            f"{root} holds {parts[0]}/ and beside it {others[0]}/, which is none of {', '.join(PARTS)}: move it away, or "
+            f"into {parts[0]}/."
+        )
+    if "train" not in by_part:
+        raise InputError(f"{root} holds {parts[0]}/ and no train/: put the class folders to train on into train/.")
+
+
+def search(directory: str, folders: list[str], outputs: Collection[str]) -> tuple[dict[str, Tree], list[str]]:
+    """(the pictures of each of `folders`, those that hold results of runs and no pictures of their own)."""
+    trees, results, spelt = {}, [], {}
+    for name in folders:
+        tree = pictures_under(os.path.join(directory, name), outputs)
+        if not tree.pictures and tree.holds_runs and loose_pictures(os.path.join(directory, name)):
+            raise InputError(
+                f"{os.path.join(directory, name)} holds pictures and the results of a run: choose another --output-dir, and "
+                "move those results there."
+            )
+        if tree.holds_runs and not any("/" not in path for path in tree.pictures):
+            results.append(name)
+            continue
+        if not tree.pictures:
+            passed = f" (passed over: {', '.join(tree.passed_over)})" if tree.passed_over else ""
+            raise InputError(
+                f"The class folder {os.path.join(directory, name)} holds no images{passed}: put some into it, or remove it."
+            )
+        if (other := spelt.setdefault(nfc(name), name)) != name:
+            raise InputError(
+                f"{directory} holds two folders {nfc(name)!r}, of which one spells its accents as signs of their own: join "
+                f"them ({other!r} and {name!r})."
+            )
+        trees[name] = tree
+    return trees, results
+
+
+def pictures_under(directory: str, outputs: Collection[str] = ()) -> Tree:
+    """At any depth, through links too. Hidden files and folders are passed over, and so are folders of runs."""
+    tree, seen, outputs = Tree(), set(), {os.path.realpath(path) for path in outputs}
+    for folder, folders, names in os.walk(directory, followlinks=True):
+        real = os.path.realpath(folder)
+        is_run = real in outputs or state_of(folder) is not None
+        tree.holds_runs |= is_run
+        if is_run or real in seen:  # a link may lead back up
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in OF_OTHERS)
+        under = os.path.relpath(folder, directory).replace(os.sep, "/")
+        for name in sorted(name for name in names if not name.startswith(".")):
+            if is_picture(name):
+                tree.pictures.append(name if under == "." else f"{under}/{name}")
+            else:
+                tree.passed_over[os.path.splitext(name)[1].lower() or NO_SUFFIX] += 1
+    return tree
+
+
+def loose_pictures(directory: str) -> list[str]:
+    """Pictures that lie in a folder itself."""
+    with os.scandir(directory) as entries:
+        return [entry.name for entry in entries if is_picture(entry.name) and entry.is_file()]
+
+
+def items_of(trees: dict[str, Tree], directory: str, under: str = "") -> list[Item]:
+    items = [
+        Item("/".join(filter(None, (under, folder, path))), 0, nfc(folder))
+        for folder, tree in trees.items()
+        for path in tree.pictures
+    ]
+    if not items:
+        raise InputError(f"{directory} holds no class folders with images: put the images there, one folder a class.")
+    return items
+
+
+def relabelled(split: Split, source: str) -> Split:
+    """The same with labels in the order of class names; every class has training images."""
+    labels = {name: label for label, name in enumerate(sorted({item.classname for item in split["train"]}))}
+    for part, items in split.items():
+        for item in items:
+            if item.classname not in labels:
+                raise InputError(
+                    f"{source}: the class {item.classname!r} has {part} images and no training image: add some."
+                )
+    return {part: [item._replace(label=labels[item.classname]) for item in items] for part, items in split.items()}
+
+
+# --- CSV files --------------------------------------------------------------------------------------------------
+
+
+def read_csv(root: str, path: str) -> Own:
+    """path,class[,split], with paths from `root` on; what has no split trains, if there is such a column."""
+    split: Split = {part: [] for part in PARTS}
+    rows = csv_rows(path, ("path", "class"))
+    divided = "split" in rows[0][1]
+    for number, row in rows:
+        part = part_of(row.get("split") or "train")
+        if part is None:
+            raise InputError(f"{path}, line {number}: the split {row['split']!r} is none of {', '.join(PARTS)}.")
+        split[part].append(Item(row["path"], 0, nfc(row["class"])))
+    split = on_disk(split, root, named_by=path, remedy="correct the list")
+    if not divided:
+        split["train"] = list(dict.fromkeys(split["train"]))  # a picture named twice must not come into two parts
+    return Own(relabelled(split, path), divided)
+
+
+def csv_rows(path: str, columns: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:
+    """(line, row) of a CSV file with a header line; each row has a value in every one of `columns`.
+
+    Lines may end as on Windows, and the file may begin with a byte order mark.
+    """
+    rows = []
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
+            for row in reader:
+                check_row(row, columns, f"{path}, line {reader.line_num}")
+                rows.append((reader.line_num, {key: (value or "").strip() for key, value in row.items()}))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"The CSV file {path} cannot be read ({error}): correct the path or the file.") from error
+    if not rows:
+        raise InputError(f"The CSV file {path} has no rows below its header: write {','.join(columns)} and the rows.")
+    return rows
+
+
+def check_row(row: dict, columns: tuple[str, ...], where: str) -> None:
+    header = ",".join(key for key in row if key is not None)
+    if None in row:
+        raise InputError(
+            f"{where}: there are {len(row[None])} values more than columns (the header is {header}): put a value that has "
+            "a comma in it into double quotes."
+        )
+    for column in columns:
+        if not (row.get(column) or "").strip():
+            raise InputError(f"{where}: there is no {column} (the header is {header}).")

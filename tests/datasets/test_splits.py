@@ -1,0 +1,83 @@
+"""Lists of pictures: names as they are on the disk, and pictures that are listed twice (../datasets/splits.py)."""
+
+import json
+import unicodedata
+
+import pytest
+
+from dassl.utils import InputError
+from datasets.caltech101 import Caltech101
+from datasets.splits import PARTS, Item, check_shared, divide_by_path, drawn_from, on_disk, read_split
+from tests.datasets.helpers import config
+
+NFC, NFD = (unicodedata.normalize(form, "é") for form in ("NFC", "NFD"))
+
+
+@pytest.mark.parametrize(
+    ("there", "listed"),
+    [
+        ("a/b/1.jpg", "a/b/1.jpg"),
+        ("a/b/1.jpg", r"a\b\1.jpg"),
+        ("a/b/1.jpg", r"a/b\1.jpg"),
+        (r"a\1.jpg", r"a\1.jpg"),  # as a name on Linux may be
+        (f"{NFD}/{NFD}.jpg", f"{NFC}/{NFC}.jpg"),
+        (f"{NFC}/b/{NFD}.jpg", f"{NFD}\\b\\{NFC}.jpg"),
+    ],
+)
+def test_a_path_is_as_its_file_is_called(tmp_path, there, listed):
+    path = tmp_path / there
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    (tmp_path / "split.json").write_text(json.dumps({"train": [[listed, 0, "x"]], "val": [], "test": []}))
+    assert read_split(str(tmp_path / "split.json"), str(tmp_path))["train"] == [Item(there, 0, "x")]
+    absolute = on_disk({"": [Item(str(path), 0, "x")]}, str(tmp_path / "elsewhere"), "a list")
+    assert absolute[""] == [Item(str(path), 0, "x")]
+
+
+@pytest.mark.parametrize("listed", ["a/B/1.jpg", r"C:\a\b\1.jpg", "a/b/c/1.jpg", "b/1.jpg", "a\\b/2.jpg"])
+def test_a_path_that_is_not_there(tmp_path, listed):
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / "a/b/1.jpg").touch()
+    with pytest.raises(InputError) as error:
+        on_disk({"train": [Item(listed, 0, "x"), Item("a/b/1.jpg", 0, "x")]}, str(tmp_path), "a list", "mend it")
+    assert str(error.value) == f"a list names 1 images that are not in {tmp_path}, {listed} first: mend it."
+
+
+def test_shared_images():
+    split = {
+        "train": [Item("1.jpg", 0, "a"), Item("1.jpg", 0, "a"), Item("2.jpg", 1, "b")],  # the same row twice is no leak
+        "val": [Item("3.jpg", 0, "a")],
+        "test": [Item("4.jpg", 0, "a")],
+    }
+    check_shared(split, "a list")
+    split["test"] += [Item("./3.jpg", 0, "a"), Item("2.jpg", 1, "b")]
+    with pytest.raises(InputError, match="a list lists 2 image.* 3.jpg first, in val and in test"):
+        check_shared(split, "a list")
+    check_shared(split, "a list", allowed=True)
+
+
+def test_a_split_file_that_shares_images(data_root, tmp_path):
+    """The benchmark's own run refuses it, unless it is told otherwise."""
+    folder = tmp_path / "caltech-101"
+    folder.mkdir()
+    (folder / "101_ObjectCategories").symlink_to(data_root / "caltech-101" / "101_ObjectCategories")
+    split = json.loads((data_root / "caltech-101" / "split_zhou_Caltech101.json").read_text())
+    split["test"] += split["train"][:3]
+    (folder / "split_zhou_Caltech101.json").write_text(json.dumps(split))
+    cfg = config(tmp_path)
+    with pytest.raises(InputError, match=r"split_zhou_Caltech101.json lists 3 image.* in train and in test"):
+        Caltech101(cfg)
+    cfg.DATASET.ALLOW_SHARED_IMAGES = True
+    assert len(Caltech101(cfg).test) == len(split["test"])
+
+
+def test_divide_by_path():
+    """The path alone decides: shares as stated, whatever else is there and in whatever order."""
+    items = [Item(f"{name}/{index}.jpg", label, name) for label, name in enumerate("ab") for index in range(2000)]
+    split = divide_by_path(items)
+    for part, share in zip(PARTS, (0.5, 0.2, 0.3), strict=True):
+        assert abs(len(split[part]) / 4000 - share) < 0.02
+    part_of = {item: part for part in PARTS for item in split[part]}
+    for part, some in divide_by_path(items[::-3]).items():
+        assert some and all(part_of[item] == part for item in some)
+    assert drawn_from(f"{NFC}/1.jpg") == drawn_from(f"{NFD}/1.jpg") != drawn_from("e/1.jpg")
