@@ -2,18 +2,18 @@
 
 import os
 import tempfile
-import warnings
-import zipfile
 
 import numpy as np
 import torch
 from torch import Tensor
 
+import inert
+
 from .errors import InputError
 
 
 def load_state_dict(path: str | os.PathLike) -> dict[str, Tensor]:
-    """A state dict on the CPU, whatever the file's format; `module.` prefixes and a wrapping dict are taken off."""
+    """A state dict on the CPU, whatever the file's format; a dict around it and prefixes of its names are taken off."""
     path = os.fspath(path)
     if not os.path.isfile(path):
         raise InputError(
@@ -23,15 +23,15 @@ def load_state_dict(path: str | os.PathLike) -> dict[str, Tensor]:
         state = read_any(path)
     except InputError:
         raise
+    except inert.Unreadable as error:
+        raise InputError(f"{path} cannot be read as weights, as it {error.reason}: {error.remedy}.") from error
     except Exception as error:  # each format's reader fails in its own ways
+        reason = " ".join([f"{type(error).__name__}:", *str(error).splitlines()[:1]])
         raise InputError(
-            f"{path} cannot be read as weights ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}): "
-            "it may be cut short; fetch it again."
+            f"{path} cannot be read as weights, as it is damaged or of another format than its name says ({reason}): "
+            "fetch it again, or correct its name."
         ) from error
-    for wrapper in ("state_dict", "model"):
-        if isinstance(state.get(wrapper), dict):
-            state = state[wrapper]
-    weights = {name.removeprefix("module."): value for name, value in state.items() if torch.is_tensor(value)}
+    weights = inert.weights_of(state)
     if not weights:
         raise InputError(f"{path} holds no weights: save the model's state_dict().")
     return weights
@@ -45,22 +45,11 @@ def read_any(path: str) -> dict:
     if path.endswith(".npz"):
         with np.load(path, allow_pickle=False) as arrays:
             return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-    if is_torchscript(path):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # scripts are deprecated, and OpenAI's files are scripts all the same
-            return dict(torch.jit.load(path, map_location="cpu").state_dict())
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    state = inert.load(path)
     if not isinstance(state, dict):
-        raise InputError(f"{path} holds a {type(state).__name__} and no state dict: save the model's state_dict().")
+        kind = state.name if isinstance(state, inert.Inert) else type(state).__name__
+        raise InputError(f"{path} holds a {kind} and no state dict: save the model's state_dict().")
     return state
-
-
-def is_torchscript(path: str) -> bool:
-    """A TorchScript archive is a zip file with a constants.pkl, which other checkpoints have not."""
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
 def save_npz(state: dict[str, Tensor], path: str | os.PathLike) -> None:

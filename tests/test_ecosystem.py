@@ -281,7 +281,7 @@ LEARNED = {  # numbers, at width 128 in both encoders
 def house(tmp_path_factory) -> Path:
     """A copy of the code, with the trainer files put in and their defaults beside their configs."""
     house = tmp_path_factory.mktemp("house")
-    for folder in ("clip", "dassl", "datasets", "trainers", "one_run", "configs"):
+    for folder in ("clip", "inert", "dassl", "datasets", "trainers", "one_run", "configs"):
         shutil.copytree(REPOSITORY / folder, house / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(REPOSITORY / "train.py", house)
     (house / "trainers" / "shared_words.py").write_text(TRAINER)

@@ -11,14 +11,14 @@ from tests.helpers import REPOSITORY as ROOT
 
 SCRIPTS = {"train", "parse_test_res", "show_tokens"}  # nobody imports them
 PACKAGES = {
-    "benchmarks", "clip", "dassl", "datasets", "one_run", "pretraining", "reports", "sweep", "trainers",
+    "benchmarks", "clip", "dassl", "datasets", "inert", "one_run", "pretraining", "reports", "sweep", "trainers",
 }  # fmt: skip
 OURS = SCRIPTS | PACKAGES
 BASE = {"dassl.utils", "dassl.config", "dassl.metrics", "dassl.optim", "dassl.checkpoints"}
 LEAVES = {"one_run.arguments", "one_run.command", "one_run.folder", "one_run.layout"}  # without PyTorch
 MAY_IMPORT = {
     "dassl.checkpoints": set(),
-    "dassl.utils": {"dassl.checkpoints"},
+    "dassl.utils": {"dassl.checkpoints", "inert"},
     "dassl.config": set(),
     "dassl.metrics": set(),
     "dassl.optim": set(),
@@ -29,8 +29,9 @@ MAY_IMPORT = {
     "datasets": BASE | {"dassl.data", "clip", *LEAVES},  # clip for what its tokenizer cannot tell apart
     "datasets.prepare": {"dassl.utils", "dassl.data", "datasets", "clip", *LEAVES},  # clip for its downloader alone
     "datasets.verify": {"dassl.utils", "datasets", "datasets.prepare", *LEAVES},
-    "clip": set(),
-    "trainers": BASE | {"dassl.data", "dassl.evaluation", "dassl.engine", "clip"},
+    "inert": set(),
+    "clip": {"inert"},
+    "trainers": BASE | {"dassl.data", "dassl.evaluation", "dassl.engine", "clip", "inert"},
     **{name: set() for name in LEAVES},
     "one_run.request": {"one_run.layout"},
     "one_run": BASE | {"dassl.data", "dassl.engine", "datasets", "trainers"},

@@ -43,7 +43,7 @@ def distance(ours: torch.Tensor, theirs) -> float:
 
 def in_our_names(trainer, learned: dict) -> dict:
     """Theirs, each tensor's figures under our name; a checkpoint of the authors' code is read in the same way."""
-    if type(trainer).__name__ == "TextRefiner":  # its published checkpoints lack the cache, so none is read
+    if type(trainer).__name__ == "TextRefiner":  # its published checkpoints are two files, so none is read
         parts = {"prompt_learner.": "", "mid_image_trans.conv1.": "project.", "extractor.": "refiner."}
         return {ours + name.removeprefix(theirs): value for name, value in learned.items() for theirs, ours in parts.items() if name.startswith(theirs)}  # fmt: skip
     columns = {}

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import clip
+import inert
 from clip import InputError
 from dassl.data.data_manager import build_data_loader
 from dassl.engine import TrainerX
@@ -222,14 +223,19 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
             if not os.path.isfile(path):
                 raise InputError(f"{path} does not exist: {_what_is_there(directory, name)}")
             checkpoint = load_checkpoint(path)
-            print(f"Loading {name} from {path} (epoch {checkpoint['epoch']})")
-            state = checkpoint["state_dict"]
-            state = self.from_published(state) if name == self.learner_name else state  # a plug-in's is ours
+            print(f"Loading {name} from {path} (epoch {checkpoint.get('epoch')})")
+            state = inert.weights_of(checkpoint, own=self._models[name].state_dict())
+            if name == self.learner_name:  # a plug-in's is ours
+                state = self.from_published(state) | self.published_beside(state, path)
             load_learner(self._models[name], state, path, self.unused_tensors)
 
     def from_published(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """The learner's tensors in a checkpoint of the authors' code, in our names; one of ours stays as it is."""
         return state
+
+    def published_beside(self, state: dict[str, Tensor], path: str) -> dict[str, Tensor]:
+        """The learner's tensors that the authors' code saves elsewhere than in `path`, whose tensors are `state`."""
+        return {}
 
 
 def _what_is_there(directory: str, name: str) -> str:

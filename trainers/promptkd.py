@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import clip
+import inert
 from clip import InputError
 from dassl.data.data_manager import build_data_loader
 from dassl.data.datasets import build_dataset
@@ -207,6 +208,10 @@ class PromptKD(ClipTrainer):
 
     def from_published(self, state):
         """The authors' projection is made of 1 x 1 convolutions, and stands beside the whole image encoder."""
+        if any(name.startswith("mid_image_trans.") for name in state):
+            raise InputError(
+                "This checkpoint is of TextRefiner over PromptKD, whose memory has no part in PromptKD: take one of PromptKD."
+            )
         layers = {name: value for name, value in state.items() if name.startswith("VPT_image_trans.conv1.")}
         return from_published(state) | {
             name.replace("VPT_image_trans.conv1", "projection"): value.flatten(1) if value.dim() == 4 else value
@@ -222,7 +227,9 @@ def teacher_checkpoint(directory: str, backbone: str) -> str:
     remedy = "train one with scripts/promptkd/teacher.sh DATASET SEED, and pass its folder"
     if not directory:
         raise InputError(f"TRAINER.PROMPTKD.TEACHER_DIR is empty, and PromptKD needs a teacher: {remedy}.")
-    folder, record = os.path.join(directory, "VLPromptLearner"), os.path.join(directory, "results.json")
+    folders = [os.path.join(directory, name) for name in ("VLPromptLearner", "VLPromptLearner_large")]  # so published
+    folder = next(filter(os.path.isdir, folders), folders[0])
+    record = os.path.join(directory, "results.json")
     if os.path.isfile(record):
         run = read_json(record)
         if run["state"] != "finished":
@@ -252,7 +259,7 @@ def teacher_prompts(path: str, backbone: str, clip_model: clip.model.CLIP) -> di
     widths = dict.fromkeys(("ctx", "text"), clip_model.ln_final.weight.shape[0])
     if hasattr(clip_model.visual, "class_embedding"):  # a residual network has no image prompts
         widths["visual"] = clip_model.visual.class_embedding.shape[0]
-    state = from_published(load_checkpoint(path)["state_dict"])
+    state = from_published(inert.weights_of(load_checkpoint(path)))
     state = {name: value for name, value in state.items() if name.split(".")[0] in ("ctx", "text", "visual")}
     sides = [name.split(".")[0] for name in state]
     whole = {"ctx"} | {f"{side}.{i}" for side in ("text", "visual") for i in range(sides.count(side))}

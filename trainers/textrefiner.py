@@ -7,14 +7,18 @@ The published code's `scale * image @ text` is kept: refined texts and projected
     B images    N patches    C classes    d joint width    M entries of the cache
 """
 
+import os
+
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
 import clip
+import inert
 from dassl.engine import TRAINER_REGISTRY
 from dassl.metrics import compute_accuracy
+from dassl.utils import load_checkpoint
 
 from .clip_trainer import ClipTrainer
 from .prompted_clip import PromptedCLIP
@@ -155,3 +159,34 @@ class TextRefiner(ClipTrainer):
             return self.once_per_image("tokens", self.model.ranked_tokens, images)
         with torch.no_grad():
             return self.model.ranked_tokens(images)
+
+    # --- checkpoints --------------------------------------------------------------------------------------
+
+    def from_published(self, state):
+        """The authors save the whole model, whose projection is made of 1 x 1 convolutions, and the rest in `Memory`."""
+        if "prompt_learner.ctx" not in state:
+            return state  # one of ours
+        layers = "mid_image_trans.conv1."
+        return {"ctx": state["prompt_learner.ctx"]} | {
+            name.replace(layers, "project."): value.flatten(1) if value.dim() == 4 else value
+            for name, value in state.items()
+            if name.startswith(layers) and name.endswith((".weight", ".bias"))
+        }
+
+    def published_beside(self, state, path):
+        """The refiner, and the cache, which stands beside the state dict: both in the folder `Memory`."""
+        if "prompt_learner.ctx" not in state:
+            return {}
+        folder, file = os.path.split(path)
+        memory = os.path.join(os.path.dirname(folder), "Memory", file)
+        if not os.path.isfile(memory):
+            raise clip.InputError(
+                f"{path} is one of two files that TextRefiner's authors save, and the other, {memory}, is missing: put it there."
+            )
+        checkpoint = load_checkpoint(memory)
+        cache, refiner = checkpoint.get("memory_item"), inert.weights_of(checkpoint).get("extractor.weight")
+        if not (isinstance(cache, Tensor) and isinstance(refiner, Tensor)):
+            raise clip.InputError(
+                f"{memory} lacks memory_item, the cache, or extractor.weight, the refiner: take the authors' own file."
+            )
+        return {"cache": cache, "refiner.weight": refiner}

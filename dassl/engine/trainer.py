@@ -176,7 +176,7 @@ class TrainerBase:
             best = os.path.join(path, BEST)
             if os.path.isfile(best):
                 result = load_checkpoint(best).get("val_result")
-                self.best_result = result if result is not None else self.best_result
+                self.best_result = result if isinstance(result, int | float) else self.best_result
         return start_epoch
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
@@ -189,8 +189,8 @@ class TrainerBase:
             path = os.path.join(directory, name, file)
             checkpoint = load_checkpoint(path)
             result = checkpoint.get("val_result")
-            shown = "" if result is None else f", val_result = {result:.1f}"
-            print(f"Load {path} to {name} (epoch={checkpoint['epoch']}{shown})")
+            shown = f", val_result = {result:.1f}" if isinstance(result, int | float) else ""
+            print(f"Load {path} to {name} (epoch={checkpoint.get('epoch')}{shown})")
             self._models[name].load_state_dict(checkpoint["state_dict"])
 
     # --- TensorBoard ------------------------------------------------------------------------------------------

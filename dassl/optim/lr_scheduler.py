@@ -26,6 +26,13 @@ class EpochScheduler(LRScheduler):
     def get_lr(self) -> list[float]:
         return [self.rate(base, self.last_epoch) for base in self.base_lrs]
 
+    def go_to(self, epoch: int) -> None:
+        """The rates of an epoch, whatever went before."""
+        self.last_epoch = epoch
+        self._last_lr = self.get_lr()
+        for group, rate in zip(self.optimizer.param_groups, self._last_lr, strict=True):
+            group["lr"] = rate
+
     def rate(self, base: float, epoch: int) -> float:
         s = self.settings
         warmup = max(s["WARMUP_EPOCH"], 0)

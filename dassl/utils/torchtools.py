@@ -1,12 +1,13 @@
 """Checkpoints (where they stand: `dassl/checkpoints.py`) and parameters."""
 
 import os
-import pickle
 from collections import OrderedDict
 from collections.abc import Iterable
 
 import torch
 import torch.nn as nn
+
+import inert
 
 from ..checkpoints import BEST, POINTER, file_of, last_checkpoint
 from ..errors import InputError
@@ -44,21 +45,24 @@ def save_checkpoint(
 
 
 def load_checkpoint(fpath: str) -> dict:
-    """A checkpoint on the CPU; only tensors and plain values are read, never code."""
+    """A checkpoint on the CPU, of ours or of upstream Dassl.
+
+    Tensors and plain values are read, and no code: other objects come out as `inert.Inert`.
+    """
     if not fpath:
         raise InputError("No path of a checkpoint was given.")
     if not os.path.isfile(fpath):
         raise InputError(f"The checkpoint {fpath} does not exist: correct the path, or train first.")
     try:
-        return torch.load(fpath, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+        checkpoint = inert.load(fpath)
+    except inert.Unreadable as error:
         raise InputError(
-            f"The checkpoint {fpath} holds more than tensors and plain values, or is cut short: it is not loaded."
+            f"The checkpoint {fpath} {error.reason}: {error.remedy}, or take another checkpoint."
         ) from error
-    except (RuntimeError, EOFError, ValueError, OSError) as error:
-        raise InputError(
-            f"The checkpoint {fpath} cannot be read, it may be cut short: take an earlier one, or train again."
-        ) from error
+    if not isinstance(checkpoint, dict):
+        kind = checkpoint.name if isinstance(checkpoint, inert.Inert) else type(checkpoint).__name__
+        raise InputError(f"The checkpoint {fpath} holds a {kind} and no state dict: save the model's state_dict().")
+    return checkpoint
 
 
 def resume_from_checkpoint(fdir: str, model: nn.Module, optimizer=None, scheduler=None) -> int:
@@ -72,20 +76,42 @@ def resume_from_checkpoint(fdir: str, model: nn.Module, optimizer=None, schedule
     path = os.path.join(fdir, file)
     print(f'Loading checkpoint from "{path}"')
     checkpoint = load_checkpoint(path)
+    if not isinstance(checkpoint.get("state_dict"), dict) or not isinstance(checkpoint.get("epoch"), int):
+        raise InputError(f"{path} has no state_dict and epoch to go on from: start with it as MODEL.INIT_WEIGHTS.")
     try:
-        model.load_state_dict(checkpoint["state_dict"])
+        model.load_state_dict(inert.in_own_names(checkpoint["state_dict"], model.state_dict()))
     except RuntimeError as error:
         reasons = " ".join(line.strip() for line in str(error).splitlines()[1:])
         raise InputError(
             f"{path} does not fit the run that is to go on ({reasons}): resume with the same method and config."
         ) from error
-    for part, key in ((optimizer, "optimizer"), (scheduler, "scheduler")):
-        if part is not None and checkpoint.get(key) is not None:
-            part.load_state_dict(checkpoint[key])
+    if optimizer is not None and checkpoint.get("optimizer") is not None:
+        check_whole(checkpoint["optimizer"], f"The optimiser in {path}")
+        optimizer.load_state_dict(checkpoint["optimizer"])
+    if scheduler is not None and checkpoint.get("scheduler") is not None:
+        load_schedule(scheduler, checkpoint["scheduler"], checkpoint["epoch"], path)
     if checkpoint.get("random_states"):
         set_random_states(checkpoint["random_states"])
     print(f"Previous epoch: {checkpoint['epoch']}")
     return checkpoint["epoch"]
+
+
+def load_schedule(scheduler, state: dict, epoch: int, path: str) -> None:
+    """Its state; where that has an object of other code, as after upstream's warm-up, the config's rates of `epoch`."""
+    other = inert.not_loaded(state)
+    if other and hasattr(scheduler, "go_to"):
+        print(f"The schedule in {path} holds {other[0]}, which is not loaded: the rates go on by this run's config")
+        scheduler.go_to(epoch)
+        return
+    check_whole(state, f"The schedule in {path}")
+    scheduler.load_state_dict(state)
+
+
+def check_whole(state: dict, what: str) -> None:
+    """Refuse to go on with a part of it: the run would become another."""
+    other = inert.not_loaded(state)
+    if other:
+        raise InputError(f"{what} holds {other[0]}, which is not loaded: start with it as MODEL.INIT_WEIGHTS.")
 
 
 def random_states() -> dict:
@@ -118,11 +144,10 @@ def set_random_states(states: dict) -> None:
 
 def load_pretrained_weights(model: nn.Module, weight_path: str) -> None:
     """Load what fits by name and shape; the rest is named, and nothing fitting is an error."""
-    checkpoint = load_checkpoint(weight_path)
-    given = checkpoint.get("state_dict", checkpoint)
     own = model.state_dict()
-    given = {name.removeprefix("module."): value for name, value in given.items()}
-    fitting = {name: value for name, value in given.items() if name in own and own[name].shape == value.shape}
+    given = inert.weights_of(load_checkpoint(weight_path), own)
+    given = {name: value for name, value in given.items() if torch.is_tensor(value)}  # no module's extra state
+    fitting = {name: value for name, value in given.items() if getattr(own.get(name), "shape", None) == value.shape}
     if not fitting:
         raise InputError(
             f"Nothing in {weight_path} fits the model by name and shape: it is the checkpoint of another model."

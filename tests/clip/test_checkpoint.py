@@ -1,10 +1,12 @@
 """Weights in files of every format (../clip/checkpoint.py), and the weights that are shipped."""
 
+import argparse
 import pickle
 import subprocess
 import sys
 import warnings
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -72,8 +74,32 @@ def test_a_truncated_file_is_named(state, tmp_path, name):
     path = tmp_path / name
     WRITERS[name](state, path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(clip.InputError, match=rf"{name} cannot be read as weights"):
+    with pytest.raises(clip.InputError, match=rf"{name} cannot be read as weights") as caught:
         load_state_dict(path)
+    assert ("cut short" in str(caught.value)) is name.endswith((".pt", ".pth"))  # the other formats do not tell
+
+
+@pytest.mark.parametrize("prefix", ["module.", "model.", "clip.", "_orig_mod.", "module._orig_mod."])
+def test_prefixes(state, tmp_path, prefix):
+    torch.save({prefix + name: value for name, value in state.items()}, tmp_path / "w.pt")
+    assert load_state_dict(tmp_path / "w.pt").keys() == state.keys()
+
+
+def test_what_stands_beside_the_weights(state, tmp_path):
+    torch.save({"state_dict": state, "args": argparse.Namespace(lr=1), "best": np.float32(3)}, tmp_path / "w.pt")
+    assert load_state_dict(tmp_path / "w.pt").keys() == state.keys()
+
+
+def test_the_right_remedy(tmp_path):
+    """Nothing is called cut short that is not."""
+    (tmp_path / "page.pt").write_bytes(b"<!DOCTYPE html>")
+    with pytest.raises(clip.InputError, match=r"page\.pt cannot be read as weights, as it is a web page.*: download"):
+        load_state_dict(tmp_path / "page.pt")
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "model.pt")
+    with pytest.raises(
+        clip.InputError, match=r"model\.pt holds a torch\.nn\.modules\.linear\.Linear and no state dict"
+    ):
+        load_state_dict(tmp_path / "model.pt")
 
 
 def test_what_is_no_state_dict(tmp_path):

@@ -97,7 +97,7 @@ def test_no_file_of_ours_is_left_out():
 def test_train(tmp_path):
     """The command: a user's broken file stops no method, and is named with its traceback where it is asked for."""
     house = tmp_path / "house"
-    for folder in ("clip", "dassl", "datasets", "one_run", "trainers", "configs"):
+    for folder in ("clip", "inert", "dassl", "datasets", "one_run", "trainers", "configs"):
         shutil.copytree(REPOSITORY / folder, house / folder, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(REPOSITORY / "train.py", house)
     (house / "trainers/mine.py").write_text(

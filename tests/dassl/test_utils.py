@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn as nn
+from yacs.config import CfgNode
 
+from dassl.optim import build_lr_scheduler
 from dassl.utils import (
     AverageMeter,
     InputError,
@@ -30,6 +32,7 @@ from dassl.utils import (
     write_json,
 )
 from tests.helpers import REPOSITORY
+from tests.inert.written import save_as_upstream, upstream_schedule
 
 
 def test_seed():
@@ -194,6 +197,93 @@ def test_bad_checkpoints(tmp_path):
         load_checkpoint(str(tmp_path / "nowhere"))
     with pytest.raises(InputError, match="No path"):
         load_checkpoint("")
+    path.write_bytes(b"<html>sign in</html>")
+    with pytest.raises(
+        InputError, match=r"model\.pth\.tar-2 is a web page and no checkpoint: download the file itself"
+    ):
+        load_checkpoint(str(path))
+    torch.save(nn.Linear(2, 2), path)
+    with pytest.raises(InputError, match=r"holds a torch\.nn\.modules\.linear\.Linear and no state dict"):
+        load_checkpoint(str(path))
+
+
+# those of upstream Dassl, whose warm-up pickles an object
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_checkpoint_after_upstreams_warm_up(tmp_path, zipped):
+    model = nn.Linear(2, 2)
+    state = state_of(model, epoch=5, scheduler=upstream_schedule(model.parameters()), val_result=np.float64(50))
+    save_as_upstream(state, tmp_path / "model.pth.tar-5", zipped)
+    checkpoint = load_checkpoint(str(tmp_path / "model.pth.tar-5"))
+    assert torch.equal(checkpoint["state_dict"]["weight"], model.weight)
+    assert (checkpoint["epoch"], checkpoint["val_result"], checkpoint["scheduler"]["warmup_epoch"]) == (5, 50.0, 1)
+    assert str(checkpoint["scheduler"]["successor"]) == "<upstream_lr_scheduler.CosineAnnealingLR, not loaded>"
+
+
+def test_starting_from_it(tmp_path, capsys):
+    """INIT_WEIGHTS, with the prefixes of wrapped models."""
+    source, model = nn.Linear(2, 2), nn.Linear(2, 2)
+    state = {f"module._orig_mod.{name}": value for name, value in source.state_dict().items()}
+    schedule = upstream_schedule(source.parameters())
+    save_as_upstream({"state_dict": {**state, "module._extra_state": 3}, "scheduler": schedule}, tmp_path / "w.pt")
+    load_pretrained_weights(model, str(tmp_path / "w.pt"))
+    assert torch.equal(model.weight, source.weight) and torch.equal(model.bias, source.bias)
+    assert "Left out" not in capsys.readouterr().out
+
+
+SCHEDULE = dict(
+    LR_SCHEDULER="cosine", GAMMA=0.1, MAX_EPOCH=8, WARMUP_EPOCH=1, WARMUP_TYPE="constant", WARMUP_CONS_LR=1e-5,
+    WARMUP_MIN_LR=1e-5, WARMUP_RECOUNT=True, STEPSIZE=(-1,),
+)  # fmt: skip
+
+
+def parts():
+    model = nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.002, momentum=0.9)
+    return model, optimizer, build_lr_scheduler(optimizer, CfgNode(SCHEDULE))
+
+
+def rates(optimizer, scheduler, epochs: int) -> list[float]:
+    seen = []
+    for _ in range(epochs):
+        seen.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return seen
+
+
+def write_upstreams_last(folder, **more):
+    model, optimizer, _ = parts()
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    state = state_of(model, 5, optimizer=optimizer.state_dict(), scheduler=upstream_schedule(model.parameters()))
+    save_as_upstream({**state, **more}, folder / "model.pth.tar-5")
+    (folder / "checkpoint").write_text("model.pth.tar-5\n")
+    return optimizer
+
+
+def test_going_on_from_it(tmp_path, capsys):
+    """The optimiser's state is its own, and the rates are those of a run of this config that has come as far."""
+    theirs = write_upstreams_last(tmp_path)
+    model, optimizer, scheduler = parts()
+    assert resume_from_checkpoint(str(tmp_path), model, optimizer, scheduler) == 5
+    assert "CosineAnnealingLR, which is not loaded: the rates go on by this run's config" in capsys.readouterr().out
+    momentum = [state["momentum_buffer"] for state in optimizer.state.values()]
+    assert all(map(torch.equal, momentum, [state["momentum_buffer"] for state in theirs.state.values()]))
+    assert rates(optimizer, scheduler, 3) == rates(*parts()[1:], 8)[5:]
+
+
+def test_an_optimiser_of_other_code_is_refused(tmp_path):
+    write_upstreams_last(tmp_path, optimizer={"state": {}, "param_groups": [torch.optim.SGD]})
+    with pytest.raises(InputError, match=r"The optimiser in .* holds torch\.optim\.sgd\.SGD.*MODEL\.INIT_WEIGHTS"):
+        resume_from_checkpoint(str(tmp_path), *parts())
+
+
+def test_a_file_without_an_epoch_is_not_gone_on_from(tmp_path):
+    write_upstreams_last(tmp_path, epoch="last")
+    with pytest.raises(InputError, match="no state_dict and epoch to go on from"):
+        resume_from_checkpoint(str(tmp_path), *parts())
 
 
 def test_a_checkpoint_of_another_model(tmp_path):
