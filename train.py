@@ -30,6 +30,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--config-file", default="", help="the method's config")
     parser.add_argument("--dataset-config-file", default="", help="the data set's config")
     parser.add_argument("--trainer", default="", help="the method, as it is registered")
+    parser.add_argument("--protocol", default="", help="whose settings: base2new (default), fewshot, xd")
     parser.add_argument("--backbone", default="", help="the CLIP: a name such as ViT-B/16, or a checkpoint file")
     parser.add_argument("--head", default="", help="name of a head, for trainers that use one")
     parser.add_argument("--eval-only", action="store_true", help="test a trained model, train nothing")
@@ -56,6 +57,7 @@ def build_config(args: argparse.Namespace):
         target_domains=args.target_domains,
         transforms=args.transforms,
         backbone=args.backbone,
+        protocol=args.protocol,
         head=args.head,
     )
 

@@ -1,7 +1,8 @@
 """The config of a run, from data: defaults, the method's own keys, then files, then what is given, then options.
 
 Every file is read once. Who brings keys (the method, the host that a plug-in stands on, the data set) is looked up by
-name in the merged tree of all that was given, so it does not matter which of them names it.
+name in the merged tree of all that was given, so it does not matter which of them names it. What the files set for
+the run's protocol, shots and data set only (one_run/settings.py) is looked up once these are known.
 """
 
 import contextlib
@@ -11,12 +12,14 @@ from yacs.config import CfgNode
 
 import datasets as datasets  # importing registers the data sets
 import trainers as trainers  # and the methods
-from dassl.config import UnknownKey, get_cfg_default, merge_options, merge_tree, overlaid, read_tree
+from dassl.config import UnknownKey, get_cfg_default, merge_options, merge_tree, overlaid, read_layers, read_tree
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
 from dassl.errors import InputError
 
+from .identity import flatten
 from .layout import CONFIGS
+from .settings import MODES, PROTOCOLS, Asked, Layers, check_asked, check_rows, in_words, resolve, tree_of, value_of
 
 GIVEN = {  # what a command line has flags for -> its config key
     "root": "DATASET.ROOT",
@@ -28,22 +31,26 @@ GIVEN = {  # what a command line has flags for -> its config key
     "transforms": "INPUT.TRANSFORMS",
     "backbone": "MODEL.BACKBONE.NAME",
     "head": "MODEL.HEAD.NAME",
+    "protocol": "SETTINGS.PROTOCOL",
 }
+# A key is a setting if it begins so, and is none if it ends so.
+SETTINGS = ("OPTIM.", "TRAINER.", "INPUT.", "MODEL.", "DATALOADER.TRAIN_X.", "DATALOADER.TRAIN_U.")
+NO_SETTINGS = ("TRAINER.NAME", ".PREC", ".TEACHER_DIR", ".MEMORY_MB")
 
 
 def build_config(method: str, files: Sequence = (), options: Sequence = (), **given) -> CfgNode:
-    """The frozen config of a run.
+    """The frozen config of a run. Its node SETTINGS says which settings it has: see `describe_settings`.
 
     method: its registered name; "" where a file or an option names it (TRAINER.NAME).
     files: paths of YAML files, the data set's before the method's; empty ones are passed over.
     options: KEY, VALUE, KEY, VALUE, ...; strings are evaluated. They win over all else.
     given: values by the names in `GIVEN`; None and "" are passed over.
     """
-    trees = {str(path): read_tree(str(path)) for path in files if path}
+    layers = {str(path): read_layers(str(path)) for path in files if path}
     flags = {"TRAINER.NAME": method, **{GIVEN[name]: value for name, value in given.items()}}
     pairs = [part for key, value in flags.items() if value not in ("", None) for part in (key, value)] + list(options)
     merged: dict = {}
-    for tree in (*trees.values(), tree_of(pairs)):
+    for tree in (*trees_of(layers).values(), tree_of(zip(pairs[::2], pairs[1::2], strict=False))):
         merged = overlaid(merged, tree)
 
     name = value_of(merged, "TRAINER.NAME")
@@ -52,13 +59,16 @@ def build_config(method: str, files: Sequence = (), options: Sequence = (), **gi
             f"No method is named: pass --trainer, one of {', '.join(TRAINER_REGISTRY.registered_names())}."
             f"{TRAINER_REGISTRY.left_out()}"
         )
-    cfg = get_cfg_default()
-    install_keys(cfg, name, merged)
-    install_data_keys(cfg, value_of(merged, "DATASET.NAME"))
+    declared = get_cfg_default()
+    declared.SETTINGS = CfgNode({"PROTOCOL": PROTOCOLS[0], "MODE": MODES[0]})
+    install_keys(declared, name, merged)
+    install_data_keys(declared, value_of(merged, "DATASET.NAME"))
     try:
-        for path, tree in trees.items():
-            merge_tree(cfg, tree, f" (in {path})")
-        merge_options(cfg, pairs)
+        asked = asked_of(filled(declared, trees_of(layers), pairs))
+        for each in layers.values():
+            check_rows(each, declared, DATASET_REGISTRY.registered_names())
+        cfg = filled(declared, trees_of(layers, asked), pairs)
+        describe_settings(cfg, declared, layers, pairs)
     except UnknownKey as error:
         if not error.key.startswith("TRAINER.") or declares_keys(name):
             raise
@@ -67,20 +77,53 @@ def build_config(method: str, files: Sequence = (), options: Sequence = (), **gi
     return cfg
 
 
-def tree_of(pairs: Sequence) -> dict:
-    """KEY, VALUE, ... as a tree; a key without a value is left to `merge_options` to refuse."""
-    tree: dict = {}
-    for key, value in zip(pairs[::2], pairs[1::2], strict=False):
-        for part in reversed(str(key).split(".")):
-            value = {part: value}
-        tree = overlaid(tree, value)
-    return tree
+def filled(declared: CfgNode, trees: dict[str, dict], pairs: Sequence) -> CfgNode:
+    """The declared keys with what the files (path -> tree) say of them, then what KEY, VALUE, ... say."""
+    cfg = declared.clone()
+    for path, tree in trees.items():
+        merge_tree(cfg, tree, f" (in {path})")
+    merge_options(cfg, list(pairs))
+    return cfg
 
 
-def value_of(tree, key: str):
-    for part in key.split("."):
-        tree = tree.get(part) if isinstance(tree, dict) else None
-    return tree
+# --- settings by protocol, shots and data set ------------------------------------------------------------------
+
+
+def trees_of(layers: dict[str, Layers], asked: Asked | None = None) -> dict[str, dict]:
+    """Path -> tree of each file, with what it sets for this run; None: without."""
+    return {path: resolve(each, asked)[0] for path, each in layers.items()}
+
+
+def asked_of(cfg: CfgNode) -> Asked:
+    asked = Asked(cfg.SETTINGS.PROTOCOL, cfg.DATASET.NUM_SHOTS, cfg.DATASET.NAME, cfg.SETTINGS.MODE)
+    check_asked(asked)
+    return asked
+
+
+def describe_settings(cfg: CfgNode, declared: CfgNode, layers: dict[str, Layers], pairs: Sequence) -> None:
+    """Beside SETTINGS.PROTOCOL and MODE, which were asked for:
+
+    ROWS: of the files' settings by protocol, those that were used, in words.
+    CHANGED: settings that are not as the files state them, since flags or options said otherwise.
+    UNLIKE: the protocols that the same files and options have other settings for.
+    """
+    asked = asked_of(cfg)
+    trees = trees_of(layers, asked)
+    others = {other: trees_of(layers, asked._replace(protocol=other)) for other in PROTOCOLS}
+    unlike = [
+        other for other, theirs in others.items() if theirs != trees and differing(filled(declared, theirs, pairs), cfg)
+    ]
+    changed = differing(filled(declared, trees, ()), cfg)
+    cfg.SETTINGS.ROWS = [in_words(row) for each in layers.values() for row in resolve(each, asked)[1]]
+    cfg.SETTINGS.CHANGED = [f"{key} {now} in place of {before}" for key, (before, now) in changed.items()]
+    cfg.SETTINGS.UNLIKE = unlike
+
+
+def differing(first: CfgNode, second: CfgNode) -> dict[str, tuple]:
+    """Settings that are not the same in both: key -> its two values."""
+    before, after = flatten(first), flatten(second)
+    keys = [key for key in after if key.startswith(SETTINGS) and not key.endswith(NO_SETTINGS)]
+    return {key: (before[key], after[key]) for key in keys if before[key] != after[key]}
 
 
 # --- keys that a method or a data set brings -------------------------------------------------------------------

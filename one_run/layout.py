@@ -43,15 +43,18 @@ def is_embedded(dataset: str) -> bool:
 class Phase(NamedTuple):
     folder: str  # under the output folder
     classes: str  # DATASET.SUBSAMPLE_CLASSES
+    protocol: str  # whose settings it has: SETTINGS.PROTOCOL
     trained: str = ""  # the phase whose model it tests; "" where it trains
+    alike: str = ""  # the phase whose very run it is, where a method has the same settings for both
 
 
 PHASES = {
-    "base2new_train": Phase("base2new/train_base", "base"),
-    "base2new_test": Phase("base2new/test_new", "new", trained="base2new_train"),
-    "few_shot": Phase("fewshot", "all"),
-    "xd_test": Phase("xd", "all", trained="few_shot"),
-    "dg_test": Phase("dg", "all", trained="few_shot"),
+    "base2new_train": Phase("base2new/train_base", "base", "base2new"),
+    "base2new_test": Phase("base2new/test_new", "new", "base2new", trained="base2new_train"),
+    "few_shot": Phase("fewshot", "all", "fewshot"),
+    "xd_train": Phase("xd_train", "all", "xd", alike="few_shot"),
+    "xd_test": Phase("xd", "all", "xd", trained="xd_train"),
+    "dg_test": Phase("dg", "all", "xd", trained="xd_train"),
 }
 # The last phase of each protocol; what comes before follows from it.
 PROTOCOLS = {"base2new": "base2new_test", "fewshot": "few_shot", "xd": "xd_test", "dg": "dg_test"}

@@ -29,6 +29,11 @@ def as_json(value):
     return [as_json(inner) for inner in value] if isinstance(value, (list, tuple)) else value
 
 
+def settings_of(cfg) -> dict | None:
+    """Whose settings a run has (`one_run.config.describe_settings`); None of a config that was not built there."""
+    return {key.lower(): as_json(value) for key, value in cfg.SETTINGS.items()} if "SETTINGS" in cfg else None
+
+
 class RunRecord:
     """Writes the record of one run; use it as a context manager around the work.
 
@@ -66,7 +71,8 @@ class RunRecord:
             "weights": weights,
             "commit": commit(),
             "versions": versions(),
-            "config": as_json(cfg),
+            "settings": settings_of(cfg),
+            "config": {key: as_json(value) for key, value in cfg.items() if key != "SETTINGS"},
         }
 
     def already_finished(self) -> dict | None:

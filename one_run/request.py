@@ -15,13 +15,19 @@ class Request:
     root: Path  # the data root: the folder that holds the data sets
     output_dir: Path
     seed: int
+    protocol: str = "base2new"  # whose settings it has: one_run/settings.py
     options: tuple[str, ...] = ()  # KEY VALUE ...
     model_dir: Path | None = None
 
     @property
     def given(self) -> dict:
         """For `one_run.config.build_config(method, files, options, **given)`."""
-        return {"root": str(self.root), "output_dir": str(self.output_dir), "seed": self.seed}
+        return {
+            "root": str(self.root),
+            "output_dir": str(self.output_dir),
+            "seed": self.seed,
+            "protocol": self.protocol,
+        }
 
     @property
     def command(self) -> tuple[str, ...]:
@@ -29,7 +35,8 @@ class Request:
         dataset_file, method_file = self.files
         tested = [] if self.model_dir is None else ["--model-dir", self.model_dir, "--eval-only"]
         parts = [
-            ROOT / "train.py", "--root", self.root, "--seed", self.seed, "--trainer", self.method,
+            ROOT / "train.py", "--root", self.root, "--seed", self.seed,
+            "--trainer", self.method, "--protocol", self.protocol,
             "--dataset-config-file", dataset_file, "--config-file", method_file,
             "--output-dir", self.output_dir, *tested, *self.options,
         ]  # fmt: skip

@@ -35,7 +35,12 @@ def how_made(results: list[Result], protocol: Protocol, expected: list[int], das
     """`dashes`: some cells of the table are not there."""
     ours = [result for result in results if not result.published]
     counted = [result for result in ours if result.value is not None]
-    notes = [*modes(counted), averaging(ours, protocol, expected), *backbones(counted)]
+    notes = [
+        *modes(counted),
+        averaging(ours, protocol, expected),
+        *backbones(counted),
+        *deviations(counted, protocol.settings),
+    ]
     shots = sorted({result.shots for result in ours})
     if not protocol.over_shots and len(shots) > 1:
         notes.append(f"Shots differ: {', '.join(map(str, shots))}.")
@@ -84,6 +89,23 @@ def backbones(results: list[Result]) -> list[str]:
         listed = "; ".join(f"{backbone} ({methods})" for backbone, methods in found.items())
         only = f"Backbone: {next(iter(found))}."
         notes.append(only if len(found) == 1 else f"Backbones differ, so that rows cannot be compared: {listed}.")
+    return notes
+
+
+def deviations(results: list[Result], protocol: str) -> list[str]:
+    """Of runs whose settings are not those that their config states for the protocol."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for result in results:
+        if result.settings is not None and protocol in result.unlike:
+            found[f"those of {result.settings} in place of {protocol}"].add(result.method)
+        for change in result.changed:
+            found[change].add(result.method)
+    listed = "; ".join(f"{what} ({', '.join(sorted(methods))})" for what, methods in found.items())
+    notes = [f"Settings that are not those of the protocol: {listed}."] if listed else []
+    trained = [result for result in results if not result.zero_shot and result.final_model is not None]
+    unknown = sorted({result.method for result in trained if result.settings is None})
+    if unknown:
+        notes.append(f"Settings not in the record, so perhaps not those of the protocol: {', '.join(unknown)}.")
     return notes
 
 

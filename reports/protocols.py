@@ -73,11 +73,19 @@ class Protocol:
         return {part: Path(PHASES[phase].folder).relative_to(self.name) for part, phase in self.phases.items()}
 
     @property
-    def sources(self) -> str:
-        """The folder beside its own in which the models that it tests were trained; "" if that is in its own."""
+    def sources(self) -> list[str]:
+        """The folders beside its own in which the models that it tests may have been trained; [] if in its own."""
         (*_, last) = self.phases.values()
         trained = PHASES[last].trained
-        return "" if not trained or trained in self.phases.values() else PHASES[trained].folder
+        if not trained or trained in self.phases.values():
+            return []
+        return [PHASES[phase].folder for phase in (trained, PHASES[trained].alike) if phase]
+
+    @property
+    def settings(self) -> str:
+        """The protocol whose settings its runs are to have."""
+        (*_, last) = self.phases.values()
+        return PHASES[last].protocol
 
     @property
     def over_shots(self) -> bool:

@@ -99,7 +99,7 @@ def read_results(directory: Path, protocol: Protocol, keyword: str = "accuracy")
     if not results:
         raise ResultError(f"{folder} holds no runs, which are folders DATASET/shots_K/METHOD/CFG/seedS.")
     if protocol.sources:
-        results = with_sources(results, folder.parent / protocol.sources, keyword)
+        results = with_sources(results, [folder.parent / name for name in protocol.sources], keyword)
     if protocol.over_shots:
         results = [replace(result, shots=0) if result.zero_shot else result for result in results]
     return without_duplicates(results)
@@ -167,7 +167,17 @@ def known_from(record: dict, result: Result) -> dict:
     for node in trainer.values() if isinstance(trainer, dict) else ():
         teacher = place_of(Path(str(dig(node, "TEACHER_DIR"))))
         known |= {"teacher": f"{teacher.method}/{teacher.config}"} if teacher else {}
-    return known | {"transductive": record.get("transductive") is True}
+    return known | {"transductive": record.get("transductive") is True} | settings_from(record.get("settings"))
+
+
+def settings_from(settings) -> dict:
+    """The same of the record's settings."""
+    protocol = dig(settings, "protocol")
+    lists = {name: dig(settings, name) for name in ("unlike", "changed")}
+    return {
+        "settings": protocol if isinstance(protocol, str) else None,
+        **{name: tuple(map(str, value)) if isinstance(value, list) else () for name, value in lists.items()},
+    }
 
 
 def dig(record, *keys: str):
@@ -189,8 +199,11 @@ def refuse_another(record: dict, result: Result) -> None:
             )
 
 
-def with_sources(results: list[Result], folder: Path, keyword: str) -> list[Result]:
-    """Tests on other sets, and what their models reach on the set that they were trained on, in this folder."""
+def with_sources(results: list[Result], folders: list[Path], keyword: str) -> list[Result]:
+    """Tests on other sets, and what their models reach on the set that they were trained on.
+
+    That is in the first of these folders that has them.
+    """
     known = {result.source for result in results} - {""}
     if len(known) == 1:  # other code's logs, and zero-shot tests, do not say theirs
         results = [replace(result, source=min(known)) for result in results]
@@ -199,7 +212,7 @@ def with_sources(results: list[Result], folder: Path, keyword: str) -> list[Resu
     return results + [
         read_result(path, place, "source", keyword, source=place.dataset)
         for inside in trained
-        for path, place in seeds_under(folder / Path(*inside), "seed*")
+        for path, place in next(filter(None, (seeds_under(each / Path(*inside), "seed*") for each in folders)), [])
     ]
 
 

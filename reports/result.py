@@ -27,6 +27,9 @@ class Result:
     images: str | None = None  # hash of the training images; None for a test, and where nothing was trained
     transductive: bool = False
     teacher: str = ""  # the method that it distils
+    settings: str | None = None  # the protocol whose settings it has; None: not recorded
+    unlike: tuple[str, ...] = ()  # the protocols for which they would be others
+    changed: tuple[str, ...] = ()  # settings that are not as its config states them, in words
     published: bool = False
 
     @property

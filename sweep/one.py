@@ -4,7 +4,8 @@ Scripts, which are the same for every METHOD (its folder in scripts/: coop, spot
   base2new_train.sh DATASET SEED    train on the base classes, test on them         -> OUTPUT/base2new/train_base
   base2new_test.sh DATASET SEED     test that run's model on the new classes        -> OUTPUT/base2new/test_new
   few_shot.sh DATASET SHOTS SEED    train on all classes, test on them              -> OUTPUT/fewshot
-  xd_train.sh SEED                  few_shot.sh of SOURCE                           -> OUTPUT/fewshot/SOURCE
+  xd_train.sh SEED                  train on SOURCE, for the next two               -> OUTPUT/xd_train/SOURCE
+                                    (OUTPUT/fewshot/SOURCE where few_shot.sh has the same settings)
   xd_test.sh TARGET SEED            test that run's model on another data set       -> OUTPUT/xd/TARGET
   dg_test.sh TARGET SEED            test it on a shifted variant of SOURCE          -> OUTPUT/dg/TARGET
   teacher.sh DATASET SEED           promptkd only: train its teacher alone          -> OUTPUT/base2new/train_base
@@ -92,7 +93,7 @@ def run_of(folder: str, script: str, arguments: list[str], environment: Mapping[
     )
     shots, seed = whole_number(given["SHOTS"], "SHOTS", 1), whole_number(given["SEED"], "SEED", 0)
     if script == "xd_train":
-        return build("few_shot", method, source_of("xd_test", "", setting), shots, seed, setting)
+        return build("xd_train", method, source_of("xd_test", "", setting), shots, seed, setting)
     dataset = check_name(given[names[0]], configs_in("datasets"), "data set")
     if script == "teacher":
         method = with_config(method, dataset)

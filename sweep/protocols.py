@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from dassl.config import read_tree
+from dassl.config import read_layers, read_tree
 from dassl.errors import InputError
 from one_run.layout import (
     CONFIGS,
@@ -24,6 +24,7 @@ from one_run.layout import (
     is_embedded,
 )
 from one_run.request import Request
+from one_run.settings import Asked, alike, value_of
 
 
 @dataclass(frozen=True)
@@ -127,11 +128,12 @@ def whole_number(text: str, name: str, least: int) -> int:
 
 def build(phase: str, method: Method, dataset: str, shots: int, seed: int, setting: Setting) -> Run:
     """The run, and in `after` the one that it needs: a test its training, a student its teacher."""
-    folder, classes, trained_in = PHASES[phase]
+    trained_in = PHASES[phase].trained
     trained_on = source_of(phase, dataset, setting)
     if not trained_in and dataset in SHIFTED_IMAGENETS:
         raise InputError(f"{dataset} has test images only: train on imagenet, and test on it with xd_test or dg_test.")
     method = with_config(method, trained_on)
+    phase = same_run(phase, method, trained_on, shots)
     options = list(setting.options)
     after = build(trained_in, method, trained_on, shots, seed, setting) if trained_in else None
     taught = teaching_of(method, options)
@@ -143,12 +145,13 @@ def build(phase: str, method: Method, dataset: str, shots: int, seed: int, setti
         options = [taught.passed_as, folder_of_teacher, *options]
     request = Request(
         method=method.name,
-        files=(CONFIGS / "datasets" / f"{dataset}.yaml", CONFIGS / "trainers" / method.name / f"{method.config}.yaml"),
+        files=(dataset_file(dataset), method_file(method.name, method.config)),
         root=setting.data,
-        output_dir=setting.output / folder / Place(dataset, shots, method.name, method.config, seed).path,
+        output_dir=setting.output / PHASES[phase].folder / Place(dataset, shots, method.name, method.config, seed).path,
         seed=seed,
+        protocol=PHASES[phase].protocol,
         options=tuple(
-            map(str, (*options, "DATASET.NUM_SHOTS", shots, "DATASET.SUBSAMPLE_CLASSES", classes)),
+            map(str, (*options, "DATASET.NUM_SHOTS", shots, "DATASET.SUBSAMPLE_CLASSES", PHASES[phase].classes)),
         ),
         model_dir=after.folder if trained_in and after is not None else None,
     )
@@ -200,8 +203,29 @@ def hosts_of(method: Method, given: dict[str, str]) -> list[str]:
 @functools.cache
 def trainer_nodes(name: str, config: str) -> dict[str, dict]:
     """What a method's config file says under TRAINER, by node."""
-    tree = read_tree(str(CONFIGS / "trainers" / name / f"{config}.yaml")).get("TRAINER", {})
+    tree = read_tree(str(method_file(name, config))).get("TRAINER", {})
     return {node: keys for node, keys in tree.items() if isinstance(keys, dict)}
+
+
+def same_run(phase: str, method: Method, dataset: str, shots: int) -> str:
+    """The phase whose run serves: one training is enough where a method has the same settings for both."""
+    other = PHASES[phase].alike
+    return other if other and trains_alike(phase, other, method, dataset, shots) else phase
+
+
+@functools.cache
+def trains_alike(phase: str, other: str, method: Method, dataset: str, shots: int) -> bool:
+    name = value_of(read_tree(str(dataset_file(dataset))), "DATASET.NAME")
+    first, second = (Asked(PHASES[each].protocol, shots, name) for each in (phase, other))
+    return alike(read_layers(str(method_file(method.name, method.config))), first, second)
+
+
+def dataset_file(dataset: str) -> Path:
+    return CONFIGS / "datasets" / f"{dataset}.yaml"
+
+
+def method_file(name: str, config: str) -> Path:
+    return CONFIGS / "trainers" / name / f"{config}.yaml"
 
 
 def source_of(phase: str, dataset: str, setting: Setting) -> str:
@@ -232,7 +256,7 @@ def plan(
             own = last == "xd_test" and dataset == source_of(last, dataset, setting)  # its training tests on it already
             for method in methods:
                 for k in shots:
-                    run = build("few_shot" if own else last, method, dataset, k, seed, setting)
+                    run = build("xd_train" if own else last, method, dataset, k, seed, setting)
                     for each in (*reversed(list(needed_by(run))), run):
                         runs.setdefault(each.folder, each)
     return list(runs.values())

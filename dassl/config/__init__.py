@@ -1,5 +1,6 @@
 """The config tree: defaults in `defaults.py`, then files, then KEY VALUE pairs. Unknown keys are refused."""
 
+import functools
 import os
 from ast import literal_eval
 
@@ -17,6 +18,7 @@ __all__ = [
     "merge_options",
     "merge_tree",
     "overlaid",
+    "read_layers",
     "read_tree",
 ]
 
@@ -46,8 +48,16 @@ def merge_file(cfg: CfgNode, path: str, new_allowed: bool = False) -> None:
     merge_tree(cfg, read_tree(path), f" (in {path})", new_allowed)
 
 
-def read_tree(path: str, read_by: tuple[str, ...] = ()) -> dict:
-    """A YAML file's keys over those of the file that its key `_BASE_` names, relative to its own folder."""
+def read_tree(path: str) -> dict:
+    """A YAML file's keys over those of the files that it stands on."""
+    return functools.reduce(overlaid, (tree for _, tree in read_layers(path)))
+
+
+def read_layers(path: str, read_by: tuple[str, ...] = ()) -> list[tuple[str, dict]]:
+    """A YAML file and those it stands on, (path, keys) each, the lowest first.
+
+    Its key `_BASE_` names the file that it stands on, relative to its own folder.
+    """
     if not os.path.isfile(path):
         folder = os.path.dirname(path) or "."
         there = (
@@ -67,13 +77,13 @@ def read_tree(path: str, read_by: tuple[str, ...] = ()) -> dict:
         raise InputError(f"The config file {path} holds a {type(tree).__name__}: it must hold keys with values.")
     base = tree.pop("_BASE_", None)
     if base is None:
-        return tree
+        return [(path, tree)]
     base = os.path.normpath(os.path.join(os.path.dirname(path), str(base)))
     if base in (path, *read_by):
         raise InputError(
             f"The config file {path} has {base} as its _BASE_, which stands on it in turn: break the circle."
         )
-    return overlaid(read_tree(base, (*read_by, os.path.normpath(path))), tree)
+    return [*read_layers(base, (*read_by, os.path.normpath(path))), (path, tree)]
 
 
 def overlaid(below: dict, above: dict) -> dict:

@@ -9,12 +9,20 @@ from reports.result import Result
 from reports.tables import Table, make_table
 
 CONFIG = {"TEST": {"FINAL_MODEL": "last_step"}}
+SETTINGS = {"protocol": "base2new", "mode": "strict", "rows": [], "unlike": [], "changed": []}
 
 
 def write(folder: Path, accuracy=None, state="finished", **more) -> Path:
     """A run's record, as short as the tables allow."""
     folder.mkdir(parents=True, exist_ok=True)
-    record = {"state": state, "accuracy": accuracy, "macro_f1": 50.0, "split": "test", "config": CONFIG}
+    record = {
+        "state": state,
+        "accuracy": accuracy,
+        "macro_f1": 50.0,
+        "split": "test",
+        "settings": SETTINGS,
+        "config": CONFIG,
+    }
     (folder / "results.json").write_text(json.dumps(record | more))
     return folder
 

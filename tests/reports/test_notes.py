@@ -1,7 +1,7 @@
 """What is said under a table."""
 
 from reports.formats import as_text
-from tests.reports.runs import base2new, said, table_of
+from tests.reports.runs import across, base2new, fewshot, means, said, table_of, write
 
 
 def test_modes(tmp_path):
@@ -39,3 +39,38 @@ def test_methods_that_saw_different_images_are_named(tmp_path):
     base2new(tmp_path, "IVLP", "dtd", 1, new=40.0, images_sha256="dddddddd1", weights={"model_dir": "there"})
     (problem,) = [problem for problem in table_of(tmp_path, "base2new").problems if "(base)" in problem]
     assert "seed 1 (aaaaaaaa: CoOp/vit_b16, MaPLe/vit_b16; bbbbbbbb: IVLP/vit_b16)" in problem
+
+
+def settings(protocol, unlike=(), changed=()):
+    return {"protocol": protocol, "mode": "strict", "rows": [], "unlike": [*unlike], "changed": [*changed]}
+
+
+def test_settings_of_another_protocol_are_said(tmp_path):
+    fewshot(tmp_path, "CoOp", "dtd", 1, 1, 60.0, settings=settings("fewshot", unlike=["base2new", "xd"]))
+    fewshot(tmp_path, "CoCoOp", "dtd", 1, 1, 60.0, settings=settings("base2new"))  # they are those of few shots too
+    assert not [note for note in table_of(tmp_path, "fewshot").notes if note.startswith("Settings")]
+    fewshot(tmp_path, "MaPLe", "dtd", 1, 1, 60.0, settings=settings("base2new", unlike=["fewshot"]))
+    changes = ["OPTIM.MAX_EPOCH 3 in place of 50"]
+    fewshot(tmp_path, "VPT", "dtd", 1, 1, 60.0, settings=settings("fewshot", changed=changes))
+    fewshot(tmp_path, "VPT", "dtd", 2, 1, 60.0, settings=settings("fewshot", changed=changes))
+    fewshot(tmp_path, "IVLP", "dtd", 1, 1, 60.0, settings=None)
+    fewshot(tmp_path, "ProGrad", "dtd", 1, 1, 60.0, settings=["odd"])
+    fewshot(tmp_path, "ZeroshotCLIP", "dtd", 1, 1, 60.0, settings=None)
+    assert [note for note in table_of(tmp_path, "fewshot").notes if note.startswith("Settings")] == [
+        "Settings that are not those of the protocol: those of base2new in place of fewshot (MaPLe/vit_b16); "
+        "OPTIM.MAX_EPOCH 3 in place of 50 (VPT/vit_b16).",
+        "Settings not in the record, so perhaps not those of the protocol: IVLP/vit_b16, ProGrad/vit_b16.",
+    ]
+
+
+def test_a_source_of_few_shots_is_none_for_other_sets(tmp_path):
+    """Both tables of ImageNet's 16 shots, where the training for other sets has a folder of its own or has not."""
+    fewshot(tmp_path, "CoOp", "imagenet", 16, 1, 71.0, settings=settings("fewshot", unlike=["base2new", "xd"]))
+    across(tmp_path, "xd", "CoOp", "imagenet", "dtd", 1, 42.0, settings=settings("xd", unlike=["fewshot"]))
+    assert "those of fewshot in place of xd (CoOp/vit_b16)" in said(table_of(tmp_path, "xd"))
+    place = tmp_path / "xd_train/imagenet/shots_16/CoOp/vit_b16/seed1"
+    write(place, 72.0, seed=1, subsample="all", settings=settings("xd", unlike=["fewshot"]))
+    table = table_of(tmp_path, "xd")
+    assert "Settings" not in said(table)
+    assert means(table)["imagenet", "CoOp"][:2] == [72.0, 42.0]
+    assert means(table_of(tmp_path, "fewshot"))["imagenet", "CoOp"] == [71.0]

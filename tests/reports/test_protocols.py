@@ -20,7 +20,13 @@ def test_folders_are_those_of_the_scripts():
     assert [protocol.folders for protocol in (FEWSHOT, XD, DG)] == [
         {"all": Path()}, {"target": Path()}, {"target": Path()}
     ]  # fmt: skip
-    assert [protocol.sources for protocol in PROTOCOLS.values()] == ["", "", "fewshot", "fewshot"]
+    assert [protocol.sources for protocol in PROTOCOLS.values()] == [
+        [],
+        [],
+        ["xd_train", "fewshot"],
+        ["xd_train", "fewshot"],
+    ]
+    assert [protocol.settings for protocol in PROTOCOLS.values()] == ["base2new", "fewshot", "xd", "xd"]
 
 
 def test_what_stands_together():

@@ -69,11 +69,12 @@ def test_few_shot_curves():
 
 
 def test_one_training_for_all_targets():
-    """The source itself needs no test of its own: its few-shot run is one."""
+    """The source itself needs no test of its own: its training is one. Where a method has the same settings for few shots,
+    that is its few-shot run."""
     runs = planned("xd", ["CoOp"], ["imagenet", "dtd", "embedded_species"])
     run = "shots_16/CoOp/{}/seed1"
     source, shapes = (
-        "/o/fewshot/imagenet/" + run.format("vit_b16"),
+        "/o/xd_train/imagenet/" + run.format("vit_b16"),
         "/o/fewshot/embedded_shapes/" + run.format("embedded"),
     )
     targets = "/o/xd/dtd/" + run.format("vit_b16"), "/o/xd/embedded_species/" + run.format("embedded")
@@ -82,7 +83,35 @@ def test_one_training_for_all_targets():
     assert folders(shifted) == [source, *(f"/o/dg/{name}/{run.format('vit_b16')}" for name in GROUPS["shifts"])]
     assert all(other.after == shifted[0] for other in shifted[1:])
     elsewhere = planned("xd", ["CoOp"], ["dtd"], setting=Setting(Path("/d"), Path("/o"), source="caltech101"))
-    assert elsewhere[0].folder == Path("/o/fewshot/caltech101/shots_16/CoOp/vit_b16/seed1")
+    assert elsewhere[0].folder == Path("/o/xd_train/caltech101/shots_16/CoOp/vit_b16/seed1")
+
+
+def test_settings_are_asked_for_by_protocol():
+    asked = {
+        protocol: [(run.label.split()[0], run.request.protocol) for run in planned(protocol, ["MaPLe"], datasets)]
+        for protocol, datasets in {"base2new": ["dtd"], "fewshot": ["dtd"], "xd": ["dtd"], "dg": ["imagenet_r"]}.items()
+    }
+    assert asked == {
+        "base2new": [("base2new_train", "base2new"), ("base2new_test", "base2new")],
+        "fewshot": [("few_shot", "fewshot")],
+        "xd": [("xd_train", "xd"), ("xd_test", "xd")],
+        "dg": [("xd_train", "xd"), ("dg_test", "xd")],
+    }
+    (run,) = planned("fewshot", ["MaPLe"], ["dtd"])
+    assert run.command[run.command.index("--protocol") + 1] == "fewshot"
+
+
+def test_one_training_serves_protocols_of_the_same_settings():
+    """CoCoOp's authors change nothing, MaPLe's do; CoOp's few shots of ImageNet are 50 epochs too, of other contexts."""
+    trainings = [planned("xd", [method], ["dtd"])[0] for method in ("CoCoOp", "MaPLe", "CoOp", "CoOp:vit_b16_c16")]
+    assert [run.folder.relative_to("/o").parts[0] for run in trainings] == [
+        "fewshot",
+        "xd_train",
+        "xd_train",
+        "fewshot",
+    ]
+    (few_shot,) = planned("fewshot", ["CoCoOp"], ["imagenet"])
+    assert trainings[0] == few_shot
 
 
 @pytest.mark.parametrize(
