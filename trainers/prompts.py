@@ -100,7 +100,8 @@ class ContextPrompts(nn.Module):
             )
         names = [readable(name) for name in classnames]
         before = " ".join(["X"] * length) if words is None else readable(words)
-        tokens = clip.tokenize([f"{before} {name}.".lstrip() for name in names])  # (C, 77)
+        stop = "." if position == "end" else " ."  # apart, where context comes between: "c++." ends in the token "+."
+        tokens = clip.tokenize([f"{before} {name}{stop}".lstrip() for name in names])  # (C, 77)
         tokens = tokens.to(clip_model.logit_scale.device)
         end = tokens.argmax(dim=-1)  # (C,) the end token has the largest id
         tokens = tokens[:, : int(end.max()) + 1]  # (C, L)

@@ -50,6 +50,22 @@ def test_context_prompts(model, position, length, own_context):
     assert embeddings.shape[1] == longest  # not 77
 
 
+@pytest.mark.parametrize("position", ["middle", "front"])
+@pytest.mark.parametrize("name", ["c++", "c#", "dr.", "golf ii (1984)", "men's", "rock 'n'", "a&amp", "...", "what?"])
+def test_a_name_that_ends_in_a_mark_is_whole_before_more_context(model, name, position):
+    """Within "c++." the tokens are c, + and "+.", so that two tokens of a name would be "c+"."""
+    prompts, context = ContextPrompts(model, ["cat", name], 4, position), torch.randn(4, 64)
+    expected = by_hand(model, context, name, position)
+    assert torch.equal(prompts(context)[1, : len(expected)], expected) and prompts.end[1] == len(expected) - 1
+
+
+@pytest.mark.parametrize("name", ["c++", "dr.", "..."])
+def test_at_the_end_the_full_stop_is_written_as_in_the_published_prompts(model, name):
+    prompts, context = ContextPrompts(model, [name], 4), torch.randn(4, 64)
+    ids = torch.tensor(SimpleTokenizer().encode(f"{name}."))
+    assert torch.equal(prompts(context)[0, 5:-1], model.token_embedding(ids))
+
+
 def test_initial_context_is_the_hand_written_prompt(model):
     """From "a photo of a", the first logits are those of "a photo of a {}."."""
     prompts = ContextPrompts(model, NAMES, 4)
