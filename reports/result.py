@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from dassl.errors import InputError
-from one_run.layout import is_embedded
+from one_run.layout import is_embedded, is_untrained
 
 
 class ResultError(InputError):
@@ -32,7 +32,7 @@ class Result:
     @property
     def zero_shot(self) -> bool:
         """Nothing is trained, so neither shots nor seed matter."""
-        return self.method.startswith("Zeroshot")
+        return is_untrained(self.method.partition("/")[0])
 
     @property
     def world(self) -> str:
