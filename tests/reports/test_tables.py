@@ -126,7 +126,9 @@ def test_a_zero_shot_row_needs_one_run_of_whatever_seed(tmp_path):
     with pytest.raises(ResultError, match="No run is of the seeds 7"):
         table_of(tmp_path, "base2new", seeds=[7])
     base2new(tmp_path, "CoOp", "eurosat", 2, 80.0, 70.0)
-    assert "ZeroshotCLIP/vit_b16 has no run of seed 2, 16 shots: eurosat (base, new)." in said(table_of(tmp_path, "base2new"))
+    assert "ZeroshotCLIP/vit_b16 has no run of seed 2, 16 shots: eurosat (base, new)." in said(
+        table_of(tmp_path, "base2new")
+    )
 
 
 def test_an_unfinished_zero_shot_run_is_named_once(tmp_path):
