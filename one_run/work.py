@@ -48,6 +48,8 @@ def do(cfg: CfgNode, model_dir: str = "", epoch: int | None = None, test: bool =
         with explain_undeclared_keys(cfg):
             trainer = build_trainer(cfg)
         record.describe(trainer)
+        if trainer.num_classes == 1:
+            print("There is one class only, so that every prediction is right: an accuracy of 100% says nothing.")
         if test:
             reached = test_trained(trainer, model_dir, record.content["weights"])
         elif train:

@@ -165,7 +165,9 @@ def known_from(record: dict, result: Result) -> dict:
     for node in trainer.values() if isinstance(trainer, dict) else ():
         teacher = place_of(Path(str(dig(node, "TEACHER_DIR"))))
         known |= {"teacher": f"{teacher.method}/{teacher.config}"} if teacher else {}
-    return known | {"transductive": record.get("transductive") is True}
+    classwise = record.get("classwise")
+    one_class = isinstance(classwise, dict) and len(classwise) == 1
+    return known | {"transductive": record.get("transductive") is True, "one_class": one_class}
 
 
 def dig(record, *keys: str):

@@ -28,6 +28,7 @@ class Result:
     transductive: bool = False
     teacher: str = ""  # the method that it distils
     published: bool = False
+    one_class: bool = False  # all images that were tested are of one class
 
     @property
     def zero_shot(self) -> bool:

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 import clip
 from clip.simple_tokenizer import SimpleTokenizer
-from trainers.prompts import ContextPrompts, initial_context, zero_shot_text_features
+from trainers.prompts import ContextPrompts, initial_context, same_texts, zero_shot_text_features
 
 NAMES = ["cat", "Boeing 747-400", "german_shorthaired_pointer"]
 
@@ -73,6 +73,16 @@ def test_initial_context_is_the_hand_written_prompt(model):
     assert context.shape == (4, 64)
     features = F.normalize(model.encode_prompts(prompts(context), prompts.end), dim=-1)
     torch.testing.assert_close(features, zero_shot_text_features(model, NAMES, "a photo of a {}."), atol=1e-6, rtol=0)
+
+
+def test_same_texts():
+    """Within 1e-6, in groups; a text that is no number is like no other."""
+    text = F.normalize(torch.randn(6, 512, generator=torch.manual_seed(0)), dim=-1)
+    assert same_texts(text) == []
+    text[3], text[4] = text[1], F.normalize(text[0] + 1e-5 * text[2], dim=-1)
+    assert same_texts(text) == [[0, 4], [1, 3]]
+    text[4], text[5] = F.normalize(text[0] + 1e-2 * text[2], dim=-1), torch.nan
+    assert same_texts(text) == [[1, 3]]
 
 
 def test_nothing_of_the_prompts_is_saved(model):
