@@ -3,14 +3,26 @@
     python show_tokens.py RUN IMAGE_OR_FOLDER --out pictures
 
 RUN is the folder of a finished training run of Spotlighter; its `results.json` says how to build it again. From left
-to right: the image as the model saw it, with the windows it looked at again; the sample-wise map; the semantic-wise
-map; both together with the R selected tokens, by rank and level; the likeliest classes. What was dropped inside the
-encoder is grey. The picture of `flowers/rose.jpg` is `OUT/flowers/rose.jpg.png`.
+to right:
+
+    the image as the model saw it, with the windows it looked at again
+    the sample-wise map: how near each token is to the texts of the classes that the model believes it sees
+    the semantic-wise map: how near it is to those classes' prototypes, which come from the training images
+    both together, with the R selected tokens, by rank and level
+    the likeliest classes
+
+What was dropped inside the encoder is grey. The picture of `flowers/rose.jpg` among the new classes of EmbeddedSmall is
+`OUT/EmbeddedSmall_new/flowers/rose.png`; beside a `rose.gif` it is `rose.jpg.png`. An image that cannot be read is
+named and passed over.
+
+Exit code: 0 all are drawn, 1 some cannot be read, 2 what you can mend, 130 stopped.
 """
 
 import argparse
 import os
 import sys
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -26,7 +38,7 @@ METHOD = "Spotlighter"
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="folder of a finished training run of Spotlighter")
     parser.add_argument("images", type=Path, help="an image, or a folder that is searched for images, at any depth")
     parser.add_argument("--out", type=Path, default=Path("pictures"), help="folder of the pictures (%(default)s)")
@@ -55,25 +67,59 @@ def check_run(run: Path) -> None:
 # --- files -------------------------------------------------------------------------------------------------------
 
 
-def find_images(images: Path, out: Path) -> dict[Path, Path]:
-    """The images asked for, and where each one's picture goes: into `out`, under its folder's name and its own."""
+def find_images(images: Path) -> dict[Path, Path]:
+    """The images asked for, and each one's picture: its folder's name, from that of `images` on, and its own."""
     base = Path(os.path.abspath(images)).parent
     if images.is_file():
         base = base.parent
         found = [images]
     elif images.is_dir():
-        target = Path(os.path.abspath(out)) / Path(os.path.abspath(images)).name
-        if target.is_relative_to(os.path.abspath(images)):
-            raise InputError(f"The pictures would go in among the images, into {target}: choose another --out.")
-        found = sorted(path for path in images.rglob("*") if is_picture(path.name) and path.is_file())
+        found = sorted(filter(is_image, images.rglob("*")))
         if not found:
             raise InputError(f"There is no image under {images} (such as .jpg or .png): pass another folder.")
     else:
         raise InputError(f"The image or folder {images} does not exist: correct the path.")
+    names = {folder: names_of_pictures(folder, found) for folder in {path.parent for path in found}}
+    return {path: Path(os.path.abspath(path.parent)).relative_to(base) / names[path.parent][path] for path in found}
+
+
+def is_image(path: Path) -> bool:
+    return is_picture(path.name) and path.is_file()
+
+
+def names_of_pictures(folder: Path, asked: Iterable[Path]) -> dict[Path, str]:
+    """x.jpg -> x.png. In a folder where two images would get one name all keep their suffix: x.jpg.png, x.gif.png.
+
+    It is looked at what the folder holds, not only at what was asked for. Capitals make no difference, as on some disks.
+    """
+    images = {path for path in asked if path.parent == folder} | set(filter(is_image, folder.iterdir()))
+    several = max(Counter(path.stem.lower() for path in images).values()) > 1
+    return {path: f"{path.name if several else path.stem}.png" for path in images}
+
+
+def check_out(out: Path, images: Path) -> None:
+    """Refuse pictures among the images, where they would be drawn themselves the next time."""
     if out.exists() and not out.is_dir():
         raise InputError(f"--out {out} is a file: choose a folder.")
-    relative = {path: Path(os.path.abspath(path)).relative_to(base) for path in found}
-    return {path: out / name.parent / f"{name.name}.png" for path, name in relative.items()}
+    inside = Path(os.path.abspath(images))
+    if images.is_dir() and Path(os.path.abspath(out)).is_relative_to(inside):
+        raise InputError(f"The pictures would go in among the images, into {out}: choose another --out.")
+
+
+def readable(paths: Iterable[Path]) -> list[Path]:
+    """Those that can be read. The others are named; if there are only such, that is the error."""
+    left, broken = [], []
+    for path in paths:
+        try:
+            read_image(str(path))
+            left.append(path)
+        except InputError as error:
+            broken.append(error)
+    if not left:
+        raise broken[0]
+    for error in broken:
+        print(f"error: {error}", file=sys.stderr)
+    return left
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -84,23 +130,31 @@ def save(figure: Figure, path: Path) -> None:
         raise InputError(f"{error.filename} may not be written to: choose another --out.") from error
 
 
-def show(args: argparse.Namespace) -> None:
+def show(args: argparse.Namespace) -> int:
     check_run(args.run)
-    pictures = find_images(args.images, args.out)
-    for path in pictures:  # before anything is drawn
-        read_image(str(path))
+    pictures = find_images(args.images)
+    check_out(args.out, args.images)
+    whole = readable(pictures)  # before anything is drawn
     trainer = rebuild(args.run, args.classes or "", args.root or "", args.load_epoch, tuple(args.opts))
     cfg, own = trainer.cfg, trainer.own
     prepare = build_transform(cfg, is_train=False)
     only_cut = build_transform(cfg, is_train=False, choices=())  # what `prepare` shows, before it is normalised
     names = [trainer.lab2cname[label] for label in range(trainer.num_classes)]
-    for path, target in pictures.items():
-        image = read_image(str(path))
+    out = args.out / f"{cfg.DATASET.NAME}_{cfg.DATASET.SUBSAMPLE_CLASSES}"  # other classes' pictures stay
+    check_out(out, args.images)
+    for path in whole:
+        image, target = read_image(str(path)), out / pictures[path]
+        if target.exists() and target.samefile(path):
+            raise InputError(f"The picture of {path} would take its place: choose another --out.")
         seen = look(trainer, prepare(image)[None])
         title = f"{'/'.join(path.parts[-2:])}: {METHOD} over {own.HOST}, KEEP {own.KEEP:g}, ZOOM {own.ZOOM}"
         save(draw(only_cut(image), seen, names, title), target)
         best = seen.probabilities[0].argmax()
         print(f"{printable(str(target))}: {names[best]}, {percent(seen.probabilities[0, best])}")
+    if len(whole) == len(pictures):
+        return 0
+    print(f"{len(whole)} of {len(pictures)} images are drawn, the others cannot be read.", file=sys.stderr)
+    return 1
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_arguments(argv)
-    return carry_out(lambda: run(args), interrupted="the same command goes on from the last checkpoint")
+    return carry_out(lambda: run(args), interrupted="nothing was begun")
 
 
 if __name__ == "__main__":

@@ -246,7 +246,7 @@ def hold_out(items: Sequence[Item], share: float = 0.2) -> tuple[list[Item], lis
         if not 0 < count < len(group):
             raise InputError(
                 f"The class {group[0].classname!r} has {len(group)} training images, too few to hold some out for "
-                "validation: fetch the annotations again."
+                "validation, which takes 3: add some, or fetch the annotations again."
             )
         chance.shuffle(group)
         val += group[:count]

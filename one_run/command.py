@@ -20,14 +20,14 @@ class Stopped(KeyboardInterrupt):
 
 
 def carry_out(action: Callable[[], int | None], interrupted: str = "") -> int:
-    """Do it, and return the exit code; `interrupted` says what Ctrl-C leaves behind."""
+    """Do it, and return the exit code; `interrupted` says what Ctrl-C leaves behind, unless the interrupt itself does."""
     try:
         return action() or OK
     except Stopped as stop:
         print(stop)
         return INTERRUPTED
-    except KeyboardInterrupt:
-        print("; ".join(filter(None, ("error: interrupted", interrupted))) + ".", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print("; ".join(filter(None, ("error: interrupted", str(interrupt) or interrupted))) + ".", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
         if not isinstance(error, users_errors()):

@@ -6,6 +6,7 @@ Vision-Language Models", CVPR 2022), few-shot and domain generalisation (Zhou et
 Vision-Language Models", IJCV 2022).
 """
 
+import functools
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -35,6 +36,17 @@ GROUPS = {
 def is_embedded(dataset: str) -> bool:
     """Whether it is a drawn set, a test bed: its figures never stand beside those of real images."""
     return dataset.startswith("embedded_")
+
+
+# --- methods -------------------------------------------------------------------------------------------------------
+
+OTHER_FILES = ("defaults", "teacher", "untrained")  # beside a method's configs, which are no configs of a run
+
+
+@functools.cache
+def is_untrained(method: str) -> bool:
+    """Whether nothing is trained, so that neither shots nor seed matter; a file beside the method's configs says so."""
+    return (CONFIGS / "trainers" / method / "untrained.yaml").is_file()
 
 
 # --- protocols -----------------------------------------------------------------------------------------------------

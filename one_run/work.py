@@ -1,5 +1,6 @@
 """A config -> a trained, or tested, run: seed and log, record, then the trainer's own train or test."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -39,7 +40,7 @@ def do(cfg: CfgNode, model_dir: str = "", epoch: int | None = None, test: bool =
         cfg.RESUME = cfg.OUTPUT_DIR
         cfg.freeze()
 
-    with record:
+    with saying_what_is_left(record, cfg), record:
         setup_logger(cfg.OUTPUT_DIR)
         if goes_on:
             print(f"{cfg.OUTPUT_DIR} holds this run, which broke off: it goes on from its last checkpoint.")
@@ -48,6 +49,8 @@ def do(cfg: CfgNode, model_dir: str = "", epoch: int | None = None, test: bool =
         with explain_undeclared_keys(cfg):
             trainer = build_trainer(cfg)
         record.describe(trainer)
+        if trainer.num_classes == 1:
+            print("There is one class only, so that every prediction is right: an accuracy of 100% says nothing.")
         if test:
             reached = test_trained(trainer, model_dir, record.content["weights"])
         elif train:
@@ -60,6 +63,19 @@ def do(cfg: CfgNode, model_dir: str = "", epoch: int | None = None, test: bool =
             return
         record.finish(trainer, reached)
         print(f"Results: {os.path.join(cfg.OUTPUT_DIR, FILE)}")
+
+
+@contextlib.contextmanager
+def saying_what_is_left(record: RunRecord, cfg: CfgNode):
+    """An interrupt says what the same command will do then; whether there is a checkpoint is looked at, not supposed."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        if not record.broke_off():
+            again = f"once more from {cfg.RESUME}" if cfg.RESUME else "from the beginning"
+            raise KeyboardInterrupt(f"nothing is saved yet, and the same command starts {again}") from interrupt
+        command = "the same command" if cfg.RESUME in ("", cfg.OUTPUT_DIR) else "the same command without --resume"
+        raise KeyboardInterrupt(f"{command} goes on from the last checkpoint") from interrupt
 
 
 def set_seed(cfg: CfgNode) -> None:

@@ -48,12 +48,23 @@ def how_made(results: list[Result], protocol: Protocol, expected: list[int], das
         notes.append(TRANSDUCTIVE)
     if any(result.published for result in results):
         notes += about_published(results, counted)
+    notes += single_classes(counted, protocol)
     if any(is_embedded(result.dataset) for result in ours):
         notes.append(EMBEDDED)
     if dashes or partial:
         star = f"; {STAR}: the mean of those that are there, of the same seeds for base and new" if partial else ""
         notes.append(f"-: not all seeds are there{star}.")
     return notes
+
+
+def single_classes(counted: list[Result], protocol: Protocol) -> list[str]:
+    """Where one class is all there is, any model is right."""
+    columns = defaultdict(set)
+    for result in counted:
+        if result.one_class:
+            columns[protocol.block_of(result)].add(protocol.column_of(result))
+    where = [protocol.place_of(block, sorted(columns[block])) for block in sorted(columns, key=rank)]
+    return [f"Tested on images of one class only, where 100% says nothing: {', '.join(where)}."] if where else []
 
 
 def averaging(ours: list[Result], protocol: Protocol, expected: list[int]) -> str:

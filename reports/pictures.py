@@ -116,9 +116,10 @@ def bars(blocks: list[Block], where: str) -> Figure:
         panel.set_ylabel("H (%)")
         panel.grid(axis="y", alpha=0.3, linewidth=0.5)
         panel.set_axisbelow(True)
-    cut = f"; the axis begins at {floor}" if floor else ""
+    if floor:  # then heights are no measure
+        figure.suptitle(f"The axis begins at {floor}, not at 0", fontsize=11, fontweight="bold")
     shots = f"{blocks[0].shots} shots; " if blocks[0].shots is not None else ""
-    legend(figure, labels, blocks, f"{shots}error bars: {spread_of(blocks, ' of H')}{cut}", where)
+    legend(figure, labels, blocks, f"{shots}error bars: {spread_of(blocks, ' of H')}", where)
     return figure
 
 

@@ -100,9 +100,7 @@ def read_results(directory: Path, protocol: Protocol, keyword: str = "accuracy")
         raise ResultError(f"{folder} holds no runs, which are folders DATASET/shots_K/METHOD/CFG/seedS.")
     if protocol.sources:
         results = with_sources(results, [folder.parent / name for name in protocol.sources], keyword)
-    if protocol.over_shots:
-        results = [replace(result, shots=0) if result.zero_shot else result for result in results]
-    return without_duplicates(results)
+    return without_duplicates(with_zero_shot(results, protocol))
 
 
 def folder_of(directory: Path, protocol: Protocol) -> Path:
@@ -167,7 +165,10 @@ def known_from(record: dict, result: Result) -> dict:
     for node in trainer.values() if isinstance(trainer, dict) else ():
         teacher = place_of(Path(str(dig(node, "TEACHER_DIR"))))
         known |= {"teacher": f"{teacher.method}/{teacher.config}"} if teacher else {}
-    return known | {"transductive": record.get("transductive") is True} | settings_from(record.get("settings"))
+    classwise = record.get("classwise")
+    one_class = isinstance(classwise, dict) and len(classwise) == 1
+    known |= {"transductive": record.get("transductive") is True, "one_class": one_class}
+    return known | settings_from(record.get("settings"))
 
 
 def settings_from(settings) -> dict:
@@ -216,18 +217,41 @@ def with_sources(results: list[Result], folders: list[Path], keyword: str) -> li
     ]
 
 
+def with_zero_shot(results: list[Result], protocol: Protocol) -> list[Result]:
+    """Zero-shot results at 0 shots, or at all those that others of their block have: one run, of any shots, is enough."""
+    if protocol.over_shots:
+        return [replace(result, shots=0) if result.zero_shot else result for result in results]
+    there = {place_in_table(result) for result in results if result.value is not None}
+    copies = [
+        replace(result, shots=shots)
+        for result in results
+        if result.zero_shot
+        for shots in sorted({o.shots for o in results if protocol.block_of(o) == protocol.block_of(result)})
+    ]
+    return results + [copy for copy in copies if place_in_table(copy) not in there]
+
+
+def place_in_table(result: Result) -> tuple:
+    return (result.method, result.dataset, result.shots, result.seed, result.part, result.source)
+
+
 def without_duplicates(results: list[Result]) -> list[Result]:
     """Which of two runs of one seed counts is not for the table to choose, so neither does."""
     same: dict[tuple, list[Result]] = defaultdict(list)
     for result in results:
-        key = (result.method, result.dataset, result.shots, result.seed, result.part, result.source)
-        same[key].append(result)
+        same[place_in_table(result)].append(result)
     kept: list[Result] = []
     for group in same.values():
-        if len(group) > 1 and group[0].zero_shot and len({(result.value, result.problem) for result in group}) == 1:
-            group = group[:1]  # at several shots
-        elif len(group) > 1:
+        if group[0].zero_shot:  # at several shots, perhaps
+            group = the_finished(group)
+        if len(group) > 1:
             problem = f"{' and '.join(result.path for result in group)} are the same run twice: remove one."
             group = [replace(group[0], value=None, problem=problem)]
         kept += group
     return kept
+
+
+def the_finished(group: list[Result]) -> list[Result]:
+    """Of zero-shot runs that are to be the same: one, if their figures are; those that have none are not needed."""
+    finished = {result.value: result for result in reversed(group) if result.value is not None}
+    return list(finished.values()) or group[:1]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from dassl.errors import InputError
-from one_run.layout import is_embedded
+from one_run.layout import is_embedded, is_untrained
 
 
 class ResultError(InputError):
@@ -31,11 +31,12 @@ class Result:
     unlike: tuple[str, ...] = ()  # the protocols for which they would be others
     changed: tuple[str, ...] = ()  # settings that are not as its config states them, in words
     published: bool = False
+    one_class: bool = False  # all images that were tested are of one class
 
     @property
     def zero_shot(self) -> bool:
         """Nothing is trained, so neither shots nor seed matter."""
-        return self.method.startswith("Zeroshot")
+        return is_untrained(self.method.partition("/")[0])
 
     @property
     def world(self) -> str:

@@ -54,19 +54,19 @@ def make_table(
 ) -> Table:
     """`seeds`: those that every cell is to have; by default all that occur."""
     if seeds:
-        results = [result for result in results if result.published or result.seed in seeds]
+        if not any(result.seed in seeds for result in results if not result.published):
+            raise ResultError(f"No run is of the seeds {', '.join(map(str, seeds))}: correct --seeds.")
+        results = [each for each in results if each.published or each.zero_shot or each.seed in seeds]
     results, left_out = protocol.counting(results)
     ours = [result for result in results if not result.published]
-    if not ours:
-        raise ResultError(f"No run is of the seeds {', '.join(map(str, seeds or []))}: correct --seeds.")
-    expected = sorted(set(seeds or [result.seed for result in ours]))
+    expected = sorted({*(seeds or [result.seed for result in ours if not result.zero_shot] or [ours[0].seed])})
     sections = [
         Section([result for result in results if protocol.section_of(result) == key], protocol, expected, partial)
         for key in sorted({protocol.section_of(result) for result in results}, key=str)
     ]
     blocks = [block for section in sections for block in section.blocks()]
     dashes = any(cell.missing for block in blocks for cell in block.cells)
-    broken = [result.problem for result in ours if result.problem]
+    broken = list(dict.fromkeys(result.problem for result in ours if result.problem))
     missing = missing_runs((lack for section in sections for lack in section.lacks()), protocol)
     return Table(
         protocol=protocol,
@@ -150,6 +150,7 @@ class Section:
                     lacking = tuple(sorted(set(self.expected) - {result.seed for result in its}))
                     alone = result.published or (result.zero_shot and its)  # one figure is all there is
                     if lacking and not alone and self.belongs(name, method, column):
+                        lacking = lacking[:1] if result.zero_shot else lacking
                         yield Lack(method, lacking, self.shots, name, column)
 
 

@@ -16,12 +16,14 @@ from dassl.errors import InputError
 from one_run.layout import (
     CONFIGS,
     GROUPS,
+    OTHER_FILES,
     PHASES,
     PROTOCOLS,
     SHIFTED_IMAGENETS,
     SHIFTED_SHAPES,
     Place,
     is_embedded,
+    is_untrained,
 )
 from one_run.request import Request
 from one_run.settings import Asked, alike, value_of
@@ -84,7 +86,7 @@ def check_name(name: str, known: Iterable[str], kind: str) -> str:
 
 
 def configs_in(folder: str) -> list[str]:
-    return [path.stem for path in (CONFIGS / folder).glob("*.yaml") if path.stem not in ("defaults", "teacher")]
+    return [path.stem for path in (CONFIGS / folder).glob("*.yaml") if path.stem not in OTHER_FILES]
 
 
 @functools.cache
@@ -256,10 +258,17 @@ def plan(
             own = last == "xd_test" and dataset == source_of(last, dataset, setting)  # its training tests on it already
             for method in methods:
                 for k in shots:
+                    if is_same_at_all(method, setting) and (seed, k) != (seeds[0], shots[0]):
+                        continue
                     run = build("xd_train" if own else last, method, dataset, k, seed, setting)
                     for each in (*reversed(list(needed_by(run))), run):
                         runs.setdefault(each.folder, each)
     return list(runs.values())
+
+
+def is_same_at_all(method: Method, setting: Setting) -> bool:
+    """Whether one run of a data set says all: nothing is trained, and no few validation images are drawn for a test."""
+    return is_untrained(method.name) and "TEST.SPLIT" not in setting.options
 
 
 def needed_by(run: Run) -> Iterator[Run]:

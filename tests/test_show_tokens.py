@@ -12,7 +12,7 @@ from PIL import Image
 import show_tokens
 import train
 from one_run.rebuild import rebuild
-from show_tokens import draw, look, main
+from show_tokens import draw, look, main, names_of_pictures
 from tests.helpers import CLASSES, arguments
 from tests.trainers.spotlighter.world import SECOND_LOOK
 from trainers.spotlighter import over_host
@@ -41,12 +41,9 @@ def image_of(path, size=(80, 64), seed=0):
 
 def test_a_folder(run, tmp_path, monkeypatch, capsys):
     """Every image at any depth, one picture each, of the very image that the model saw."""
-    images = [
+    photos = {"a.png": (80, 64), "x/a.png": (50, 90), "x/y/B.JPG": (64, 64), "a.jpg": (64, 64)}
+    for seed, (name, size) in enumerate(photos.items()):
         image_of(tmp_path / "photos" / name, size, seed)
-        for seed, (name, size) in enumerate(
-            {"a.png": (80, 64), "x/a.png": (50, 90), "x/y/B.JPG": (64, 64), "a.jpg": (64, 64)}.items()
-        )
-    ]
     (tmp_path / "photos" / "notes.txt").write_text("no image")
     (tmp_path / "photos" / ".a.png").write_text("no image either")
     saw, drawn = [], []
@@ -54,8 +51,8 @@ def test_a_folder(run, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(show_tokens, "draw", lambda *a: drawn.append(a) or draw(*a))
     assert main([str(run), str(tmp_path / "photos"), "--out", str(tmp_path / "out")]) == 0
     written = sorted(path for path in (tmp_path / "out").rglob("*") if path.is_file())
-    expected = [tmp_path / "out" / f"{path.relative_to(tmp_path)}.png" for path in images]
-    assert written == sorted(expected)
+    names = ["a.png.png", "x/a.png", "x/y/B.png", "a.jpg.png"]  # the first and the last lie in one folder
+    assert written == sorted(tmp_path / "out" / "Caltech101_base" / "photos" / name for name in names)
     lines = capsys.readouterr().out.splitlines()
     for path in written:
         with Image.open(path) as picture:
@@ -84,7 +81,8 @@ def test_classes_and_root(run, data_root, tmp_path, monkeypatch):
     line = [str(run), str(image), "--out", str(out), "--root", str(tmp_path / "moved"), "--classes", "new"]
     assert main(line) == 0
     assert roots == [str(tmp_path / "moved")] and names == [CLASSES[3:]]
-    former = (out / "photos" / "a.png.png").read_bytes()
+    picture = out / "Caltech101_new" / "photos" / "a.png"
+    former = picture.read_bytes()
 
     def full_disk(self, file, **_):
         file.write(b"half")
@@ -92,8 +90,63 @@ def test_classes_and_root(run, data_root, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Figure, "savefig", full_disk)
     assert main(line) == 2
-    assert [path.name for path in out.rglob("*") if path.is_file()] == ["a.png.png"]
-    assert (out / "photos" / "a.png.png").read_bytes() == former
+    assert [path for path in out.rglob("*") if path.is_file()] == [picture] and picture.read_bytes() == former
+
+
+def test_one_image_among_several_class_sets(run, tmp_path, capsys):
+    """A picture for each, beside one another; and never in place of the image itself."""
+    image, out = image_of(tmp_path / "Caltech101_base" / "photos" / "a.png"), tmp_path / "out"
+    for classes in ([], ["--classes", "base"], ["--classes", "all"]):
+        assert main([str(run), str(image), "--out", str(out), *classes]) == 0
+    written = sorted(path for path in out.rglob("*") if path.is_file())
+    assert written == [out / f"Caltech101_{classes}" / "photos" / "a.png" for classes in ("all", "base")]
+    former = image.read_bytes()
+    assert main([str(run), str(image), "--out", str(tmp_path)]) == 2
+    assert "a.png would take its place" in capsys.readouterr().err and image.read_bytes() == former
+
+
+def test_a_broken_image_is_named_and_passed_over(run, tmp_path, capsys):
+    for name in "acd":
+        image_of(tmp_path / "photos" / f"{name}.png")
+    for name in "bc":
+        (tmp_path / "photos" / f"{name}.png").write_bytes(b"no picture")
+    assert main([str(run), str(tmp_path / "photos"), "--out", str(tmp_path / "out")]) == 1
+    assert sorted(path.name for path in (tmp_path / "out").rglob("*.png")) == ["a.png", "d.png"]
+    first, second, last = capsys.readouterr().err.splitlines()
+    assert first.startswith("error: ") and "b.png cannot be read" in first and "c.png cannot be read" in second
+    assert last == "2 of 4 images are drawn, the others cannot be read."
+
+
+@pytest.mark.parametrize(
+    "there, asked, name",
+    [
+        (["x.jpg"], "x.jpg", "x.png"),
+        (["x.jpg", "x.txt", ".x.png", "y.png"], "x.jpg", "x.png"),  # no images beside it
+        (["x.jpg", "x.png"], "x.jpg", "x.jpg.png"),
+        (["x.jpg", "X.png"], "X.png", "X.png.png"),  # one file on a disk that knows no capitals
+        (["x.jpg", "x.png", "x.jpg.gif"], "x.jpg.gif", "x.jpg.gif.png"),  # not the name of x.jpg's
+        (["x.dat"], "x.dat", "x.png"),  # asked for by its name, an image may be called as it likes
+    ],
+)
+def test_names_of_pictures(tmp_path, there, asked, name):
+    for file in there:
+        (tmp_path / file).touch()
+    assert names_of_pictures(tmp_path, [tmp_path / asked])[tmp_path / asked] == name
+
+
+def test_the_two_maps_are_explained(run, tmp_path, monkeypatch, capsys):
+    figures = []
+    monkeypatch.setattr(show_tokens, "draw", lambda *a: figures.append(draw(*a)) or figures[0])
+    assert main([str(run), str(image_of(tmp_path / "photos" / "a.png")), "--out", str(tmp_path / "out")]) == 0
+    titles = [panel.get_title() for panel in figures[0].axes]
+    assert any(title.startswith("sample-wise") and "near the texts of the classes" in title for title in titles)
+    assert any(title.startswith("semantic-wise") and "near the training images" in title for title in titles)
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert (
+        "sample-wise map: how near each token is to the texts" in said and "semantic-wise map: how near it is" in said
+    )
 
 
 def changed_record(run, folder, **changes):
@@ -101,6 +154,11 @@ def changed_record(run, folder, **changes):
     shutil.copytree(run, folder)
     record = json.loads((run / "results.json").read_text())
     (folder / "results.json").write_text(json.dumps(record | changes))
+    return folder
+
+
+def broken_alone(folder):
+    (folder / "a.png").unlink()
     return folder
 
 
@@ -116,7 +174,7 @@ BAD = {
     "no image": lambda run, tmp: ([run, tmp / "b.png"], "b.png does not exist"),
     "empty folder": lambda run, tmp: ([run, run], "no image under"),
     "unreadable": lambda run, tmp: ([run, tmp / "broken.png"], "broken.png cannot be read"),
-    "one unreadable": lambda run, tmp: ([run, tmp], "broken.png cannot be read"),
+    "all unreadable": lambda run, tmp: ([run, broken_alone(tmp)], "broken.png cannot be read"),
     "data": lambda run, tmp: ([run, tmp / "a.png", "--root", tmp / "nowhere"], "nowhere does not exist: pass --root"),
     "epoch": lambda run, tmp: ([run, tmp / "a.png", "--load-epoch", 7], "choose one with --load-epoch"),
     "key": lambda run, tmp: ([run, tmp / "a.png", "--opts", "OPTIM.RL", 1], "OPTIM.LR"),

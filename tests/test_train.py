@@ -184,18 +184,55 @@ def test_a_killed_run_is_not_taken_for_finished(trained, data_root, tmp_path, ca
     assert results(tmp_path)["accuracy"] == results(trained / "CoOp")["accuracy"]
 
 
-def broken_off(line, monkeypatch, seconds=0.0):
-    """The run, interrupted as its third epoch begins; checkpoints are `seconds` apart."""
+def broken_off(line, monkeypatch, seconds=0.0, epoch=2):
+    """The run, interrupted as its third (or another) epoch begins; checkpoints are `seconds` apart."""
     from dassl.engine import TrainerX, trainer
 
     def stop(self):
-        if self.epoch == 2:
+        if self.epoch == epoch:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(TrainerX, "before_epoch", stop)
         patch.setattr(trainer, "SAVE_SECONDS", seconds)
         assert train.main(line) == 130
+
+
+@pytest.mark.parametrize(
+    "method, seconds, says",
+    [
+        ("CoOp", 0.0, "the same command goes on from the last checkpoint"),
+        ("CoOp", 1e6, "nothing is saved yet, and the same command starts from the beginning"),
+        ("ZeroshotCLIP", 0.0, "nothing is saved yet, and the same command starts from the beginning"),
+    ],
+)
+def test_an_interrupt_promises_no_checkpoint_that_is_not_there(
+    data_root, tmp_path, monkeypatch, capsys, method, seconds, says
+):
+    if method == "ZeroshotCLIP":
+        monkeypatch.setattr("dassl.engine.SimpleTrainer.test", interrupted)
+    broken_off(arguments(data_root, tmp_path, method), monkeypatch, seconds)
+    assert capsys.readouterr().err.splitlines()[-1] == f"error: interrupted; {says}."
+    assert bool(list(tmp_path.glob("*/checkpoint"))) == ("last checkpoint" in says)
+
+
+@pytest.mark.parametrize("seconds, says", [(0.0, "without --resume goes on from the last"), (1e6, "once more from")])
+def test_an_interrupt_of_a_resumed_run(data_root, tmp_path, monkeypatch, capsys, seconds, says):
+    options = ["TRAIN.CHECKPOINT_FREQ", 1, "OPTIM.MAX_EPOCH", 4]
+    broken_off(arguments(data_root, tmp_path / "first", options=options), monkeypatch, seconds=1e6)
+    line = arguments(data_root, tmp_path / "second", resume=tmp_path / "first", options=options)
+    broken_off(line, monkeypatch, seconds, epoch=3 if seconds == 0 else 2)
+    assert says in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_an_interrupt_before_anything_was_begun(data_root, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(train, "build_config", interrupted)
+    assert train.main(arguments(data_root, tmp_path)) == 130
+    assert capsys.readouterr().err == "error: interrupted; nothing was begun.\n"
+
+
+def interrupted(*_):
+    raise KeyboardInterrupt
 
 
 def assert_same_tensors(whole, resumed):

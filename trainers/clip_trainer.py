@@ -25,8 +25,9 @@ from dassl.utils import load_checkpoint, load_pretrained_weights
 
 from .config_keys import ConfigKeys
 from .prompted_clip import PromptedCLIP, check_image_size, load_clip, resolve_precision
-from .prompts import Learner, readable, template_of, zero_shot_text_features
+from .prompts import Learner, readable, same_texts, template_of, zero_shot_text_features
 
+SHOWN = 10  # class names in a warning
 FIXED_TRANSFORMS = {"normalize", "instance_norm", "center_crop"}  # of INPUT.TRANSFORMS, those without chance
 
 
@@ -95,6 +96,7 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
         clip_model = load_clip(self.cfg.MODEL.BACKBONE.NAME, self.precision, self.device, self.design_details())
         check_image_size(clip_model, self.cfg)
         self.model = self.build_prompted_clip(clip_model).to(self.device)
+        self.warn_of_same_texts()
         self.scaler = torch.amp.GradScaler(self.device.type) if self.precision == "amp" else None
         learner = self.model.prompt_learner
         if learner is None:
@@ -104,6 +106,23 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
         self.optim = build_optimizer(learner, self.cfg.OPTIM)
         self.sched = build_lr_scheduler(self.optim, self.cfg.OPTIM)
         self.register_model(self.learner_name, learner, self.optim, self.sched)
+
+    def warn_of_same_texts(self) -> None:
+        """Name the classes that CLIP's text encoder cannot tell apart: of one name, or of words that it never learned."""
+        names = [readable(name) for name in self.dm.dataset.classnames]
+        for group in same_texts(self.model.zero_shot_text(names, self.template())):
+            alike = [names[label] for label in group]
+            if len(clip.tokenize(alike).unique(dim=0)) == 1:
+                print(
+                    f"{len(alike)} classes are called {alike[0]!r}, so that no prompt that they share tells them apart."
+                )
+                continue
+            more = f" and {len(alike) - SHOWN} more" if len(alike) > SHOWN else ""
+            print(
+                f"Warning: {len(alike)} classes have one and the same text, so that no prompt that they share tells them "
+                f"apart: {', '.join(map(repr, alike[:SHOWN]))}{more}. The backbone {self.cfg.MODEL.BACKBONE.NAME} does "
+                "not know their words: choose other names, or another backbone."
+            )
 
     def design_details(self) -> dict | None:
         """The deep prompts that CLIP is built with (`clip.build_model`); the learner takes them over."""

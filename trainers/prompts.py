@@ -66,6 +66,14 @@ def template_features(clip_model, classnames: Sequence[str], template: str) -> T
     return clip_model.encode_text(tokens).float()
 
 
+def same_texts(text: Tensor) -> list[list[int]]:
+    """Which classes have one and the same text, of unit rows (C, d): groups of two or more, in the order of labels."""
+    alike = text @ text.t() > 1 - 1e-6  # (C, C)
+    firsts = alike.fill_diagonal_(True).int().argmax(dim=1).tolist()  # of each class the first one with its text
+    groups = [[label for label, first in enumerate(firsts) if first == own] for own in sorted(set(firsts))]
+    return [group for group in groups if len(group) > 1]
+
+
 @functools.cache
 def imagenet_templates(name: str = "OPENAI_IMAGENET_TEMPLATES") -> tuple[str, ...]:
     """CLIP's published prompts for ImageNet, with `{}` for the class name: all 80, or the 7 that do as well
@@ -100,7 +108,8 @@ class ContextPrompts(nn.Module):
             )
         names = [readable(name) for name in classnames]
         before = " ".join(["X"] * length) if words is None else readable(words)
-        tokens = clip.tokenize([f"{before} {name}.".lstrip() for name in names])  # (C, 77)
+        stop = "." if position == "end" else " ."  # apart, where context comes between: "c++." ends in the token "+."
+        tokens = clip.tokenize([f"{before} {name}{stop}".lstrip() for name in names])  # (C, 77)
         tokens = tokens.to(clip_model.logit_scale.device)
         end = tokens.argmax(dim=-1)  # (C,) the end token has the largest id
         tokens = tokens[:, : int(end.max()) + 1]  # (C, L)

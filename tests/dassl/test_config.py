@@ -5,6 +5,7 @@ import pytest
 from dassl.config import clean_cfg, get_cfg_default, merge_file, merge_options, merge_tree, read_layers, read_tree
 from dassl.utils import InputError
 from one_run import config
+from one_run.layout import OTHER_FILES
 from tests.helpers import REPOSITORY
 
 
@@ -91,7 +92,7 @@ def test_clean():
     assert set(cfg.TRAINER) == {"NAME", "COOP"}
 
 
-OTHERS = ("defaults.yaml", "teacher.yaml")  # no configs of a run
+OTHERS = [f"{name}.yaml" for name in OTHER_FILES]
 SHIPPED = [path for path in sorted((REPOSITORY / "configs").rglob("*.yaml")) if path.name not in OTHERS]
 
 

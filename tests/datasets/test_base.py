@@ -10,7 +10,7 @@ import pytest
 from dassl.utils import InputError
 from datasets.base import subsample_classes
 from datasets.caltech101 import Caltech101
-from datasets.splits import Item, read_split
+from datasets.splits import Item, divide, hold_out, read_split
 from tests.datasets.helpers import config
 from tests.helpers import CLASSES
 
@@ -243,3 +243,12 @@ def test_split_that_names_missing_images(tmp_path):
     (tmp_path / "split.json").write_text(json.dumps({"train": rows, "val": [], "test": rows}))
     with pytest.raises(InputError, match=r"4 images .* a\.png first"):
         read_split(str(tmp_path / "split.json"), str(tmp_path))
+
+
+@pytest.mark.parametrize("into_parts, takes", [(hold_out, 3), (divide, 4)])
+def test_a_class_that_is_too_small_is_told_how_many_images_it_takes(into_parts, takes):
+    items = [Item(f"{i}.jpg", 0, "ant") for i in range(takes)]
+    with pytest.raises(InputError, match=f"'ant' has {takes - 1} .*which takes {takes}: add some"):
+        into_parts(items[1:])
+    parts = into_parts(items)
+    assert all(parts.values() if isinstance(parts, dict) else parts)

@@ -134,6 +134,19 @@ def test_a_run_introduces_the_set_before_it_trains(tmp_path, capsys, trainer):
     assert len(results(tmp_path / "out")["classwise"]) == 4
 
 
+@pytest.mark.parametrize("trainer", ["CoOp", "ZeroshotCLIP"])
+def test_a_run_with_one_class_says_that_its_accuracy_says_nothing(tmp_path, capsys, trainer):
+    """The new half of three classes is one; a folder may hold no more either."""
+    folders(tmp_path / "set", names=list(COLOURS)[:3])
+    options = {"DATASET__NUM_SHOTS": 2, "OPTIM__MAX_EPOCH": 1, "DATALOADER__TRAIN_X__BATCH_SIZE": 2}
+    for half, classes in (("new", 1), ("base", 2)):
+        options["DATASET__SUBSAMPLE_CLASSES"] = half
+        assert train.main(line(tmp_path / "set", tmp_path / half, trainer, **options)) == 0
+        assert len(results(tmp_path / half)["classwise"]) == classes
+        assert ("There is one class only" in capsys.readouterr().out) == (classes == 1)
+    assert results(tmp_path / "new")["accuracy"] == 100.0
+
+
 def test_another_folder_is_another_data_set(tmp_path, capsys):
     """Other data sets may move: what lies under the root counts. Here the root is the data."""
     options = {"DATASET__NUM_SHOTS": 1, "OPTIM__MAX_EPOCH": 1}

@@ -31,6 +31,18 @@ def test_what_differs_is_said(two_sets):
     assert any("test bed, no benchmark" in note for note in table.notes)
 
 
+def test_where_one_class_is_all_is_said(tmp_path):
+    one, two = {"ant": {"total": 4}}, {"ant": {"total": 4}, "bee": {"total": 4}}
+    base2new(tmp_path, "CoOp", "folder", 1, base=80.0, classwise=two)
+    base2new(tmp_path, "CoOp", "folder", 1, new=100.0, classwise=one)
+    base2new(tmp_path, "CoOp", "dtd", 1, 80.0, 100.0, classwise=two)
+    note = "Tested on images of one class only, where 100% says nothing: folder (new)."
+    assert [line for line in table_of(tmp_path, "base2new").notes if "one class" in line] == [note]
+    for shots in (1, 4):
+        fewshot(tmp_path, "CoOp", "folder", shots, 1, 100.0, classwise=one)
+    assert any(line.endswith("says nothing: folder (1, 4 shots).") for line in table_of(tmp_path, "fewshot").notes)
+
+
 def test_methods_that_saw_different_images_are_named(tmp_path):
     for method, hashed in (("CoOp", "aaaaaaaa1"), ("MaPLe", "aaaaaaaa1"), ("ZeroshotCLIP", "cccccccc1")):
         base2new(tmp_path, method, "dtd", 1, 80.0, 40.0, images_sha256=hashed)

@@ -48,7 +48,15 @@ def test_bars(tmp_path):
     caption = " ".join(legend.get_title().get_text().split())
     assert "standard deviation of H over seeds" in caption and "missing: not all seeds are there" in caption
     assert panel.get_ylabel() == "H (%)"
+    assert figure.get_suptitle() == "The axis begins at 40, not at 0"
+    assert figure.texts[0].get_fontsize() > 1.2 * STYLE["axes.titlesize"] and figure.texts[0].get_weight() == "bold"
     assert [text.get_text() for text in legend.get_texts()] == ["CoOp/vit_b16", "MaPLe/vit_b16"]
+
+
+def test_bars_from_0_on_need_no_word(tmp_path):
+    base2new(tmp_path, "CoOp", "dtd", 1, 12.0, 12.0)
+    figure = bars(table_of(tmp_path, "base2new").blocks, "")
+    assert figure.axes[0].get_ylim()[0] == 0 and figure.get_suptitle() == ""
 
 
 def test_the_highest_bar_of_all_lines_is_whole(tmp_path):

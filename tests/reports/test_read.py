@@ -86,6 +86,27 @@ def test_zero_shot_is_one_result_at_whatever_shots(tmp_path):
     assert "twice" in results_of(tmp_path, "fewshot")[0].problem
 
 
+@pytest.mark.parametrize("state", ["running", "failed"])
+def test_an_unfinished_zero_shot_run_beside_a_finished_one_is_not_needed(tmp_path, state):
+    write(fewshot(tmp_path, "ZeroshotCLIP", "dtd", 1, 1, 0.0), state=state)
+    assert f"did not finish (state: {state})" in results_of(tmp_path, "fewshot")[0].problem
+    fewshot(tmp_path, "ZeroshotCLIP", "dtd", 16, 1, 44.0)
+    (row,) = results_of(tmp_path, "fewshot")
+    assert (row.value, row.problem) == (44.0, "")
+
+
+def test_a_zero_shot_run_counts_at_all_shots(tmp_path):
+    """A sweep has it at the first of its shots alone."""
+    base2new(tmp_path, "ZeroshotCLIP", "dtd", 1, 50.0, 60.0, shots=4)
+    for shots in (4, 16):
+        base2new(tmp_path, "CoOp", "dtd", 1, 80.0, 70.0, shots=shots)
+    base2new(tmp_path, "CoOp", "eurosat", 1, 80.0, 70.0, shots=8)
+    rows = [row for row in results_of(tmp_path, "base2new") if row.zero_shot]
+    assert sorted((row.dataset, row.shots, row.part, row.value) for row in rows) == [
+        ("dtd", 4, "base", 50.0), ("dtd", 4, "new", 60.0), ("dtd", 16, "base", 50.0), ("dtd", 16, "new", 60.0),
+    ]  # fmt: skip
+
+
 def test_a_test_on_another_set_knows_its_source(tmp_path):
     fewshot(tmp_path, "CoOp", "imagenet", 16, 1, 71.0, images_sha256="ab")
     across(tmp_path, "xd", "CoOp", "imagenet", "dtd", 1, 42.0, images_sha256="cd")

@@ -3,6 +3,7 @@
 import pytest
 
 from reports.formats import as_text
+from reports.result import ResultError
 from tests.reports.runs import across, base2new, fewshot, means, said, table_of, write
 
 # --- arithmetic ----------------------------------------------------------------------------------------------
@@ -112,6 +113,30 @@ def test_the_seeds_that_a_table_is_to_have(two_sets):
     assert "CoOp/vit_b16 has no run of seed 3" in said(table_of(two_sets, "base2new", seeds=[1, 2, 3]))
     only = table_of(two_sets, "base2new", seeds=[2])
     assert means(only)["dtd", "CoOp"] == [70.0, 60.0, 64.62] and "1 seed (2)" in said(only)
+
+
+def test_a_zero_shot_row_needs_one_run_of_whatever_seed(tmp_path):
+    """A sweep has it of the first of its seeds alone; which that was is no reason that others lack one."""
+    base2new(tmp_path, "ZeroshotCLIP", "dtd", 1, 50.0, 60.0)
+    for seed in (2, 3):
+        base2new(tmp_path, "CoOp", "dtd", seed, 80.0, 70.0)
+    for table in (table_of(tmp_path, "base2new"), table_of(tmp_path, "base2new", seeds=[2, 3])):
+        assert means(table)["dtd", "ZeroshotCLIP"] == [50.0, 60.0, 54.55] and "2 seeds (2, 3)" in said(table)
+        assert not table.problems
+    with pytest.raises(ResultError, match="No run is of the seeds 7"):
+        table_of(tmp_path, "base2new", seeds=[7])
+    base2new(tmp_path, "CoOp", "eurosat", 2, 80.0, 70.0)
+    assert "ZeroshotCLIP/vit_b16 has no run of seed 2, 16 shots: eurosat (base, new)." in said(
+        table_of(tmp_path, "base2new")
+    )
+
+
+def test_an_unfinished_zero_shot_run_is_named_once(tmp_path):
+    for shots in (4, 16):
+        base2new(tmp_path, "CoOp", "dtd", 1, 80.0, 70.0, shots=shots)
+    base2new(tmp_path, "ZeroshotCLIP", "dtd", 1, 50.0, shots=4, state="running")
+    problems = table_of(tmp_path, "base2new").problems
+    assert len([problem for problem in problems if "did not finish (state: running)" in problem]) == 1
 
 
 def test_a_zero_shot_result_is_missing_at_0_shots(tmp_path):

@@ -68,6 +68,18 @@ def test_few_shot_curves():
     assert all(run.command[-1] == "all" and run.after is None for run in runs)
 
 
+@pytest.mark.parametrize("protocol, count", [("base2new", 2), ("fewshot", 1), ("xd", 2)])
+def test_what_trains_nothing_is_done_once_a_data_set(protocol, count):
+    """Neither shots nor seed matter to it; they do where it is tested on the few validation images that are drawn."""
+    runs = planned(protocol, ["zsclip", "ZeroshotCLIP2", "CoOp"], ["dtd"], shots=(4, 1), seeds=(2, 1, 3))
+    for name in ("ZeroshotCLIP", "ZeroshotCLIP2"):
+        its = [run for run in runs if run.request.method == name]
+        assert len(its) == count and all("shots_4" in str(run.folder) and run.request.seed == 2 for run in its)
+    assert len([run for run in runs if run.request.method == "CoOp"]) == 6 * count
+    setting = Setting(Path("/d"), Path("/o"), options=("TEST.SPLIT", "val"))
+    assert len(planned(protocol, ["zsclip"], ["dtd"], shots=(4, 1), seeds=(2, 1, 3), setting=setting)) == 6 * count
+
+
 def test_one_training_for_all_targets():
     """The source itself needs no test of its own: its training is one. Where a method has the same settings for few shots,
     that is its few-shot run."""

@@ -28,6 +28,55 @@ def test_what_does_not_fit_is_one_sentence(data_root, tmp_path, capsys, options,
     assert re.search(says, said)
 
 
+UNKNOWN = ("global", "local", "accordion", "ant")  # to the tiny CLIP, whose words are those of the drawn sets
+
+
+def lines_about(texts, said):
+    return [line for line in said.splitlines() if texts in line]
+
+
+@pytest.mark.parametrize("method", ["CoOp", "Spotlighter", "ZeroshotCLIP2", "VPT"])
+def test_classes_of_one_text_are_named(data_root, tmp_path, monkeypatch, capsys, method):
+    """All words that a backbone never learned are one to it; own photos of such classes train to chance."""
+    named_anew(monkeypatch, dict(zip(("red", "green", "dark_grey", "yellow"), UNKNOWN, strict=True)))
+    built(arguments(data_root, tmp_path, method, subsample="all"))
+    (line,) = lines_about("one and the same text", capsys.readouterr().out)
+    names = ("accordion", "global", "local", "ant")
+    assert line.startswith("Warning: 4 classes ") and set(re.findall(r"'(\w+)'", line)) == set(names)
+    assert "backbone ViT-Embedded/8 does not know their words" in line
+
+
+def test_classes_of_one_name_are_no_unknown_words(data_root, tmp_path, monkeypatch, capsys):
+    """As ImageNet's two missiles."""
+    named_anew(monkeypatch, {"green": "Red"})
+    built(arguments(data_root, tmp_path, subsample="all"))
+    (line,) = lines_about("so that no prompt", capsys.readouterr().out)
+    assert line.lower().startswith("2 classes are called 'red', so that ")
+
+
+def test_classes_of_texts_of_their_own_are_no_news(data_root, tmp_path, capsys):
+    built(arguments(data_root, tmp_path, subsample="all"))
+    said = capsys.readouterr().out
+    assert not lines_about("text, so that", said) and not lines_about("are called", said)
+
+
+def named_anew(monkeypatch, names):
+    """The small benchmark's classes under other names."""
+    from datasets.base import Benchmark
+    from datasets.splits import Item
+
+    read = Benchmark.read
+
+    def read_anew(self):
+        return {
+            part: [Item(path, label, names.get(name, name)) for path, label, name in items]
+            for part, items in read(self).items()
+        }
+
+    monkeypatch.setattr(Benchmark, "read", read_anew)
+    monkeypatch.setattr(Benchmark, "same_names", True)
+
+
 # --- what is computed once ----------------------------------------------------------------------------------------
 
 

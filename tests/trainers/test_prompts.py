@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 import clip
 from clip.simple_tokenizer import SimpleTokenizer
-from trainers.prompts import ContextPrompts, initial_context, zero_shot_text_features
+from trainers.prompts import ContextPrompts, initial_context, same_texts, zero_shot_text_features
 
 NAMES = ["cat", "Boeing 747-400", "german_shorthaired_pointer"]
 
@@ -50,6 +50,22 @@ def test_context_prompts(model, position, length, own_context):
     assert embeddings.shape[1] == longest  # not 77
 
 
+@pytest.mark.parametrize("position", ["middle", "front"])
+@pytest.mark.parametrize("name", ["c++", "c#", "dr.", "golf ii (1984)", "men's", "rock 'n'", "a&amp", "...", "what?"])
+def test_a_name_that_ends_in_a_mark_is_whole_before_more_context(model, name, position):
+    """Within "c++." the tokens are c, + and "+.", so that two tokens of a name would be "c+"."""
+    prompts, context = ContextPrompts(model, ["cat", name], 4, position), torch.randn(4, 64)
+    expected = by_hand(model, context, name, position)
+    assert torch.equal(prompts(context)[1, : len(expected)], expected) and prompts.end[1] == len(expected) - 1
+
+
+@pytest.mark.parametrize("name", ["c++", "dr.", "..."])
+def test_at_the_end_the_full_stop_is_written_as_in_the_published_prompts(model, name):
+    prompts, context = ContextPrompts(model, [name], 4), torch.randn(4, 64)
+    ids = torch.tensor(SimpleTokenizer().encode(f"{name}."))
+    assert torch.equal(prompts(context)[0, 5:-1], model.token_embedding(ids))
+
+
 def test_initial_context_is_the_hand_written_prompt(model):
     """From "a photo of a", the first logits are those of "a photo of a {}."."""
     prompts = ContextPrompts(model, NAMES, 4)
@@ -57,6 +73,16 @@ def test_initial_context_is_the_hand_written_prompt(model):
     assert context.shape == (4, 64)
     features = F.normalize(model.encode_prompts(prompts(context), prompts.end), dim=-1)
     torch.testing.assert_close(features, zero_shot_text_features(model, NAMES, "a photo of a {}."), atol=1e-6, rtol=0)
+
+
+def test_same_texts():
+    """Within 1e-6, in groups; a text that is no number is like no other."""
+    text = F.normalize(torch.randn(6, 512, generator=torch.manual_seed(0)), dim=-1)
+    assert same_texts(text) == []
+    text[3], text[4] = text[1], F.normalize(text[0] + 1e-5 * text[2], dim=-1)
+    assert same_texts(text) == [[0, 4], [1, 3]]
+    text[4], text[5] = F.normalize(text[0] + 1e-2 * text[2], dim=-1), torch.nan
+    assert same_texts(text) == [[1, 3]]
 
 
 def test_nothing_of_the_prompts_is_saved(model):

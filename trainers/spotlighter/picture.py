@@ -31,7 +31,7 @@ def draw(picture: Tensor, seen: Look, names: list[str], title: str) -> Figure:
     whole = (0, size, size, 0)  # pixel borders: every grid spans exactly the picture
     figure = Figure(figsize=(17.5, 4.6), dpi=110)  # the margins are fixed: to find them out doubles the time
     figure.suptitle(printable(title), fontsize=12, parse_math=False)
-    margins = {"left": 0.01, "right": 0.985, "top": 0.88, "bottom": 0.2, "wspace": 0.06}
+    margins = {"left": 0.01, "right": 0.985, "top": 0.8, "bottom": 0.2, "wspace": 0.06}
     panels = figure.subplots(1, 5, gridspec_kw=margins)
 
     pixels = picture.permute(1, 2, 0).numpy()  # (S, S, 3)
@@ -53,16 +53,16 @@ def draw(picture: Tensor, seen: Look, names: list[str], title: str) -> Figure:
         mark(panels[0], x, y, number, WINDOW_COLOUR, 10, ha=across, va=down)
 
     maps = {
-        "sample-wise": seen.sample_wise,
-        "semantic-wise": seen.semantic_wise,
-        "activation and selected tokens": seen.activation,
+        "sample-wise:\nnear the texts of the classes believed in": seen.sample_wise,
+        "semantic-wise:\nnear the training images of those classes": seen.semantic_wise,
+        "activation, which is both together,\nand selected tokens": seen.activation,
     }
     for panel, (name, values) in zip(panels[1:4], maps.items(), strict=True):
         panel.imshow(grey, extent=whole, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         grid = values[0].view(side, side).numpy()
         shown = panel.imshow(grid, extent=whole, cmap=COLOUR_MAP, alpha=MAP_OPACITY, interpolation="nearest")
         panel.imshow(veil, extent=whole, interpolation="nearest")
-        panel.set_title(name)
+        panel.set_title(name, fontsize=10)
         bar = figure.colorbar(shown, cax=panel.inset_axes((0.05, -0.1, 0.9, 0.035)), orientation="horizontal")
         bar.ax.tick_params(labelsize=8)
         bar.solids.set_alpha(1)
