@@ -15,6 +15,9 @@ class Edit:
     Override what is needed, and return the sequence, of any length. An edit may also be an nn.Module.
     """
 
+    def see(self, images: Tensor) -> None:
+        """Once, before all else, in the image encoder: the images (B, 3, H, W) that it gets."""
+
     def embed(self, x: Tensor) -> Tensor:
         """Once, before the first block; in the image encoder after the positions, before `ln_pre`."""
         return x

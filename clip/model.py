@@ -158,19 +158,19 @@ class MaPLeCLIP(CLIP):
 # --- from a state dict -------------------------------------------------------------------------------------------------
 
 
-def convert_weights(model: nn.Module) -> None:
-    """Half precision for what multiplies: convolutions, linear layers, attention and projections.
+def convert_weights(model: nn.Module, dtype: torch.dtype = torch.float16) -> None:
+    """Half precision `dtype` for what multiplies: convolutions, linear layers, attention and projections.
 
     Layer norms, batch norms, embeddings and the logit scale stay in fp32.
     """
     for module in model.modules():
         if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Linear, nn.MultiheadAttention)):
             for parameter in module.parameters(recurse=False):
-                parameter.data = parameter.data.half()
+                parameter.data = parameter.data.to(dtype)
         for name in ("text_projection", "proj"):
             projection = getattr(module, name, None)
             if isinstance(projection, nn.Parameter):
-                projection.data = projection.data.half()
+                projection.data = projection.data.to(dtype)
 
 
 def architecture(state: dict[str, Tensor]) -> dict:

@@ -161,6 +161,8 @@ class VisionTransformer(nn.Module):
         check_images(image, self.input_resolution)
         if hasattr(self, "VPT"):
             edits = [VisualPrompts([self.VPT, *self.transformer.own_prompts()]), *edits]
+        for edit in edits:
+            edit.see(image)
         x = self.conv1(image).flatten(2).transpose(1, 2)  # (B, D, H/p, W/p) -> (B, N, D)
         patches = x.shape[1]
         x = torch.cat([self.class_embedding.to(x.dtype).expand(len(x), 1, -1), x], dim=1)  # (B, 1 + N, D)

@@ -36,7 +36,8 @@ def load_clip(
 ) -> clip.model.CLIP:
     """A frozen CLIP in evaluation mode: `backbone` is a name of `clip.available_models()` or a checkpoint's path.
 
-    `design_details` are the deep prompts that `clip.build_model` is to draw. In fp16 and bf16 the encoder's weights are half precision; what a method learns stays fp32.
+    `design_details` are the deep prompts that `clip.build_model` is to draw. In fp16 and bf16 the weights that multiply
+    are half precision (`clip.model.convert_weights`); the others, and what a method learns, stay fp32.
     """
     print(f"Loading CLIP (backbone: {backbone}, precision: {precision}, device: {device})")
     path = backbone if os.path.isfile(backbone) else clip.clip._download(clip.clip._MODELS[backbone])
@@ -44,7 +45,7 @@ def load_clip(
     if precision in ("fp32", "amp"):
         model.float()
     elif precision == "bf16":
-        model.bfloat16()
+        clip.model.convert_weights(model, torch.bfloat16)
     return model.to(device).requires_grad_(False).eval()
 
 

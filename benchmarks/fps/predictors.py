@@ -39,6 +39,7 @@ MAIN = "ViT-B/16"  # whose figures are the ones to quote
 BACKBONES = (MAIN, "ViT-Embedded/8")
 REFERENCE = "zero-shot CLIP"
 CONTROL = "CoOp"  # the same work as the reference, so its ratio says how far the others' can be trusted
+HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
 ZOOMS = (1, 3)
 ZOOM_WIDTH = 0.5
 SHOTS = 2  # synthetic ones a class, to fill the bank
@@ -63,10 +64,8 @@ def build_clip(backbone: str, precision: str, device: torch.device) -> CLIP:
         with contextlib.redirect_stdout(io.StringIO()):
             return load_clip(backbone, precision, device)
     model = CLIP(**VIT_B_16)
-    if precision == "fp16":
-        convert_weights(model)
-    elif precision == "bf16":
-        model.bfloat16()
+    if precision in HALF:
+        convert_weights(model, HALF[precision])
     return model.to(device).requires_grad_(False).eval()
 
 

@@ -20,6 +20,25 @@ def test_hooks_in_order(small):
     assert diary.calls[0] == ("embed", 5)
 
 
+def test_an_edit_sees_the_images_before_their_tokens(small):
+    """As the encoder takes them, in its precision; a text has none."""
+    calls = []
+
+    class Sees(Edit):
+        def see(self, images):
+            calls.append(images)
+
+        def embed(self, x):
+            calls.append("tokens")
+            return x
+
+    images = torch.randn(2, 3, 32, 32)
+    small.encode_image(images, edits=(Sees(),))
+    assert torch.equal(calls[0], images) and calls[1:] == ["tokens"]
+    small.encode_text(clip.tokenize("a cat."), edits=(Sees(),))
+    assert calls[2:] == ["tokens"]
+
+
 def test_edits_that_change_nothing_change_nothing(small):
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():

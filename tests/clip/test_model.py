@@ -141,7 +141,7 @@ def test_layer_norm_keeps_the_dtype_of_its_input():
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_half_precision_is_near_fp32(small, dtype):
     model = clip.build_model(small.state_dict())
-    model = model.bfloat16() if dtype == torch.bfloat16 else model
+    clip.model.convert_weights(model, dtype)
     images, tokens = torch.randn(2, 3, 32, 32), clip.tokenize(TEXTS)
     with torch.no_grad():
         for half, full in (

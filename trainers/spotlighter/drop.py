@@ -7,6 +7,7 @@ N living patches, one fold of what was dropped (from the first drop on), visual 
 """
 
 import contextlib
+import zlib
 from collections.abc import Callable
 
 import torch
@@ -73,6 +74,15 @@ def fold(patches: Tensor, weight: Tensor, kept: Tensor) -> tuple[Tensor, Tensor]
     return (share[:, None] @ patches.to(weight.dtype)).to(patches.dtype), mass
 
 
+def seeds_of(images: Tensor) -> list[int]:
+    """A number for each image (B, 3, H, W), by its pixels alone: the mean colours of its quarters, in steps of 1/16.
+
+    So coarse that what was rounded, the pixels or the place where a window was cut out, all but never changes it.
+    """
+    quarters = F.adaptive_avg_pool2d(images.double(), 2)  # (B, 3, 2, 2)
+    return [zlib.crc32(steps.tobytes()) for steps in (16 * quarters).round().to(torch.int32).cpu().numpy()]
+
+
 class DropTokens(nn.Module, Edit):
     """After blocks `after` (counted from 0) keep the share `keep` of the living patches, fold the rest into one token.
 
@@ -93,6 +103,15 @@ class DropTokens(nn.Module, Edit):
         self.register_buffer("mean", torch.zeros(len(after), width))
         self.register_buffer("prototypes", torch.zeros(len(after), 1, width))  # (depths, classes, D), unit rows
         self.alive: Tensor | None = None
+        self.seeds: list[int] = []  # of the last batch's images, where chance decides
+
+    @property
+    def rule(self) -> "Score":
+        return SCORES[self.by] if isinstance(self.by, str) else self.by
+
+    def see(self, images: Tensor) -> None:
+        if self.rule is by_chance:
+            self.seeds = seeds_of(images)
 
     def embed(self, x: Tensor) -> Tensor:
         self.alive = torch.arange(len(self.coverage), device=x.device).expand(len(x), -1)  # (B, N)
@@ -122,8 +141,7 @@ class DropTokens(nn.Module, Edit):
 
     def score(self, x: Tensor, patches: Tensor, i: int) -> Tensor:
         """(B, N) for the patches (B, N, D) of the sequence x (B, L, D) behind block i; its softmax weighs the fold."""
-        by = SCORES[self.by] if isinstance(self.by, str) else self.by
-        return by(self, x, patches, i)
+        return self.rule(self, x, patches, i)
 
 
 # --- scores: of the patches (B, N, D) of a sequence x (B, L, D) behind block i, for a drop: (B, N) ---------------------
@@ -148,8 +166,9 @@ def by_prototypes(drop: DropTokens, x: Tensor, patches: Tensor, i: int) -> Tenso
 
 
 def by_chance(drop: DropTokens, x: Tensor, patches: Tensor, i: int) -> Tensor:
-    """Its own random numbers, the same in every pass."""
-    return torch.rand(patches.shape[:2], generator=torch.Generator().manual_seed(i)).to(x.device)
+    """Random numbers of the image's own: the same in any batch, at any place in it, on any device."""
+    generators = [torch.Generator().manual_seed(seed + i) for seed in drop.seeds]
+    return torch.stack([torch.rand(patches.shape[1], generator=g) for g in generators]).to(x.device)
 
 
 Score = Callable[[DropTokens, Tensor, Tensor, int], Tensor]

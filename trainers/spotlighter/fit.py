@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .bank import Shots, add_second_look, build_bank, regions
-from .head import Classes, SpotlighterHead
+from .head import Classes, SpotlighterHead, lengths
 from .zoom import ZOOM_WIDTHS, Zoom
 
 # Initial values and steps were chosen on validation images and inner splits of the embedded world.
@@ -58,7 +58,7 @@ def held_out_loss(
 ) -> Tensor:
     """Cross-entropy of images that the bank does not hold, plus `levels` times that of their level vectors alone."""
     bank = build_bank(head, memory, t, z)
-    classes = Classes(bank.text, bank.prototypes)
+    classes = Classes(bank.text, bank.prototypes, lengths(t))
     loss = F.cross_entropy(head.logits(out.f, out.v, classes, bank), out.y)
     if levels:
         vectors = head.levels(head.select(out.f, out.v, classes, bank.image_mean, bank.token_mean))  # (B, 2, d)
@@ -83,7 +83,7 @@ def choose_zoom(head: SpotlighterHead, shots: Shots, t: Tensor, z: Tensor, most:
         mask = half_of_each_class(shots.y, generator)
         memory, out = shots[mask], shots[~mask]
         bank = build_bank(head, memory, t, z)
-        classes = Classes(bank.text, bank.prototypes)
+        classes = Classes(bank.text, bank.prototypes, lengths(t))
         first = head.logits(out.f, out.v, classes, bank)
         losses[None] += F.cross_entropy(first, out.y).item()
         for look in looks:

@@ -8,7 +8,8 @@ scalars are fitted in `fit.py`.
 """
 
 import math
-from collections.abc import Callable
+from collections import defaultdict, deque
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -49,7 +50,8 @@ class Classes(NamedTuple):
 
     text: Tensor  # T (C, d)
     prototypes: Tensor  # P (C, K, d)
-    own: Tensor | None = None  # (B, C, d), each image's own T, where the host's prompts depend on the image
+    length: Tensor | float = 1.0  # (C,), of the host's texts
+    own: Tensor | None = None  # (B, C, d), each image's T times length, where the host's prompts depend on the image
 
 
 class Selection(NamedTuple):
@@ -86,10 +88,27 @@ Activation = Callable[[Tensor, Tensor, Classes], Tensor]
 
 
 def cosines(x: Tensor, classes: Classes) -> Tensor:
-    """Unit rows (B, ..., d) against the texts of all classes -> (B, ..., C)."""
+    """Unit rows (B, ..., d) against the texts of all classes, as long as the host's -> (B, ..., C)."""
     if classes.own is None:
-        return x @ classes.text.t()
+        return x @ classes.text.t() * classes.length
     return torch.einsum("b...d,bcd->b...c", x, classes.own)
+
+
+def lengths(t: Tensor) -> Tensor:
+    """How long a host's texts (..., C, d) are: (..., C). Unit rows are 1 long, whatever their last bits."""
+    length = t.norm(dim=-1)
+    return torch.where((length - 1).abs() < 1e-6, 1.0, length)
+
+
+def rows_of(asked: Sequence[str], known: Sequence[str]) -> list[int]:
+    """Where each name asked for stands among the known ones, -1 if nowhere.
+
+    Of classes with one name, the first asked for is the first known, the second the second.
+    """
+    left = defaultdict(deque)
+    for row, name in enumerate(known):
+        left[name].append(row)
+    return [left[name].popleft() if left[name] else -1 for name in asked]
 
 
 class SpotlighterHead(nn.Module):
@@ -192,7 +211,7 @@ class SpotlighterHead(nn.Module):
         return (self.scalars.omega[:, None] * parts).flatten(1)
 
     def logits(self, f: Tensor, v: Tensor, classes: Classes, bank: Bank) -> Tensor:
-        """6. Logits (B, C) = s e^delta unit(f - g m_f + alpha x X' S + gamma levels) · T."""
+        """6. Logits (B, C) = s e^delta unit(f - g m_f + alpha x X' S + gamma levels) · T, times |t| of each class."""
         q = self.scalars
         chosen = self.select(f, v, classes, bank.image_mean, bank.token_mean)
         levels = self.levels(chosen)  # (B, 2, d)
@@ -232,9 +251,9 @@ class SpotlighterHead(nn.Module):
         near = (text @ bank.text.t() / self.scalars.tau_b.clamp_min(0.02)).softmax(dim=1)  # (C', C)
         residuals = bank.prototypes - bank.text[:, None]  # (C, K, d)
         prototypes = unit(text[:, None] + torch.einsum("nc,ckd->nkd", near, residuals))  # (C', K, d)
-        seen = {name: index for index, name in enumerate(self.classnames)}
-        rows = torch.tensor([seen.get(name, -1) for name in classnames], device=text.device)  # (C',)
-        return Classes(text, torch.where((rows >= 0)[:, None, None], bank.prototypes[rows], prototypes))
+        rows = torch.tensor(rows_of(classnames, self.classnames), device=text.device)  # (C',)
+        prototypes = torch.where((rows >= 0)[:, None, None], bank.prototypes[rows], prototypes)
+        return Classes(text, prototypes, lengths(t))
 
     def forward(self, f: Tensor, v: Tensor, classes: Classes, again: Tensor | None = None) -> Tensor:
         """f (B, d), v (B, N, d) and, of regions looked at again, (B, Z, d), unit rows -> logits (B, C)."""

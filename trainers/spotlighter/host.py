@@ -28,7 +28,11 @@ class HostModel(Protocol):
 
     @abstractmethod
     def text_features(self, f: Tensor | None = None) -> Tensor:
-        """(C, d), unit rows; of a conditional model (B, C, d), from image features f (B, d)."""
+        """(C, d), unit rows; of a conditional model (B, C, d), from image features f (B, d).
+
+        Rows of another length, as TextRefiner's, weigh their classes: the model's logits are `logit_scale` times image
+        features times these as they are, and Spotlighter's follow that.
+        """
 
     @abstractmethod
     def logit_scale(self) -> Tensor:

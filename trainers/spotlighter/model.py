@@ -11,7 +11,7 @@ from torch import Tensor
 
 from .bank import Shots
 from .drop import AttentionMaps, DropTokens
-from .head import Classes, SpotlighterHead
+from .head import Classes, SpotlighterHead, lengths
 from .host import HostModel, part
 from .trained import unit
 from .zoom import ZOOM_WIDTHS, cut, window_centres
@@ -108,8 +108,9 @@ class SpotlitCLIP:
     def answer(self, images: Tensor, first: FirstLook, classes: Classes) -> Tensor:
         """The same, with the first look taken: logits (B, C)."""
         if self.conditional:
-            anchored = self.head.anchored(self.model.text_features(first.f), self.zero_shot)  # (B, C, d)
-            classes = classes._replace(own=self.head.centred_text(anchored, self.head.bank.text_mean))
+            t = self.model.text_features(first.f)  # (B, C, d)
+            own = self.head.centred_text(self.head.anchored(t, self.zero_shot), self.head.bank.text_mean)
+            classes = classes._replace(own=own * lengths(t)[..., None])
         again = None if self.head.zoom is None else self.look_again(images, self.centres(first), self.head.zoom.width)
         return self.head(first.f, first.v, classes, again)
 

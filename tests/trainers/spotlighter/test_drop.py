@@ -25,14 +25,17 @@ from trainers.spotlighter.drop import (
     SCORES,
     AttentionMaps,
     DropTokens,
+    by_chance,
     choose,
     coverage_order,
     fold,
     log_attention,
     number_kept,
+    seeds_of,
     standardise,
     take,
 )
+from trainers.spotlighter.zoom import cut
 
 
 @pytest.fixture(scope="module")
@@ -277,19 +280,55 @@ def test_where_all_are_kept_nothing_changes(visual, images, keep, score):
 
 
 def test_random_is_chance(images):
-    """Every place goes as often as any other, whatever is there; evenly spread places stay."""
+    """Over images that differ a little, every place goes as often as any other; evenly spread places stay."""
     visual = encoder()
-    picture = images[:1].expand(400, -1, -1, -1)
-    torch.manual_seed(0)
+    pictures = images[:1] + torch.linspace(0, 100, 400)[:, None, None, None]  # steps of a quarter
     drop = dropper(visual, keep=0.5, score="random", grid=0.0)
-    assert torch.isfinite(visual(picture, (drop,))).all()
+    assert torch.isfinite(visual(pictures, (drop,))).all()
     share = F.one_hot(drop.alive, 16).sum(dim=(0, 1)) / 400
     assert drop.alive.shape == (400, 8) and (share - 0.5).abs().max() < 0.13  # five deviations of 400 draws
     drop.grid = 0.5
-    visual(picture, (drop,))
+    visual(pictures, (drop,))
     share = F.one_hot(drop.alive, 16).sum(dim=(0, 1)) / 400
     spread = coverage_order(SIDE) < 4
     assert (share[spread] == 1).all() and (share[~spread] - 4 / 12).abs().max() < 0.13
+
+
+def test_chance_is_drawn_by_image(visual, images):
+    """Once for each image and depth: for its copies, too, and in another precision."""
+    kept = {}
+    drop = dropper(visual, keep=0.5, after=(0, 2), score="random", grid=0.0)
+    after_block = drop.after_block
+    drop.after_block = lambda x, i, row: (after_block(x, i, row), kept.update({i: drop.alive}))[0]
+    visual(images[[0, 1, 0, 2]], (drop,))
+    first, second = kept[1], kept[2]
+    assert torch.equal(second[0], second[2])
+    assert not torch.equal(first[0], first[1]) and not torch.equal(first[1], first[3])
+    again = torch.stack(
+        [(row[:, None] == left).any(dim=1).nonzero()[:, 0] for row, left in zip(first, second, strict=True)]
+    )
+    assert not torch.equal(again, first[:, :4])  # other places than before, of those that were left
+    drop.by = by_chance  # the function in place of its name
+    for dtype in (torch.float16, torch.bfloat16):
+        half = encoder()
+        clip.model.convert_weights(half, dtype)
+        half(images[[0, 1, 0, 2]].to(dtype), (drop,))
+        assert torch.equal(drop.alive, second)
+
+
+def test_what_an_image_is_known_by():
+    """Its pixels, but not their last bits, nor half a thousandth of a pixel of where it was cut out."""
+    images = torch.rand(50, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    images = F.interpolate(images[..., :8, :8], size=64, mode="bilinear")
+    seeds = seeds_of(images)
+    assert len(set(seeds)) == 50 and seeds_of(images.flip(0)) == seeds[::-1]
+    centres = torch.full((50, 1, 2), 0.45)
+    nearly = lambda other: sum(a != b for a, b in zip(seeds_of(cut(images, other, 0.5)), windows, strict=True))  # noqa: E731
+    windows = seeds_of(cut(images, centres, 0.5))
+    assert len({*windows, *seeds}) == 100
+    assert nearly(centres + 1e-6) <= 1 and nearly(centres + 0.1) == 50
+    for dtype in (torch.float16, torch.bfloat16):
+        assert sum(a != b for a, b in zip(seeds_of(images.to(dtype)), seeds, strict=True)) <= 5
 
 
 def test_the_probe_buffer_decides(visual, images):
@@ -385,7 +424,7 @@ def test_half_precision(images, dtype, score, count):
         full, _ = encoder()(images, (drop,), tokens=True)
         places = drop.alive
         half = encoder()
-        half.bfloat16() if dtype == torch.bfloat16 else clip.model.convert_weights(half)
+        clip.model.convert_weights(half, dtype)
         drop = dropper(half, after=(0, 2), score=score, grid=grid)
         feature, patches = half(images.to(dtype), (drop,), tokens=True)
     assert feature.dtype == patches.dtype == dtype
@@ -405,7 +444,7 @@ def test_autocast(visual, images, dtype):
     assert torch.isfinite(half).all() and F.cosine_similarity(half.float(), full, dim=-1).min() > 0.98
 
 
-@pytest.mark.parametrize("score", [s for s in SCORES if s != "random"])
+@pytest.mark.parametrize("score", SCORES)
 def test_one_image_is_as_good_as_512(visual, score):
     images = torch.randn(512, 3, 4 * SIDE, 4 * SIDE, generator=torch.Generator().manual_seed(4))
     drop = dropper(visual, after=(0, 2), score=score)
@@ -416,6 +455,9 @@ def test_one_image_is_as_good_as_512(visual, score):
             alone = visual(images[b : b + 1], (drop,))
             assert torch.equal(drop.alive[0], alive[b])
             torch.testing.assert_close(alone[0], together[b], atol=1e-4, rtol=1e-3)
+        backwards = visual(images.flip(0), (drop,))
+        assert torch.equal(drop.alive, alive.flip(0))
+        torch.testing.assert_close(backwards, together.flip(0), atol=1e-4, rtol=1e-3)
 
 
 @pytest.mark.parametrize("score", [s for s in SCORES if s != "random"])

@@ -10,7 +10,8 @@ from clip import InputError
 from tests.trainers.spotlighter.world import NAMES, SCALE, B, C, D, K, N, unit
 from trainers.spotlighter import head as heads
 from trainers.spotlighter.bank import build_bank, cluster, remember
-from trainers.spotlighter.head import Bank, Classes, SpotlighterHead
+from trainers.spotlighter.fit import held_out_loss
+from trainers.spotlighter.head import Bank, Classes, SpotlighterHead, rows_of
 from trainers.spotlighter.zoom import ZOOM_WIDTHS, Zoom
 
 
@@ -64,6 +65,50 @@ def test_with_zeros_the_head_is_its_host(head, world):
     remember(head, shots, t, z, NAMES)
     logits = head(shots.f, shots.v, head.describe(t, z, NAMES))
     torch.testing.assert_close(logits, SCALE * shots.f @ t.t(), atol=1e-4, rtol=1e-5)
+
+
+def test_texts_of_any_length(world):
+    """With zeros the head is its host, which multiplies by its texts as they are; the second look does so too."""
+    shots, t, z, _ = world
+    head = SpotlighterHead(SCALE)
+    with torch.no_grad():
+        for name in ("g", "b", "alpha", "gamma", "delta"):
+            getattr(head.scalars, name).zero_()
+    long = t * torch.tensor([0.9, 1.001, 1.0, 1.2])[:, None]
+    remember(head, shots, long, z, NAMES)
+    classes = head.describe(long, z, NAMES)
+    assert classes.length[2] == 1 and head.describe(t, z, NAMES).length.eq(1).all()  # to the bit
+    torch.testing.assert_close(head(shots.f, shots.v, classes), SCALE * shots.f @ long.t(), atol=1e-5, rtol=1e-6)
+    bank = head.bank._replace(again_mean=0 * t[0], again_keys=0 * t, again_map=0 * t)
+    again = head.second_logits(shots.f[:, None], classes, bank)
+    torch.testing.assert_close(again, SCALE * shots.f @ long.t(), atol=1e-5, rtol=1e-6)
+
+
+def test_the_fit_sees_texts_as_long_as_predictions_do(world):
+    """One class's text is so long that its logits say nothing else: the loss held out knows it."""
+    shots, t, z, _ = world
+    head = SpotlighterHead(SCALE)
+    long = t * torch.tensor([1.0, 1.0, 1.0, 3.0])[:, None]
+    memory, out = shots[:20], shots[20:]
+    bank = build_bank(head, memory, long, z)
+    expected = head.logits(out.f, out.v, Classes(bank.text, bank.prototypes, torch.tensor([1.0, 1.0, 1.0, 3.0])), bank)
+    loss = held_out_loss(head, memory, out, long, z)
+    torch.testing.assert_close(loss, F.cross_entropy(expected, out.y))
+    assert (
+        abs(loss - F.cross_entropy(head.logits(out.f, out.v, Classes(bank.text, bank.prototypes), bank), out.y)) > 0.1
+    )
+
+
+def test_classes_of_one_name_have_prototypes_of_their_own(world):
+    """The first asked for is the first in the bank, the second the second; a third was never seen."""
+    shots, t, z, _ = world
+    head = SpotlighterHead(SCALE)
+    remember(head, shots, t, z, ["a", "b", "a", "c"])
+    asked, rows = ["a", "c", "a", "b", "a"], [0, 3, 2, 1, 0]
+    assert rows_of(asked, head.classnames) == [0, 3, 2, 1, -1]
+    prototypes = head.describe(t[rows], z[rows], asked).prototypes
+    assert torch.equal(prototypes[:4], head.prototypes[rows[:4]])
+    assert not (prototypes[4, :, None] == head.prototypes.flatten(0, 1)).all(dim=-1).any()  # carried over
 
 
 def test_classes_never_seen_get_carried_prototypes(head, world):

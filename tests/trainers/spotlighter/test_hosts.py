@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 import train
-from dassl.engine import build_trainer
+from dassl.engine import TRAINER_REGISTRY, build_trainer
 from tests.helpers import REPOSITORY, arguments, results
 from trainers.spotlighter.trained import Scalars
 
@@ -18,6 +18,7 @@ CONFIGS = {
     "PromptKD": "embedded_promptkd",
 }
 OFF = {"g": 0.0, "b": 0.0, "alpha": 0.0, "gamma": 0.0, "delta": 0.0}  # the head is its host then
+EVERY = [name for name in TRAINER_REGISTRY.registered_names() if TRAINER_REGISTRY.get(name).__module__.startswith("trainers.") and name != "Spotlighter"]  # fmt: skip
 hosts = pytest.mark.parametrize("host", CONFIGS)
 
 
@@ -94,6 +95,30 @@ def test_with_its_parts_off_the_head_is_its_host(runs, data_root, host, half):
     theirs = trainer.model(images)
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
     assert (on - theirs).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("half", ["base", "new"])
+@pytest.mark.parametrize("host", EVERY)
+@torch.no_grad()
+def test_over_every_method_zeros_are_the_host(request, data_root, tmp_path, host, half):
+    """Wherever its prompts have come to, and whatever the length of its texts, of which TextRefiner's are no unit rows."""
+    options = ["TRAINER.SPOTLIGHTER.HOST", host, "TRAINER.SPOTLIGHTER.FIT", False]
+    if host == "PromptKD":
+        options += ["TRAINER.PROMPTKD.TEACHER_DIR", request.getfixturevalue("runs") / "alone" / "PromptSRC"]
+    file = REPOSITORY / f"configs/trainers/{host}/embedded.yaml"
+    argv = arguments(data_root, tmp_path, "Spotlighter", subsample=half, options=options, config_file=file)
+    trainer = build_trainer(train.build_config(train.parse_arguments(argv)))
+    for parameter in getattr(trainer.model.prompt_learner, "parameters", list)():
+        parameter += 0.02 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(parameter.numel()))
+    for name, value in OFF.items():
+        getattr(trainer.head.scalars, name).fill_(value)
+        trainer.initial[f"scalars.{name}"].fill_(value)
+    trainer.fit_head()
+    trainer.set_model_mode("eval")
+    images = torch.stack([item["img"] for item in trainer.test_loader.dataset])
+    classes = trainer.encode_classes()
+    torch.testing.assert_close(trainer.predict(images, classes), trainer.model(images), rtol=1e-5, atol=1e-5)
+    assert classes.length.eq(1).all() == (host != "TextRefiner")
 
 
 @hosts

@@ -12,7 +12,9 @@ from trainers.prompted_clip import load_clip
 from trainers.prompts import zero_shot_text_features
 from trainers.spotlighter import Keys
 from trainers.spotlighter.bank import remember
+from trainers.spotlighter.drop import SCORES
 from trainers.spotlighter.model import SpotlitCLIP
+from trainers.spotlighter.survey import survey
 from trainers.spotlighter.zoom import ZOOM_WIDTHS, cut, window_centres
 
 NAMES = ["red", "green", "blue"]
@@ -98,6 +100,23 @@ def test_without_its_keys_no_edit_is_put_in(clip_model, images):
     with torch.no_grad():  # places that somebody else chose may be looked at all the same
         again = spotlit.look_again(images[:1], torch.full((1, 1, 2), 0.5), 1.0)
     torch.testing.assert_close(again[:, 0], look.f.detach(), atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("score", SCORES)
+def test_neither_batch_nor_order_matters(clip_model, images, batches, score):
+    """Not even where half the patches are dropped by chance, in the image and in its regions."""
+    spotlit = spotlit_over(clip_model, ZOOM=3, KEEP=0.5, GRID=0.0, SCORE=score, DROP_AFTER=(1, 2))
+    spotlit.head.zoom = SECOND_LOOK
+    survey(clip_model.visual, spotlit.head.drop, batches, classes=3)
+    shots = spotlit.encode(batches, count=3)
+    remember(spotlit.head, shots, spotlit.model.text_features(), spotlit.zero_shot, NAMES)
+    classes = spotlit.describe()
+    together = spotlit.predict(images, classes)
+    alone = torch.cat([spotlit.predict(image, classes) for image in images.split(1)])
+    order = torch.randperm(12, generator=torch.Generator().manual_seed(0))
+    for other in (alone, spotlit.predict(images[order], classes)[order.argsort()]):
+        torch.testing.assert_close(other, together, atol=2e-3, rtol=0)
 
 
 def test_a_score_may_be_a_function(clip_model, images):

@@ -95,7 +95,7 @@ def test_survey_uses_the_whole_encoder(visual, shots):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_survey_in_half_precision(shots, dtype):
     half = encoder()
-    half.bfloat16() if dtype == torch.bfloat16 else clip.model.convert_weights(half)
+    clip.model.convert_weights(half, dtype)
     drop = DropTokens(half, 0.6, (0,), "probe", 0.5)
     survey(half, drop, batches_of(*shots, 9), classes=3)
     full = DropTokens(encoder(), 0.6, (0,), "probe", 0.5)
