@@ -30,7 +30,7 @@ from matplotlib.figure import Figure
 from dassl.data.transforms import build_transform
 from dassl.utils import InputError, is_picture, read_image, replace_file
 from one_run.command import carry_out
-from one_run.rebuild import rebuild, record_of, refuse_test
+from one_run.rebuild import rebuild, record_of_training, refuse_test
 from trainers.spotlighter.look import look
 from trainers.spotlighter.picture import draw, percent, printable
 
@@ -56,7 +56,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 def check_run(run: Path) -> None:
     """Refuse what is no run of Spotlighter; whether it can be built again is looked at later."""
-    record = record_of(run)
+    record = record_of_training(run)
     if record.get("method") != METHOD:
         raise InputError(
             f"{run} is a run of {record.get('method')}, which selects no tokens: pass a training run of {METHOD}."

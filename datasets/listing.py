@@ -134,7 +134,7 @@ def search(directory: str, folders: list[str], outputs: Collection[str]) -> tupl
         if not tree.pictures:
             passed = f" (passed over: {', '.join(tree.passed_over)})" if tree.passed_over else ""
             raise InputError(
-                f"The class folder {os.path.join(directory, name)} holds no images{passed}: put some into it, or remove it."
+                f"The class folder {os.path.join(directory, name)} holds no images{passed}: put some into it, remove it, or set the data root (DATA of the scripts, --root) to the folder that holds your class folders."
             )
         if (other := spelt.setdefault(nfc(name), name)) != name:
             raise InputError(

@@ -54,6 +54,8 @@ def build_config(method: str, files: Sequence = (), options: Sequence = (), **gi
         merged = overlaid(merged, tree)
 
     name = value_of(merged, "TRAINER.NAME")
+    if not isinstance(name, str):
+        name = method  # what stands in its place is refused below, as any wrong key
     if not name:
         raise InputError(
             f"No method is named: pass --trainer, one of {', '.join(TRAINER_REGISTRY.registered_names())}."

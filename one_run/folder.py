@@ -26,7 +26,11 @@ def read_record(folder: str | os.PathLike) -> dict | None:
         return None
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read ({error.strerror}): make it readable, or choose another folder."
+        ) from error
+    except ValueError as error:
         raise BrokenRecord(f"{path} is not JSON ({error}): run it again.") from error
     if not isinstance(record, dict):
         raise BrokenRecord(f"{path} is no record of a run, which is a JSON object: run it again.")

@@ -13,7 +13,7 @@ from .identity import flatten
 from .work import check_precision, weights_to_test
 
 
-def record_of(run: Path) -> dict:
+def record_of_training(run: Path) -> dict:
     """The record of a training run; everything else is refused."""
     if not run.is_dir():
         raise InputError(f"The run {run} does not exist: pass the --output-dir of a finished training run.")
@@ -39,7 +39,7 @@ def rebuild(run: Path, classes: str = "", root: str = "", epoch: int | None = No
     classes: predict among base, new or all (default: those it was trained on). root: the data root, where it is
     another now. epoch: which checkpoint (default: the last). options: further KEY, VALUE, ...
     """
-    record = record_of(run)
+    record = record_of_training(run)
     refuse_test(run, record)
     changes = {
         "USE_CUDA": torch.cuda.is_available(),

@@ -4,6 +4,7 @@ The record says `running` while a run goes on, then `finished` or `failed`. It i
 kill at any moment leaves the former or the new one. Only `finished` counts: a run that broke off goes on.
 """
 
+import contextlib
 import functools
 import os
 import platform
@@ -18,6 +19,7 @@ import torch
 from dassl.checkpoints import models_in
 from dassl.utils import InputError, write_json
 
+from .command import users_errors
 from .folder import FILE, whole_record
 from .identity import differences, sha256_of_images
 
@@ -140,6 +142,15 @@ class RunRecord:
         """The run ends without a result."""
         self.content.update(state="failed", why=why)
         self.write()
+
+    @contextlib.contextmanager
+    def building(self):
+        """A run that is refused before it begins, for what the user is to mend, is none that a table counts."""
+        try:
+            yield
+        except users_errors():
+            self.content["refused"] = True
+            raise
 
     def __exit__(self, kind, error, trace):
         if error is not None:

@@ -46,7 +46,7 @@ def do(cfg: CfgNode, model_dir: str = "", epoch: int | None = None, test: bool =
             print(f"{cfg.OUTPUT_DIR} holds this run, which broke off: it goes on from its last checkpoint.")
         set_seed(cfg)
         print(f"** Config **\n{cfg}\n** System **\n{collect_env_info()}\n")
-        with explain_undeclared_keys(cfg):
+        with record.building(), explain_undeclared_keys(cfg):
             trainer = build_trainer(cfg)
         record.describe(trainer)
         if trainer.num_classes == 1:
@@ -101,7 +101,10 @@ def weights_to_test(cfg: CfgNode, model_dir: str, epoch: int | None = None) -> d
         return None
     directory = Path(model_dir)
     if not directory.is_dir():
-        raise InputError(f"--model-dir {directory} does not exist: train first, or correct the path.")
+        raise InputError(
+            f"--model-dir {directory} does not exist: train first (base2new_train.sh, few_shot.sh or xd_train.sh of the same data set and "
+            "seed), or correct the path."
+        )
     former = whole_record(directory)
     if former is not None:
         if former["state"] != "finished" and epoch is None:

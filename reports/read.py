@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
-from one_run.folder import FILE, BrokenRecord, read_record
+from one_run.folder import FILE, BrokenRecord, read_record, whole_record
 from one_run.layout import PHASES, Place, place_of
 
 from .protocols import PROTOCOLS, Protocol
@@ -126,7 +126,13 @@ def folder_of(directory: Path, protocol: Protocol) -> Path:
 
 def seeds_under(folder: Path, pattern: str = "*/shots_*/*/*/seed*") -> list[tuple[Path, Place]]:
     paths = sorted((path for path in folder.glob(pattern) if path.is_dir()), key=natural)
-    return [(path, place) for path in paths if (place := place_of(path))]
+    return [(path, place) for path in paths if (place := place_of(path)) and is_run(path)]
+
+
+def is_run(folder: Path) -> bool:
+    """Whether something began there: an empty folder is no run, nor is one that was refused before it began."""
+    has_begun = any(not entry.name.startswith(".") for entry in folder.iterdir())
+    return has_begun and not (whole_record(folder) or {}).get("refused")
 
 
 def read_result(path: Path, place: Place, part: str, keyword: str, test_log: bool = False, source: str = "") -> Result:

@@ -51,23 +51,28 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     what.add_argument(
         "--datasets", nargs="*", default=[], metavar="NAME", help=f"data sets, or groups: {', '.join(GROUPS)}"
     )
-    what.add_argument("--seeds", nargs="*", default=["1", "2", "3"], metavar="N")
-    what.add_argument("--shots", nargs="*", default=["16"], metavar="N")
-    what.add_argument("--protocol", default="base2new", help=", ".join(PROTOCOLS))
+    what.add_argument("--seeds", nargs="*", default=["1", "2", "3"], metavar="N", help="(1 2 3)")
+    what.add_argument("--shots", nargs="*", default=["16"], metavar="N", help="training images a class (16)")
+    what.add_argument("--protocol", default="base2new", help=f"{', '.join(PROTOCOLS)} (base2new)")
     what.add_argument(
         "--source", default="", help="what xd and dg train on (imagenet; embedded_shapes for embedded sets)"
     )
     what.add_argument("--teacher", default="", metavar="CFG", help="config of the teachers of methods that have one")
     what.add_argument("--set", nargs="*", default=[], metavar="KEY VALUE", help="config keys, for all runs")
     add_data_root(what)
-    what.add_argument("--output", default=str(ROOT / "output"), help="folder of the runs")
+    what.add_argument("--output", default=str(ROOT / "output"), help="folder of the runs (output)")
     what.add_argument("--dry-run", action="store_true", help="print the plan and what of it is finished, do nothing")
-    where.add_argument("--on", default="local", help=", ".join(PLACES))
+    where.add_argument("--on", default="local", help=f"{', '.join(PLACES)} (local)")
     where.add_argument("--threads", metavar="N", help="cores of a run (local: the machine's, shared out; else 4)")
     where.add_argument(
         "--devices", nargs="*", default=[], help="local: cpu, or numbers of GPUs (all there are, or cpu)"
     )
-    where.add_argument("--per-device", default="1", metavar="N", help="local: runs at a time on each device")
+    where.add_argument(
+        "--per-device",
+        default="1",
+        metavar="N",
+        help="local: runs at a time on each device, all cores of a CPU being one (1)",
+    )
     where.add_argument("--gpus", type=float, default=1, help="ray, slurm: GPUs of a run (1; 0: none; ray: 0.5 too)")
     where.add_argument("--address", default="auto", help="ray: of the cluster")
     where.add_argument("--minutes", default="240", metavar="N", help="slurm: the time limit of an array's element")

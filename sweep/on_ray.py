@@ -27,7 +27,7 @@ def do(run: Run, environment: dict[str, str], former: Outcome | None) -> Outcome
     """On a node. Ray calls it once the outcome of the run that it needs is there."""
     if former is not None and former.state != "finished":
         return work.left_out(run)
-    outcome = work.carry_out(run, environment)
+    outcome = work.complete(run, environment)
     if outcome.killed:
         raise Killed(outcome.said)
     return outcome

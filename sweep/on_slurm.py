@@ -30,7 +30,7 @@ class Chain:
         for run in self.runs:
             former = outcomes.get(run.after)
             is_ready = former is None or former.state == "finished"
-            outcomes[run] = work.carry_out(run, self.environment) if is_ready else work.left_out(run)
+            outcomes[run] = work.complete(run, self.environment) if is_ready else work.left_out(run)
         return list(outcomes.values())
 
     def checkpoint(self):

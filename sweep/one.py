@@ -137,12 +137,22 @@ def is_complete(argv: list[str]) -> bool:
     return further >= 0 and further % 2 == 0
 
 
+def what_is_missing(argv: list[str]) -> str:
+    """In one sentence, below the usage, where it is read first."""
+    if len(argv) < 2 or argv[1] not in SCRIPTS:
+        return f"There is no such script: choose one of {', '.join(SCRIPTS)}."
+    missing = SCRIPTS[argv[1]].split()[len(argv) - 2 :]
+    if missing:
+        return f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing."
+    return f"The config key {argv[-1]} has no value: further arguments are KEY VALUE pairs."
+
+
 def main(argv: list[str]) -> int:
     if {"-h", "--help"} & {*argv}:
         print(usage(argv))
         return 0
     if not is_complete(argv):
-        print(usage(argv), file=sys.stderr)
+        print(f"{usage(argv)}\nerror: {what_is_missing(argv)}", file=sys.stderr)
         return 2
     return carry_out(lambda: start(*argv))
 

@@ -101,7 +101,7 @@ def tail(path: Path) -> list[str]:
     return []
 
 
-def carry_out(run: Run, environment: dict[str, str]) -> Outcome:
+def complete(run: Run, environment: dict[str, str]) -> Outcome:
     """Do a run to its end, on a machine where somebody else decides what is done when.
 
     If its lock is held, that is an earlier attempt on a machine thought lost: it is waited for, then train.py sees

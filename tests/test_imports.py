@@ -41,7 +41,7 @@ MAY_IMPORT = {
     "pretraining": {"clip", "datasets"},
     "train": {"one_run"},
     "parse_test_res": {"reports", "one_run"},
-    "show_tokens": {"dassl.utils", "dassl.data", "trainers", "one_run", "reports"},
+    "show_tokens": {"dassl.utils", "dassl.data", "trainers", "one_run"},
 }
 SHARED_BY_METHODS = {"clip_trainer", "config_keys", "deep_prompts", "prompted_clip", "prompts"}
 

@@ -331,7 +331,7 @@ def test_bad_input(data_root, tmp_path, capsys, change, says, monkeypatch):
 def test_wrong_root(tmp_path, capsys):
     assert train.main(arguments(tmp_path / "nowhere", tmp_path / "out")) == 2
     assert "nowhere does not exist" in one_sentence(capsys)
-    assert results(tmp_path / "out")["state"] == "failed"
+    assert results(tmp_path / "out")["state"] == "failed" and results(tmp_path / "out")["refused"]
 
 
 def test_output_folder_that_is_a_file(data_root, tmp_path, capsys):
@@ -355,7 +355,7 @@ def test_a_loss_that_is_no_number(data_root, tmp_path, capsys):
     options = ["OPTIM.LR", 1e30, "OPTIM.WARMUP_EPOCH", -1]
     assert train.main(arguments(data_root, tmp_path, options=options)) == 2
     assert "infinite or NaN in epoch" in one_sentence(capsys)
-    assert results(tmp_path)["state"] == "failed"
+    assert results(tmp_path)["state"] == "failed" and "refused" not in results(tmp_path)
 
 
 def test_no_train_builds_and_stops(data_root, tmp_path):

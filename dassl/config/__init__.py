@@ -26,8 +26,8 @@ __all__ = [
 class UnknownKey(InputError):
     """A config key that nobody declares."""
 
-    def __init__(self, sentence: str, key: str):
-        super().__init__(sentence)
+    def __init__(self, sentence: str, key: str = ""):
+        super().__init__(sentence)  # a pickle gives the sentence alone, then the rest
         self.key = key  # its full name
 
 

@@ -1,5 +1,6 @@
 """Every file of a package is imported, so that what it registers is found; one that fails stops none of the others."""
 
+import ast
 import pkgutil
 import re
 import sys
@@ -30,6 +31,19 @@ def import_modules(package: str, registry: Registry, passing_over: tuple[str, ..
 
 
 def registered_in(source: Path) -> set[str]:
-    """The names that a file registers, told by its text alone."""
-    found = REGISTERED.findall(source.read_text(encoding="utf-8", errors="replace"))
-    return {decorated or given for decorated, given in found}
+    """The names that a file registers, told by its code alone, or by its text where it is no Python."""
+    text = source.read_text(encoding="utf-8", errors="replace")
+    try:
+        code = ast.parse(text)
+    except (SyntaxError, ValueError):
+        return {decorated or given for decorated, given in REGISTERED.findall(text)}
+    definitions = (ast.ClassDef, ast.FunctionDef)
+    calls = [
+        node for node in ast.walk(code) if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("register")
+    ]
+    decorated = {
+        node.name
+        for node in ast.walk(code)
+        if isinstance(node, definitions) and any(call in node.decorator_list for call in calls)
+    }
+    return decorated | {call.args[0].id for call in calls if call.args and isinstance(call.args[0], ast.Name)}

@@ -1,6 +1,7 @@
 """Names to classes: the whole mechanism by which methods and data sets are found."""
 
 import difflib
+import sys
 import traceback
 from collections import defaultdict
 from dataclasses import dataclass
@@ -21,8 +22,9 @@ class LeftOut:
 
     @property
     def reason(self) -> str:
-        """The last line of its traceback."""
-        return traceback.format_exception_only(self.error)[-1].strip()
+        """The end of its traceback, in one line; of a fault in the writing, where it is."""
+        what = " ".join(traceback.format_exception_only(self.error)[-1].split()).removeprefix("dassl.errors.")
+        return f"{what}, line {self.error.lineno}" if isinstance(self.error, SyntaxError) else what
 
     def explain(self, name: str, kind: str) -> Exception:
         """The error for whoever asks for one of its names; a bug in the file comes with its traceback, as the cause."""
@@ -76,11 +78,24 @@ class Registry:
         return self._obj_map[name]
 
     def check(self, name: str, kind: str = "") -> None:
-        """Refuse a name that is not registered; where it stands in a file that cannot be imported, that is the error."""
+        """Refuse a name that is not registered; where it stands in a file that cannot be imported, that is the error.
+
+        A registered name that such a file has too is refused only where that is what the file fails by.
+        """
         kind = kind or self._name
         for file in self._left_out:
-            if name in file.names or (name not in self and str(name).lower() == file.module.rpartition(".")[2].lower()):
+            is_clash = isinstance(file.error, InputError)
+            stem = file.module.rpartition(".")[2]
+            if (name in file.names and (is_clash or name not in self)) or (
+                name not in self and str(name).lower() == stem.lower()
+            ):
                 raise file.explain(name, kind)
+            if name in file.names:
+                print(
+                    f"warning: {file.file}, which has a {kind} {name} too, cannot be imported ({file.reason}): "
+                    f"{self._obj_map[name].__module__}'s is taken.",
+                    file=sys.stderr,
+                )
         check_availability(name, self.registered_names(), kind, self.left_out())
 
     def registered_names(self) -> list[str]:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from .steps import InstanceNormalization as InstanceNormalization
     from .steps import Random2DTranslation as Random2DTranslation
 
-__getattr__, __dir__, _ = late_imports(__name__)
+__getattr__, __dir__, __all__ = late_imports(__name__)
+__all__ += ["AVAI_CHOICES", "build_transform"]
 
 AVAI_CHOICES = [
     "random_flip", "random_resized_crop", "normalize", "instance_norm", "random_crop", "random_translation", "center_crop",
