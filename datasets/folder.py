@@ -21,11 +21,18 @@ from .splits import PARTS, Item, Split, check_images, class_folders, divide, rea
 NO_CLASSES = ("split_fewshot",)  # the base keeps its draws there
 
 
+def has_one_place(template: str) -> bool:
+    """a text with one {} where the class name goes, and no other braces"""
+    before, _, after = template.partition("{}")
+    return template.count("{}") == 1 and not {"{", "}"} & {*before, *after}
+
+
 @DATASET_REGISTRY.register()
 class ImageFolder(Benchmark):
     dataset_dir = ""  # DATASET.ROOT itself
     image_dir = ""
     introduce = True  # before training its prompts and the zero-shot accuracy are printed, so that a wrong name shows
+    ranges = {"DATASET.FOLDER.TEMPLATE": has_one_place}  # what the values may be
     remedy = "set DATASET.ROOT, or --root, to the folder that holds your class folders"
 
     @staticmethod
@@ -37,10 +44,6 @@ class ImageFolder(Benchmark):
 
     def __init__(self, cfg):
         self.keys = cfg.DATASET.FOLDER
-        if self.keys.TEMPLATE.count("{}") != 1:
-            raise InputError(
-                f"DATASET.FOLDER.TEMPLATE is {self.keys.TEMPLATE!r}: it needs one {{}} where the class name goes."
-            )
         self.template = self.keys.TEMPLATE
         super().__init__(cfg)
 

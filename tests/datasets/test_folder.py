@@ -156,7 +156,7 @@ def test_the_introduction_counts_right(tmp_path, capsys, monkeypatch):
         (lambda root: folders(root, 2, ("train",)), {}, "holds train/ and beside it Crimson thing/"),
         (lambda root: picture(root / "grass green" / "1.png"), {}, "'grass green'.* has 1 images, too few .* takes 4: add some"),
         (lambda root: [picture(root / "Grass Green" / f"{i}.png") for i in range(9)], {}, "'Grass Green' and 'grass_green' have the same name"),
-        (lambda root: None, {"DATASET__FOLDER__TEMPLATE": "a photo"}, "needs one {}"),
+        (lambda root: None, {"DATASET__FOLDER__TEMPLATE": "a photo"}, "a text with one {}"),
         (lambda root: None, {"DATASET__FOLDER__CSV": "nowhere.csv"}, "nowhere.csv cannot be read"),
         (lambda root: write_csv(root / "l.csv", ["path", "class"]), {"DATASET__FOLDER__CSV": "l.csv"}, "no rows below its header"),
         (lambda root: write_csv(root / "l.csv", ["path", "label"], ["n01/0.png", "a"]), {"DATASET__FOLDER__CSV": "l.csv"}, "line 2: there is no class"),

@@ -14,14 +14,16 @@ from torchvision.transforms import (
     Normalize,
     RandAugment,
     RandomApply,
-    RandomCrop,
     RandomGrayscale,
     RandomHorizontalFlip,
     RandomResizedCrop,
     Resize,
     ToTensor,
 )
+from torchvision.transforms import RandomCrop as TorchvisionRandomCrop
 from torchvision.transforms import functional as TF
+
+from dassl.utils import InputError
 
 INTERPOLATION_MODES = {
     "nearest": InterpolationMode.NEAREST,
@@ -42,6 +44,20 @@ class Random2DTranslation:
         height, width = round(self.height * 1.125), round(self.width * 1.125)
         top, left = random.randint(0, height - self.height), random.randint(0, width - self.width)
         return TF.crop(TF.resize(image, [height, width], self.interpolation), top, left, self.height, self.width)
+
+
+class RandomCrop(TorchvisionRandomCrop):
+    """torchvision's random crop, which says what to do about a picture that is too small for it."""
+
+    def forward(self, img):
+        width, height = img.size
+        padding = 2 * self.padding
+        if height + padding < self.size[0] or width + padding < self.size[1]:
+            raise InputError(
+                f"A picture of {width} x {height} pixels is too small for random_crop, which cuts {self.size[1]} x "
+                f"{self.size[0]} from it with INPUT.CROP_PADDING {self.padding} around it: choose random_resized_crop."
+            )
+        return super().forward(img)
 
 
 class InstanceNormalization:
