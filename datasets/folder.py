@@ -19,11 +19,18 @@ from .listing import csv_rows, nfc, read_class_folders, read_csv, what_was_passe
 from .splits import PARTS, Split, check_shared, divide_by_path
 
 
+def has_one_place(template: str) -> bool:
+    """a text with one {} where the class name goes, and no other braces"""
+    before, _, after = template.partition("{}")
+    return template.count("{}") == 1 and not {"{", "}"} & {*before, *after}
+
+
 @DATASET_REGISTRY.register()
 class ImageFolder(Benchmark):
     dataset_dir = ""  # DATASET.ROOT itself
     image_dir = ""
     introduce = True  # before training its prompts and the zero-shot accuracy are printed, so that a wrong name shows
+    ranges = {"DATASET.FOLDER.TEMPLATE": has_one_place}  # what the values may be
     remedy = "set DATASET.ROOT, or --root, to the folder that holds your class folders"
 
     @staticmethod
@@ -35,7 +42,6 @@ class ImageFolder(Benchmark):
 
     def __init__(self, cfg):
         self.keys = cfg.DATASET.FOLDER
-        check_template(self.keys.TEMPLATE)
         self.template = self.keys.TEMPLATE
         self.outputs = [path for path in (cfg.OUTPUT_DIR, cfg.DATALOADER.TEST.CACHE_DIR) if path]
         if cfg.OUTPUT_DIR and os.path.realpath(cfg.OUTPUT_DIR) == os.path.realpath(
@@ -64,17 +70,6 @@ class ImageFolder(Benchmark):
         if passed_over := what_was_passed_over(own):
             print(f"{self.root}: {passed_over}")
         return named(split, read_names(self.root, self.keys.NAMES, {item.classname for item in split["train"]}))
-
-
-def check_template(template: str) -> None:
-    try:
-        fits = template.count("{}") == 1 and template.format("\0").count("\0") == 1
-    except (KeyError, IndexError, ValueError):  # {nice}, {} {0}, a lone brace
-        fits = False
-    if not fits:
-        raise InputError(
-            f"DATASET.FOLDER.TEMPLATE is {template!r}: it needs one {{}} where the class name goes, and no other braces."
-        )
 
 
 def from_root(root: str, path: str) -> str:

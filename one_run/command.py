@@ -7,6 +7,7 @@
 Any other error is a fault of the code, ours or a user's own trainer file's, and keeps its traceback.
 """
 
+import io
 import sys
 from collections.abc import Callable
 
@@ -21,6 +22,7 @@ class Stopped(KeyboardInterrupt):
 
 def carry_out(action: Callable[[], int | None], interrupted: str = "") -> int:
     """Do it, and return the exit code; `interrupted` says what Ctrl-C leaves behind, unless the interrupt itself does."""
+    write_any_letter()
     try:
         return action() or OK
     except Stopped as stop:
@@ -34,6 +36,13 @@ def carry_out(action: Callable[[], int | None], interrupted: str = "") -> int:
             raise
         print(f"error: {sentence(error)}", file=sys.stderr)
         return USERS_TO_MEND
+
+
+def write_any_letter() -> None:
+    """A console that lacks a letter of a class name shows its number in its place; a log file has them all."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def users_errors() -> tuple[type[Exception], ...]:

@@ -16,6 +16,7 @@ from dassl.config import UnknownKey, get_cfg_default, merge_options, merge_tree,
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
 from dassl.errors import InputError
+from dassl.ranges import RANGES, check_ranges
 
 from .identity import flatten
 from .layout import CONFIGS
@@ -75,6 +76,7 @@ def build_config(method: str, files: Sequence = (), options: Sequence = (), **gi
         if not error.key.startswith("TRAINER.") or declares_keys(name):
             raise
         raise InputError(f"{error} {where_defaults_go(name)}") from error
+    check_ranges(cfg, RANGES | rules_of_data(cfg) | rules_of(cfg, name))
     cfg.freeze()
     return cfg
 
@@ -154,6 +156,18 @@ def install_data_keys(cfg: CfgNode, name: str | None) -> None:
     """A data set may have config keys of its own too; whether there is one of that name is looked at later."""
     if name in DATASET_REGISTRY.registered_names() and hasattr(DATASET_REGISTRY.get(name), "extend_cfg"):
         DATASET_REGISTRY.get(name).extend_cfg(cfg)
+
+
+def rules_of(cfg: CfgNode, name: str) -> dict:
+    """What a method's values may be, and those of the host it stands on; a trainer file written for Dassl says nothing."""
+    method = TRAINER_REGISTRY.get(name)
+    below = rules_of(cfg, value_of(cfg, method.host_key)) if hasattr(method, "host_key") else {}
+    return below | (method.ranges() if hasattr(method, "ranges") else {})
+
+
+def rules_of_data(cfg: CfgNode) -> dict:
+    known = cfg.DATASET.NAME in DATASET_REGISTRY.registered_names()
+    return getattr(DATASET_REGISTRY.get(cfg.DATASET.NAME), "ranges", {}) if known else {}
 
 
 def declares_keys(name: str) -> bool:

@@ -110,6 +110,18 @@ def with_device(environment: Mapping[str, str]) -> dict[str, str]:
     return {**environment, **({"CUDA_VISIBLE_DEVICES": "" if device == "cpu" else device} if device else {})}
 
 
+def check_device(environment: Mapping[str, str]) -> None:
+    """Refuse a GPU that is not there: PyTorch would take the CPU without a word. `environment` is `with_device`'s."""
+    device = environment.get("DEVICE", "")
+    if device in ("", "cpu"):
+        return
+    os.environ.update(environment)  # before PyTorch looks
+    import torch
+
+    if not torch.cuda.is_available():
+        raise InputError(f"DEVICE is {device}, and there is no such GPU here: give the number of one, or DEVICE=cpu.")
+
+
 def lock_of(run: Run) -> int:
     """An open file with the run's lock, which a new process or program inherits."""
     try:
@@ -161,6 +173,7 @@ def start(folder: str, script: str, *arguments: str) -> int:
     """Train the teacher, if there is one to train; then this process becomes train.py."""
     environment = with_device(os.environ)
     run = run_of(folder, script, list(arguments), environment)
+    check_device(environment)
     if run.trains and run.after is not None:
         lock = lock_of(run.after)
         code = subprocess.call([sys.executable, *run.after.command], env=environment, pass_fds=(lock,))

@@ -25,6 +25,7 @@ MAY_IMPORT = {
     "dassl.data": {"dassl.utils"},
     "dassl.evaluation": {"dassl.utils"},
     "dassl.modeling": {"dassl.utils"},
+    "dassl.ranges": {"dassl.optim", "dassl.data"},
     "dassl.engine": BASE | {"dassl.data", "dassl.evaluation", "dassl.modeling"},
     "datasets": BASE | {"dassl.data", "clip", *LEAVES},  # clip for what its tokenizer cannot tell apart
     "datasets.prepare": {"dassl.utils", "dassl.data", "datasets", "clip", *LEAVES},  # clip for its downloader alone
@@ -34,7 +35,7 @@ MAY_IMPORT = {
     "trainers": BASE | {"dassl.data", "dassl.evaluation", "dassl.engine", "clip", "inert"},
     **{name: set() for name in LEAVES},
     "one_run.request": {"one_run.layout"},
-    "one_run": BASE | {"dassl.data", "dassl.engine", "datasets", "trainers"},
+    "one_run": BASE | {"dassl.ranges", "dassl.data", "dassl.engine", "datasets", "trainers"},
     "sweep": {"dassl.config", "dassl.utils", "one_run"},
     "reports": LEAVES,
     "benchmarks": BASE | {"dassl.data", "dassl.engine", "clip", "trainers", "one_run", "reports", "sweep"},

@@ -156,6 +156,20 @@ def test_device():
     assert "CUDA_VISIBLE_DEVICES" not in one.with_device({})
 
 
+def test_a_device_that_is_not_there(tmp_path, capsys, monkeypatch):
+    """In place of the CPU without a word."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    for name, value in {"DEVICE": "7", "OUTPUT": str(tmp_path), "CUDA_VISIBLE_DEVICES": "", "CFG": ""}.items():
+        monkeypatch.setenv(name, value)
+    assert one.main(["zsclip", "few_shot", "dtd", "1", "1"]) == 2
+    assert capsys.readouterr().err == (
+        "error: DEVICE is 7, and there is no such GPU here: give the number of one, or DEVICE=cpu.\n"
+    )
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "7" and not list(tmp_path.iterdir())
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    one.check_device(one.with_device({"DEVICE": "0"}))
+
+
 @pytest.mark.parametrize("name", ["spotlighter/base2new_test", "coop/few_shot", "zsclip/xd_train", "vpt/dg_test"])
 def test_usage(name):
     arguments = one.SCRIPTS[name.split("/")[1]].split()

@@ -24,11 +24,25 @@ from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import load_checkpoint, load_pretrained_weights
 
 from .config_keys import ConfigKeys
-from .prompted_clip import PromptedCLIP, check_image_size, load_clip, resolve_precision
+from .prompted_clip import PRECISIONS, PromptedCLIP, check_image_size, load_clip, resolve_precision
 from .prompts import Learner, readable, same_texts, template_of, zero_shot_text_features
 
 SHOWN = 10  # class names in a warning
 FIXED_TRANSFORMS = {"normalize", "instance_norm", "center_crop"}  # of INPUT.TRANSFORMS, those without chance
+
+
+def one_version(value) -> bool:
+    """1, as the method takes one version of a picture"""
+    return value == 1
+
+
+def check_features(name: str, features) -> None:
+    """Refuse a tensor, or a tuple of some, that is infinite or NaN."""
+    for part in features if isinstance(features, tuple) else (features,):
+        if torch.is_tensor(part) and not part.isfinite().all():
+            raise FloatingPointError(
+                f"The {name} are infinite or NaN: train again with a lower OPTIM.LR, or compute in fp32."
+            )
 
 
 class EncodesClassesOnce:
@@ -58,6 +72,11 @@ class EncodesClassesOnce:
         finally:
             self.class_state = None
 
+    def check_model(self):
+        """Dassl's, where it has one: called when logits are no numbers, to name the first tensor that is none."""
+        super().check_model()
+        check_features("text features of the classes", self.class_state)
+
     def model_inference(self, images):
         with self.autocast():
             return self.predict(images, self.encode_classes() if self.class_state is None else self.class_state)
@@ -67,6 +86,8 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
     """The base trainer: override `build_learner`, and `compute_loss` if it is not plain cross-entropy."""
 
     shared_keys = {"PREC": "auto"}  # auto, fp32, fp16, bf16, amp
+    shared_ranges = {"PREC": PRECISIONS}
+    run_ranges = {"DATALOADER.K_TRANSFORMS": one_version, "INPUT.NO_TRANSFORM": (False,)}
     learner_name = "prompt_learner"  # the folder of its checkpoints; the same as the published code's
     unused_tensors: frozenset[str] = frozenset()  # in checkpoints of the authors' code: neither used nor trained there
 
@@ -81,6 +102,11 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
 
     def check_cfg(self, cfg):
         backbone = cfg.MODEL.BACKBONE.NAME
+        if not backbone:
+            raise InputError(
+                "No backbone is named: pass --backbone, or a --config-file that names one "
+                f"(MODEL.BACKBONE.NAME; known: {', '.join(clip.available_models())})."
+            )
         if not os.path.isfile(backbone) and backbone not in clip.available_models():
             near = difflib.get_close_matches(backbone, clip.available_models(), n=1, cutoff=0)
             raise InputError(
@@ -147,6 +173,9 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
         """Print a data set's first prompts and how CLIP does with them: a wrong class name shows before training."""
         dataset, loader, right, total = self.dm.dataset, self.val_loader or self.test_loader, Counter(), Counter()
         template, names = template_of(dataset), [readable(name) for name in dataset.classnames]
+        print(f"Prompts: {' '.join(template.format(name) for name in names[:5])}{' ...' if len(names) > 5 else ''}")
+        if loader is None:
+            return
         text = zero_shot_text_features(self.model.clip, names, template)  # (C, d)
         for batch in loader:
             images, labels = self.parse_batch_test(batch)
@@ -155,7 +184,6 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
             labels, guesses = labels.tolist(), (f @ text.t()).argmax(dim=1).tolist()
             total.update(labels)
             right.update(label for label, guess in zip(labels, guesses, strict=True) if label == guess)
-        print(f"Prompts: {' '.join(template.format(name) for name in names[:5])}{' ...' if len(names) > 5 else ''}")
         part = "validation" if self.val_loader else "test"
         print(f"Zero-shot CLIP: {100 * right.total() / total.total():.1f}% of {total.total():,} {part} images")
         worst = sorted(total, key=lambda label: right[label] / total[label])[:3]

@@ -14,7 +14,7 @@ from dassl.engine import TRAINER_REGISTRY
 from dassl.metrics import compute_accuracy
 
 from .clip_trainer import ClipTrainer
-from .prompts import Learner, readable, zero_shot_text_features
+from .prompts import Learner, readable, tokenize_classes, zero_shot_text_features
 
 
 class ShiftBlocks(clip.Edit):
@@ -41,7 +41,7 @@ class FitLearner(Learner):
         self.frozen_images = not norms  # a residual network has batch norms, which the authors leave alone
         first = [block.mlp.c_proj.bias.detach().float() for block in clip_model.transformer.resblocks]
         self.biases = nn.ParameterList([nn.Parameter(bias.clone()) for bias in first])
-        tokens = clip.tokenize([template.format(readable(name)) for name in classnames])  # (C, 77)
+        tokens = tokenize_classes([template.format(readable(name)) for name in classnames], classnames)  # (C, 77)
         tokens = tokens.to(clip_model.logit_scale.device)
         with torch.no_grad():
             prompts = clip_model.token_embedding(tokens).float()  # (C, 77, D)
@@ -64,13 +64,9 @@ class CLIPFit(ClipTrainer):
     config_keys = {
         "W": 8.0,  # weight of the distance to CLIP's texts; the authors' few-shot runs mostly take 2
     }
-
-    def check_cfg(self, cfg):
-        super().check_cfg(cfg)
-        if cfg.TRAINER.CLIPFIT.W < 0:
-            raise clip.InputError(
-                f"TRAINER.CLIPFIT.W is {cfg.TRAINER.CLIPFIT.W}: it is a loss's weight, so set 0 or more."
-            )
+    config_ranges = {
+        "W": "at least 0",
+    }
 
     def build_learner(self, clip_model, classnames):
         template = self.template()

@@ -87,6 +87,10 @@ class CoCoOp(ClipTrainer):
         "CTX_INIT": "",  # words to start from, such as "a photo of a"
         "MEMORY_MB": 1024.0,  # MiB that the text encoder's activations may take at a time
     }
+    config_ranges = {
+        "N_CTX": "at least 1",
+        "MEMORY_MB": "above 0",
+    }
 
     def build_prompted_clip(self, clip_model):
         learner = ConditionalContext(clip_model, self.dm.dataset.classnames, self.keys)

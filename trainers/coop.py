@@ -6,7 +6,7 @@ The words around a class name are learned vectors, shared by all classes or one 
 from dassl.engine import TRAINER_REGISTRY
 
 from .clip_trainer import ClipTrainer
-from .prompts import ContextLearner
+from .prompts import POSITIONS, ContextLearner
 
 
 @TRAINER_REGISTRY.register()
@@ -17,6 +17,10 @@ class CoOp(ClipTrainer):
         "CSC": False,  # a context for each class
         "CTX_INIT": "",  # words to start from, such as "a photo of a"
         "CLASS_TOKEN_POSITION": "end",  # end, middle, front
+    }
+    config_ranges = {
+        "N_CTX": "at least 1",
+        "CLASS_TOKEN_POSITION": POSITIONS,
     }
 
     def build_learner(self, clip_model, classnames):

@@ -20,6 +20,12 @@ class IVLP(ClipTrainer):
         "PROMPT_DEPTH_VISION": 9,  # image blocks with tokens of their own; 1 is shallow, 0 is none
         "PROMPT_DEPTH_TEXT": 9,  # text blocks with tokens of their own; 1 is CoOp's context
     }
+    config_ranges = {
+        "N_CTX_VISION": "at least 0",
+        "N_CTX_TEXT": "at least 1",
+        "PROMPT_DEPTH_VISION": "at least 0",
+        "PROMPT_DEPTH_TEXT": "at least 1",
+    }
     learner_name = "VLPromptLearner"
 
     def design_details(self):

@@ -23,6 +23,10 @@ class KgCoOp(ClipTrainer):
         "CTX_INIT": "a photo of a",  # words to start from; "" starts at random
         "W": 8.0,  # times the distance from the hand-written prompts' features (lambda, eq. 5)
     }
+    config_ranges = {
+        "N_CTX": "at least 1",
+        "W": "at least 0",
+    }
     unused_tensors = frozenset({"bias_vectors", "meta_net.linear1.weight", "meta_net.linear1.bias"})
 
     def build_learner(self, clip_model, classnames):

@@ -15,7 +15,7 @@ from clip.vit import draw_prompt
 from dassl.engine import TRAINER_REGISTRY
 
 from .clip_trainer import ClipTrainer
-from .deep_prompts import check_count, check_depth, first_context
+from .deep_prompts import check_depth, first_context
 from .prompts import ContextPrompts, Learner
 
 
@@ -61,11 +61,11 @@ class MaPLe(ClipTrainer):
         "CTX_INIT": "a photo of a",  # words whose first N_CTX tokens are learned; "": at random
         "PROMPT_DEPTH": 9,  # blocks of either encoder with tokens of their own; 1 is shallow
     }
+    config_ranges = {
+        "N_CTX": "at least 1",
+        "PROMPT_DEPTH": "at least 1",
+    }
     learner_name = "MultiModalPromptLearner"
-
-    def check_cfg(self, cfg):
-        super().check_cfg(cfg)
-        check_count("N_CTX", cfg.TRAINER.MAPLE.N_CTX, "PROMPT_DEPTH", cfg.TRAINER.MAPLE)
 
     def build_learner(self, clip_model, classnames):
         return CoupledPromptLearner(clip_model, classnames, self.keys)

@@ -56,6 +56,11 @@ class ProGrad(ClipTrainer):
         "LAMBDA": 1.0,  # how much of an opposed part is taken away: 1 all of it, 0 is CoOp
         "T": 1.0,  # temperature of the divergence from zero-shot predictions
     }
+    config_ranges = {
+        "N_CTX": "at least 1",
+        "LAMBDA": "at least 0",
+        "T": "above 0",
+    }
 
     def check_cfg(self, cfg):
         super().check_cfg(cfg)

@@ -33,6 +33,11 @@ WEIGHT = 1000.0  # of the loss, as published,
 WEIGHTS = {"FGVCAircraft": 200.0, "OxfordFlowers": 200.0, "DescribableTextures": 200.0}  # but for these data sets
 
 
+def a_batch(value) -> bool:
+    """at least 2, as PromptKD normalises over a batch"""
+    return value >= 2
+
+
 def distillation_loss(logits: Tensor, taught: Tensor, temperature: float) -> Tensor:
     """KL divergence of the student's prediction (B, C) from the teacher's, times T² (eq. 4).
 
@@ -126,14 +131,14 @@ class PromptKD(ClipTrainer):
         "KD_WEIGHT": WEIGHT,  # times the loss; 0 takes the published one for the data set
         "TEMPERATURE": 1.0,  # of both predictions
     }
+    config_ranges = {
+        "N_CTX_VISION": "at least 0",
+        "PROMPT_DEPTH_VISION": "at least 0",
+        "KD_WEIGHT": "at least 0",
+        "TEMPERATURE": "above 0",
+    }
+    run_ranges = {**ClipTrainer.run_ranges, "DATALOADER.TRAIN_X.BATCH_SIZE": a_batch}
     learner_name = "VLPromptLearner"
-
-    def check_cfg(self, cfg):
-        super().check_cfg(cfg)
-        if cfg.TRAINER.PROMPTKD.TEMPERATURE <= 0:
-            raise InputError(f"TRAINER.PROMPTKD.TEMPERATURE is {cfg.TRAINER.PROMPTKD.TEMPERATURE:g}: set it above 0.")
-        if cfg.DATALOADER.TRAIN_X.BATCH_SIZE < 2:
-            raise InputError("PromptKD normalises over a batch: set DATALOADER.TRAIN_X.BATCH_SIZE to 2 or more.")
 
     def design_details(self):
         return design_details(self.keys)
@@ -191,6 +196,11 @@ class PromptKD(ClipTrainer):
                 batch_size=part.BATCH_SIZE,
                 tfm=self.train_loader_x.dataset.transform,
                 is_train=True,
+            )
+        if len(self.train_loader_x.dataset.data_source) < 2:
+            raise InputError(
+                "PromptKD normalises over a batch of training images, and there is but one image: raise DATASET.NUM_SHOTS, "
+                "or add images."
             )
         super().before_train()
 

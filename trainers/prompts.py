@@ -38,6 +38,21 @@ def readable(name: str) -> str:
     return name.replace("_", " ")
 
 
+def tokenize(text: str, what: str, remedy: str) -> Tensor:
+    """Token ids (1, 77) of a text; one that CLIP has no room for is refused, with `what` it is."""
+    try:
+        return clip.tokenize(text)
+    except clip.InputError as error:
+        raise clip.InputError(f"{what} is too long for CLIP, which takes 77 tokens: {remedy}.") from error
+
+
+def tokenize_classes(prompts: Sequence[str], names: Sequence[str]) -> Tensor:
+    """Token ids (C, 77) of the prompts of classes."""
+    remedy = "shorten the class name, or the words or the learned context around it"
+    both = zip(prompts, names, strict=True)
+    return torch.cat([tokenize(prompt, f"The prompt of the class {name!r}", remedy) for prompt, name in both])
+
+
 def token_count(text: str) -> int:
     """How many tokens a text has, without the start and the end token, whose id is the largest."""
     return int(clip.tokenize(text).argmax()) - 1
@@ -62,8 +77,8 @@ def zero_shot_text_features(clip_model, classnames: Sequence[str], template: str
 def template_features(clip_model, classnames: Sequence[str], template: str) -> Tensor:
     """The same before normalisation: (C, d), fp32."""
     device = clip_model.logit_scale.device
-    tokens = clip.tokenize([template.format(readable(name)) for name in classnames]).to(device)  # (C, 77)
-    return clip_model.encode_text(tokens).float()
+    tokens = tokenize_classes([template.format(readable(name)) for name in classnames], classnames)  # (C, 77)
+    return clip_model.encode_text(tokens.to(device)).float()
 
 
 def same_texts(text: Tensor) -> list[list[int]]:
@@ -109,7 +124,7 @@ class ContextPrompts(nn.Module):
         names = [readable(name) for name in classnames]
         before = " ".join(["X"] * length) if words is None else readable(words)
         stop = "." if position == "end" else " ."  # apart, where context comes between: "c++." ends in the token "+."
-        tokens = clip.tokenize([f"{before} {name}{stop}".lstrip() for name in names])  # (C, 77)
+        tokens = tokenize_classes([f"{before} {name}{stop}".lstrip() for name in names], names)  # (C, 77)
         tokens = tokens.to(clip_model.logit_scale.device)
         end = tokens.argmax(dim=-1)  # (C,) the end token has the largest id
         tokens = tokens[:, : int(end.max()) + 1]  # (C, L)
@@ -145,7 +160,8 @@ def initial_context(clip_model, words: str) -> Tensor:
     """(m, D) embeddings of hand-written words, such as "a photo of a", to start a context from."""
     device = clip_model.logit_scale.device
     with torch.no_grad():
-        embeddings = clip_model.token_embedding(clip.tokenize(readable(words)).to(device)).float()  # (1, 77, D)
+        tokens = tokenize(readable(words), f"CTX_INIT {words!r}", "shorten it")  # (1, 77)
+        embeddings = clip_model.token_embedding(tokens.to(device)).float()  # (1, 77, D)
     return embeddings[0, 1 : 1 + token_count(readable(words))].clone()
 
 

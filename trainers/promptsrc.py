@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from clip import InputError
 from dassl.engine import TRAINER_REGISTRY
 from dassl.metrics import compute_accuracy
 
@@ -68,12 +67,17 @@ class PromptSRC(ClipTrainer):
         "GPA_MEAN": 15.0,  # the epoch whose prompts weigh most in the average
         "GPA_STD": 1.0,  # how many epochs around it count
     }
+    config_ranges = {
+        "N_CTX_VISION": "at least 0",
+        "N_CTX_TEXT": "at least 1",
+        "PROMPT_DEPTH_VISION": "at least 0",
+        "PROMPT_DEPTH_TEXT": "at least 1",
+        "TEXT_LOSS_WEIGHT": "at least 0",
+        "IMAGE_LOSS_WEIGHT": "at least 0",
+        "GPA_MEAN": "a number",
+        "GPA_STD": "above 0",
+    }
     learner_name = "VLPromptLearner"
-
-    def check_cfg(self, cfg):
-        super().check_cfg(cfg)
-        if cfg.TRAINER.PROMPTSRC.GPA_STD <= 0:
-            raise InputError(f"GPA_STD is {cfg.TRAINER.PROMPTSRC.GPA_STD:g}: it is a width in epochs, above 0.")
 
     def design_details(self):
         return design_details(self.keys)

@@ -22,7 +22,7 @@ from dassl.utils import load_checkpoint
 
 from .clip_trainer import ClipTrainer
 from .prompted_clip import PromptedCLIP
-from .prompts import ContextLearner
+from .prompts import POSITIONS, ContextLearner
 
 TOP = 5  # patches that the class token attends to most
 REMEMBERED = 2**30  # bytes of tokens that training may keep, rather than compute them again in every epoch
@@ -111,18 +111,15 @@ class TextRefiner(ClipTrainer):
         "BALANCE": 50.0,  # what the loss of the local tokens is divided by
         "DISTILL": 20.0,  # weight of the distance between refined and plain texts
     }
-
-    def check_cfg(self, cfg):
-        super().check_cfg(cfg)
-        keys = cfg.TRAINER.TEXTREFINER
-        if keys.MEMORY_SIZE < 1:
-            raise clip.InputError(f"TRAINER.TEXTREFINER.MEMORY_SIZE is {keys.MEMORY_SIZE}: set 1 or more entries.")
-        if not 0 <= keys.MOMENTUM <= 1:
-            raise clip.InputError(f"TRAINER.TEXTREFINER.MOMENTUM is {keys.MOMENTUM}: it is a share, so set 0 to 1.")
-        if keys.BALANCE <= 0:
-            raise clip.InputError(
-                f"TRAINER.TEXTREFINER.BALANCE is {keys.BALANCE}: it divides a loss, so set it above 0."
-            )
+    config_ranges = {
+        "N_CTX": "at least 1",
+        "CLASS_TOKEN_POSITION": POSITIONS,
+        "MEMORY_SIZE": "at least 1",
+        "ALPHA": "a number",
+        "MOMENTUM": "at least 0 and at most 1",
+        "BALANCE": "above 0",
+        "DISTILL": "at least 0",
+    }
 
     def build_prompted_clip(self, clip_model):
         return RefinedCLIP(clip_model, self.build_learner(clip_model, self.dm.dataset.classnames))

@@ -32,13 +32,18 @@ class VPT(ClipTrainer):
         "CTX_INIT": "a photo of a",  # the words before a class name
         "PROMPT_DEPTH_VISION": 12,  # image blocks with tokens of their own; 1 is shallow prompting
     }
+    config_ranges = {
+        "N_CTX_VISION": "at least 1",
+        "PROMPT_DEPTH_VISION": "at least 1",
+    }
 
     def design_details(self):
         return design_details(self.keys)
 
     def build_prompted_clip(self, clip_model):
         learner = VisualPromptLearner(clip_model, self.keys)
-        template = f"{self.keys.CTX_INIT} {{}}.".lstrip()
+        words = self.keys.CTX_INIT.replace("{", "{{").replace("}", "}}")  # which are words, not places for a name
+        template = f"{words} {{}}.".lstrip()
         return VisuallyPromptedCLIP(clip_model, learner, self.dm.dataset.classnames, template)
 
     def from_published(self, state):

@@ -18,7 +18,7 @@ from one_run.config import build_config
 from trainers.prompted_clip import PromptedCLIP, load_clip
 from trainers.prompts import DEFAULT_TEMPLATE, ContextLearner
 from trainers.spotlighter.bank import Shots, remember
-from trainers.spotlighter.checks import check_encoder, check_keys
+from trainers.spotlighter.checks import check_encoder
 from trainers.spotlighter.model import SpotlitCLIP
 from trainers.spotlighter.zoom import ZOOM_WIDTHS, Zoom
 from trainers.zsclip import ZeroshotModel
@@ -108,7 +108,6 @@ def config(backbone: str, keep: float = 1.0, zoom: int = 0):
 def spotlighter(cfg, coop: EncodedCoOp, names: list[str]) -> tuple[Predictor, SpotlitCLIP]:
     """The row, and the model whose prediction it is: the trainer's own assembly, over a bank of synthetic shots."""
     own = cfg.TRAINER.SPOTLIGHTER
-    check_keys(own)
     check_encoder(coop.clip.visual, own, cfg.MODEL.BACKBONE.NAME)
     model = EncodedCoOp(coop.clip, coop.prompt_learner, coop.text)  # with edits of its own
     spotlit = SpotlitCLIP(model, own, names, DEFAULT_TEMPLATE)

@@ -1,6 +1,8 @@
 """The config tree: defaults in `defaults.py`, then files, then KEY VALUE pairs. Unknown keys are refused."""
 
 import functools
+import itertools
+import math
 import os
 from ast import literal_eval
 
@@ -99,7 +101,7 @@ def overlaid(below: dict, above: dict) -> dict:
 def merge_options(cfg: CfgNode, options: list) -> None:
     """Merge `[KEY, VALUE, KEY, VALUE, ...]`; keys are full names such as OPTIM.LR, string values are evaluated."""
     if len(options) % 2:
-        raise InputError(f"Options come in pairs KEY VALUE, and {options[-1]} has no value.")
+        raise InputError(f"Options come in pairs KEY VALUE, and {without_partner(cfg, options)}.")
     for key, value in zip(options[::2], options[1::2], strict=True):
         parts = str(key).split(".")
         node = cfg
@@ -110,6 +112,17 @@ def merge_options(cfg: CfgNode, options: list) -> None:
         if parts[-1] not in node or isinstance(node[parts[-1]], CfgNode):
             raise unknown_key(cfg, key, "")
         node[parts[-1]] = coerced(value, node[parts[-1]], key, "")
+
+
+def without_partner(cfg: CfgNode, options: list) -> str:
+    """Which of an odd number of words has no partner: the first key before another key, or else what stands in a key's place."""
+    known = set(all_keys(cfg))
+    for key, value in itertools.zip_longest(options[::2], options[1::2]):
+        if str(key) not in known:
+            return f"{str(key)!r} stands where a key belongs"
+        if value is None or str(value) in known:
+            return f"{key} has no value"
+    return f"{options[-1]} has no value"
 
 
 def merge_tree(cfg: CfgNode, tree: dict, where: str = "", new_allowed: bool = False) -> None:
@@ -155,7 +168,7 @@ def coerced(value, former, key: str, where: str):
     if isinstance(former, list) and isinstance(found, tuple):
         return list(found)
     if isinstance(former, float) and type(found) is int:
-        return float(found)
+        return float(found) if abs(found) < 2**1023 else math.inf  # which no key may be
     raise InputError(
         f"The config key {key} takes a {type(former).__name__}, such as {former!r}, and got {value!r}{where}."
     )

@@ -4,6 +4,8 @@
 
 import contextlib
 import datetime
+import itertools
+import math
 import os
 import time
 from collections import OrderedDict
@@ -33,6 +35,7 @@ from dassl.utils import (
 from dassl.utils.torchtools import random_states
 
 SAVE_SECONDS = 60.0  # between checkpoints to go on from: a run that breaks off loses this, and the epoch it is in
+REMEDY = "train again with a lower OPTIM.LR, or compute in fp32"
 
 
 def __getattr__(name: str):
@@ -358,6 +361,7 @@ class SimpleTrainer(TrainerBase):
 
     def after_epoch(self):
         """Validation and the best model first, then the periodic or last checkpoint, or one to go on from."""
+        self.check_learned()
         last = self.epoch + 1 == self.max_epoch
         if not self.cfg.TEST.NO_TEST and self.cfg.TEST.FINAL_MODEL == "best_val":
             result = self.test(split="val")
@@ -400,7 +404,9 @@ class SimpleTrainer(TrainerBase):
         for batch in tqdm(loader, disable=None):
             started = time.perf_counter()  # decoding is not the method's time
             images, labels = self.parse_batch_test(batch)
-            self.evaluator.process(self.model_inference(images), labels)  # which waits for a GPU
+            output = self.model_inference(images)
+            self.check_output(output, batch)
+            self.evaluator.process(output, labels)  # which waits for a GPU
             seconds, count = seconds + time.perf_counter() - started, count + len(labels)
         self.test_images_per_second = count / max(seconds, 1e-9)
         results = self.evaluator.evaluate()
@@ -410,6 +416,27 @@ class SimpleTrainer(TrainerBase):
 
     def model_inference(self, input):
         return self.model(input)
+
+    def check_output(self, output, batch) -> None:
+        """Refuse logits (B, C) that name no class: NaN, or infinite. A class at -inf is masked, which is no fault."""
+        if not torch.is_tensor(output) or output.dim() != 2:
+            return
+        names_none = ~output.amax(dim=1).isfinite()  # (B,)
+        if not names_none.any():
+            return
+        self.check_model()
+        where = f" of {batch['impath'][int(names_none.nonzero()[0])]}" if "impath" in batch else ""
+        raise FloatingPointError(f"The logits{where} are infinite or NaN, so they name no class: {REMEDY}.")
+
+    def check_model(self) -> None:
+        """What is learned, and what stands around it, is finite; else the first tensor that is not is named."""
+        self.check_learned()
+        if isinstance(getattr(self, "model", None), nn.Module):
+            check_finite(self.model, "the model")
+
+    def check_learned(self) -> None:
+        for name in self.get_model_names():
+            check_finite(self._models[name], name)
 
     def parse_batch_test(self, batch):
         return batch["img"].to(self.device), batch["label"].to(self.device)
@@ -474,6 +501,13 @@ class TrainerXU(SimpleTrainer):
     def parse_batch_train(self, batch_x, batch_u):
         images, labels = batch_x["img"].to(self.device), batch_x["label"].to(self.device)
         return images, labels, batch_u["img"].to(self.device)
+
+
+def check_finite(module: nn.Module, name: str) -> None:
+    """Refuse a module with a parameter or a buffer that is infinite or NaN; -inf is a mask, which is no fault."""
+    for tensor, value in itertools.chain(module.named_parameters(), module.named_buffers()):
+        if not (value < math.inf).all():
+            raise FloatingPointError(f"{tensor} of {name} is infinite or NaN: {REMEDY}.")
 
 
 def cycle(loader):

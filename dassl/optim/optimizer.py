@@ -28,6 +28,10 @@ def build_optimizer(model: nn.Module | Iterable, optim_cfg, param_groups=None) -
     if name == "rmsprop":
         momentum, alpha = optim_cfg.MOMENTUM, optim_cfg.RMSPROP_ALPHA
         return torch.optim.RMSprop(param_groups, lr=lr, momentum=momentum, weight_decay=decay, alpha=alpha)
+    if optim_cfg.SGD_NESTEROV and (optim_cfg.MOMENTUM <= 0 or optim_cfg.SGD_DAMPNING != 0):
+        raise InputError(
+            "OPTIM.SGD_NESTEROV True needs a momentum without dampening: set MOMENTUM above 0, SGD_DAMPNING 0."
+        )
     return torch.optim.SGD(
         param_groups,
         lr=lr,

@@ -16,7 +16,7 @@ class Logger:
     def __init__(self, fpath: str):
         self.console = sys.stdout
         mkdir_if_missing(os.path.dirname(os.path.abspath(fpath)))
-        self.file = open(fpath, "w", encoding="utf-8")  # noqa: SIM115  open as long as the run
+        self.file = open(fpath, "w", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115  open as long as the run
         self.path = fpath
 
     def write(self, message: str) -> int:

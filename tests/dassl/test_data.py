@@ -120,6 +120,14 @@ def test_every_transform_gives_a_picture(name):
         assert out.shape == (3, 8, 8) and torch.isfinite(out).all()
 
 
+def test_a_picture_too_small_for_a_crop():
+    cfg = config("INPUT.TRANSFORMS", ("random_crop",), "INPUT.CROP_PADDING", 1)  # to 8 x 8
+    assert build_transform(cfg)(Image.new("RGB", (6, 7))).shape == (3, 8, 8)
+    for size in ((5, 8), (8, 5)):
+        with pytest.raises(InputError, match=f"{size[0]} x {size[1]} pixels .* 8 x 8 .*choose random_resized_crop"):
+            build_transform(cfg)(Image.new("RGB", size))
+
+
 def test_random_flip_and_normalize_do_something():
     cfg = config(
         "INPUT.TRANSFORMS", ("normalize",), "INPUT.PIXEL_MEAN", [1.0, 0.0, 0.0], "INPUT.PIXEL_STD", [0.5, 1.0, 1.0]

@@ -188,6 +188,32 @@ def test_a_loss_that_is_no_number(data_root, tmp_path):
         run(config(data_root, tmp_path, "OPTIM.LR", 1e30, "OPTIM.WARMUP_EPOCH", -1))
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_logits_that_are_no_numbers(data_root, tmp_path, value):
+    """No accuracy comes of them: the first image is named, or the first tensor, where a tensor is at fault."""
+    trainer = build_trainer(config(data_root, tmp_path))
+    linear, infer = trainer.model[2], trainer.model_inference
+    trainer.model_inference = lambda images: infer(images).index_fill(0, torch.tensor([2]), value)
+    with pytest.raises(FloatingPointError, match=r"logits of \S+red/test_2\.png are infinite or NaN"):
+        trainer.test()
+    trainer.model_inference = infer
+    with torch.no_grad():
+        linear.bias[0] = value
+    with pytest.raises(FloatingPointError, match=r"2\.bias of linear is infinite or NaN"):
+        trainer.test()
+    trainer.epoch = 3
+    with pytest.raises(FloatingPointError, match=r"2\.bias of linear"):
+        trainer.after_epoch()  # before such a model is saved
+    assert not list(tmp_path.rglob("*.tar*"))
+
+
+def test_a_masked_class_is_no_fault(data_root, tmp_path):
+    trainer = build_trainer(config(data_root, tmp_path))
+    infer, one = trainer.model_inference, torch.tensor([1])
+    trainer.model_inference = lambda images: infer(images).index_fill(1, one, -torch.inf)
+    assert trainer.test() >= 0
+
+
 def test_modes_and_names(data_root, tmp_path):
     trainer = build_trainer(config(data_root, tmp_path))
     assert trainer.get_model_names() == ["linear"]

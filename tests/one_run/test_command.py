@@ -1,6 +1,7 @@
 """Exit codes, and which errors are the user's to mend (one_run/command.py); every command goes through it."""
 
 import ast
+import io
 import subprocess
 import sys
 
@@ -43,6 +44,14 @@ def test_codes(capsys):
     assert capsys.readouterr().err == "error: interrupted.\nerror: interrupted; what was done is whole.\n"
     assert carry_out(fails(Stopped("Stopped, one is left."))) == 130
     assert capsys.readouterr() == ("Stopped, one is left.\n", "")
+
+
+def test_a_console_that_lacks_letters(monkeypatch):
+    """A class name is shown as well as it can be; it stops no run."""
+    console = io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True)
+    monkeypatch.setattr(sys, "stdout", console)
+    assert carry_out(lambda: print("caf\u00e9 \u732b")) == 0
+    assert console.buffer.getvalue().decode("ascii").strip() == "caf\\xe9 \\u732b"
 
 
 def test_a_workers_error_is_its_last_line():

@@ -89,6 +89,18 @@ def test_nothing_of_the_prompts_is_saved(model):
     assert not ContextPrompts(model, NAMES, 4).state_dict()
 
 
+def test_a_class_whose_prompt_has_no_room(model):
+    names = ["dog", "long " * 80]
+    for build in (lambda: ContextPrompts(model, names, 4), lambda: zero_shot_text_features(model, names)):
+        with pytest.raises(clip.InputError, match="prompt of the class 'long .*shorten the class name") as error:
+            build()
+        assert "truncate" not in str(error.value)
+    with pytest.raises(clip.InputError, match="of the class 'dog'"):
+        ContextPrompts(model, names, 80)
+    with pytest.raises(clip.InputError, match="CTX_INIT 'word .*shorten it"):
+        initial_context(model, "word " * 80)
+
+
 def test_unknown_position(model):
     with pytest.raises(clip.InputError, match="'last'.*end, middle, front"):
         ContextPrompts(model, NAMES, 4, "last")

@@ -204,4 +204,4 @@ def test_frozen_features_are_those_of_a_clip_without_prompts(data_root, tmp_path
 def test_a_width_that_is_none(data_root, tmp_path, capsys, std):
     assert train.main(line(data_root, tmp_path, "TRAINER.PROMPTSRC.GPA_STD", std)) == 2
     (said,) = capsys.readouterr().err.splitlines()
-    assert said.startswith(f"error: GPA_STD is {std:g}")
+    assert said == f"error: The config key TRAINER.PROMPTSRC.GPA_STD is {std}: it must be above 0."

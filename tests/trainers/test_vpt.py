@@ -34,6 +34,13 @@ def test_texts_are_hand_written(data_root, tmp_path):
     torch.testing.assert_close(trainer.model.text_features(), F.normalize(expected, dim=-1), atol=1e-6, rtol=0)
 
 
+@torch.no_grad()
+def test_braces_are_words(data_root, tmp_path):
+    trainer = built([*DEEP.line(data_root, tmp_path), "TRAINER.VPT.CTX_INIT", "a {x} {} of"])
+    expected = trainer.model.clip.encode_text(clip.tokenize([f"a {{x}} {{}} of {name}." for name in CLASSES[:3]]))
+    torch.testing.assert_close(trainer.model.text_features(), F.normalize(expected, dim=-1), atol=1e-6, rtol=0)
+
+
 def test_a_depth_that_cannot_be_is_one_sentence(data_root, tmp_path, capsys):
     options = ["TRAINER.VPT.PROMPT_DEPTH_VISION", 5]
     assert train.main(arguments(data_root, tmp_path, "VPT", options=options)) == 2

@@ -24,7 +24,8 @@ from dassl.engine import TRAINER_REGISTRY, TrainerX
 
 from ..config_keys import ConfigKeys
 from .bank import Shots, remember
-from .checks import check_keys
+from .checks import are_blocks
+from .drop import SCORES
 from .fit import choose_zoom, fit_scalars
 from .head import Bank, Classes, SpotlighterHead
 from .model import SpotlitCLIP
@@ -43,7 +44,6 @@ __all__ = [
     "SpotlighterOverHost",
     "SpotlitCLIP",
     "Zoom",
-    "check_keys",
     "choose_zoom",
     "fit_scalars",
     "over",
@@ -71,17 +71,29 @@ class Keys(ConfigKeys):
             "LEVELS": 0.0,  # times the cross-entropy of the level vectors alone
         },
     }
+    config_ranges = {
+        "HEAD": ("lite", "full"),
+        "R": "at least 1",
+        "K": "at least 1",
+        "LEVELS": (1, 2),
+        "KEEP": "above 0 and at most 1",
+        "DROP_AFTER": are_blocks,
+        "SCORE": tuple(SCORES),
+        "GRID": "at least 0 and at most 1",
+        "ZOOM": (0, 1, 3),
+        "LOSS.PULL": "at least 0",
+        "LOSS.LEVELS": "at least 0",
+    }
 
 
 @TRAINER_REGISTRY.register()
 def Spotlighter(cfg) -> TrainerX:
     """The trainer: the class of the registered method that `TRAINER.SPOTLIGHTER.HOST` names, and the layer over it."""
     own = cfg.TRAINER.SPOTLIGHTER
-    check_keys(own)
     if own.HOST == "Spotlighter":
         raise InputError("TRAINER.SPOTLIGHTER.HOST cannot be Spotlighter itself: name a method such as CoOp.")
     return over(TRAINER_REGISTRY.get(own.HOST))(cfg)
 
 
-Spotlighter.extend_cfg = Keys.extend_cfg
+Spotlighter.extend_cfg, Spotlighter.ranges = Keys.extend_cfg, Keys.ranges
 Spotlighter.host_key = "TRAINER.SPOTLIGHTER.HOST"  # whose config keys are needed too

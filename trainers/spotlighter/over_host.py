@@ -9,7 +9,7 @@ from clip import InputError
 from dassl.data.data_manager import build_data_loader
 from dassl.data.transforms import build_transform
 
-from ..clip_trainer import EncodesClassesOnce
+from ..clip_trainer import EncodesClassesOnce, check_features
 from ..prompts import template_of
 from .bank import Shots, remember
 from .checks import check_encoder
@@ -151,7 +151,9 @@ class SpotlighterOverHost(EncodesClassesOnce):
         self.set_model_mode("eval")
         own, seed, head, z = self.own, self.cfg.SEED, self.head, self.spotlit.zero_shot
         shots = self.encode_shots()
+        check_features("image features of the shots", shots)
         t = self.spotlit.typical_text(shots.f.mean(dim=0))  # (C, d)
+        check_features("text features of the host", t)
         if not own.JOINT:
             with torch.no_grad():  # every fit starts from the initial values
                 for name, value in head.named_parameters():

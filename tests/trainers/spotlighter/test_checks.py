@@ -1,4 +1,4 @@
-"""What Spotlighter's config keys may be (trainers/spotlighter/checks.py): refused at start, in one sentence."""
+"""What Spotlighter's config keys may be (trainers/spotlighter/__init__.py, checks.py): refused at start, in one sentence."""
 
 import pytest
 import torch
@@ -24,12 +24,12 @@ from tests.trainers.spotlighter.runs import line, one_sentence
         ({"DROP_AFTER": "(1, 4)"}, ["DROP_AFTER", "block 4", "blocks 1 to 3"]),
         ({"DROP_AFTER": "()"}, ["DROP_AFTER is ()", "at least one"]),
         ({"DROP_AFTER": "(2, 2)"}, ["DROP_AFTER is (2, 2)", "different blocks"]),
-        ({"ZOOM": 2}, ["ZOOM is 2", "0 (off), 1 or 3"]),
-        ({"GRID": 2}, ["GRID is 2", "from 0 to 1"]),
-        ({"GRID": -0.5}, ["GRID is -0.5", "from 0 to 1"]),
+        ({"ZOOM": 2}, ["ZOOM is 2", "one of 0, 1, 3"]),
+        ({"GRID": 2}, ["GRID is 2", "at least 0 and at most 1"]),
+        ({"GRID": -0.5}, ["GRID is -0.5", "at least 0 and at most 1"]),
         ({"SCORE": "foo"}, ["SCORE is 'foo'", "probe, attention, prototypes, random"]),
-        ({"HEAD": "huge"}, ["HEAD is 'huge'", "'lite'", "'full'"]),
-        ({"LEVELS": 3}, ["LEVELS is 3", "1 or 2"]),
+        ({"HEAD": "huge"}, ["HEAD is 'huge'", "one of lite, full"]),
+        ({"LEVELS": 3}, ["LEVELS is 3", "one of 1, 2"]),
         ({"HOST": "Spotlighter"}, ["HOST cannot be Spotlighter itself"]),
     ],
 )
