@@ -49,6 +49,7 @@ class EncodesClassesOnce:
     """Evaluation that computes what does not depend on an image once, not once per batch."""
 
     class_state = None  # what `encode_classes` gave, while a test goes on
+    warned = False  # a run says once which classes have one text
 
     def autocast(self):
         return contextlib.nullcontext()
@@ -67,6 +68,7 @@ class EncodesClassesOnce:
         self.set_model_mode("eval")
         with self.autocast():
             self.class_state = self.encode_classes()
+        self.warn_of_same_texts(getattr(self.class_state, "text", self.class_state))
         try:
             return super().test(split)
         finally:
@@ -76,6 +78,26 @@ class EncodesClassesOnce:
         """Dassl's, where it has one: called when logits are no numbers, to name the first tensor that is none."""
         super().check_model()
         check_features("text features of the classes", self.class_state)
+
+    def warn_of_same_texts(self, text) -> None:
+        """Name the classes that texts (C, d) cannot tell apart: of one name, or of words never learned."""
+        names = [readable(name) for name in self.dm.dataset.classnames]
+        if self.warned or not torch.is_tensor(text) or text.dim() != 2 or len(text) != len(names):
+            return  # said before, or the texts depend on the image
+        self.warned = True
+        for group in same_texts(text):
+            alike = [names[label] for label in group]
+            if len(clip.tokenize(alike).unique(dim=0)) == 1:
+                print(
+                    f"{len(alike)} classes are called {alike[0]!r}, so that no prompt that they share tells them apart."
+                )
+                continue
+            more = f" and {len(alike) - SHOWN} more" if len(alike) > SHOWN else ""
+            print(
+                f"Warning: {len(alike)} classes have one and the same text, so that no prompt that they share tells them "
+                f"apart: {', '.join(map(repr, alike[:SHOWN]))}{more}. The backbone {self.cfg.MODEL.BACKBONE.NAME} does "
+                "not know their words: choose other names, or another backbone."
+            )
 
     def model_inference(self, images):
         with self.autocast():
@@ -122,7 +144,6 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
         clip_model = load_clip(self.cfg.MODEL.BACKBONE.NAME, self.precision, self.device, self.design_details())
         check_image_size(clip_model, self.cfg)
         self.model = self.build_prompted_clip(clip_model).to(self.device)
-        self.warn_of_same_texts()
         self.scaler = torch.amp.GradScaler(self.device.type) if self.precision == "amp" else None
         learner = self.model.prompt_learner
         if learner is None:
@@ -132,23 +153,6 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
         self.optim = build_optimizer(learner, self.cfg.OPTIM)
         self.sched = build_lr_scheduler(self.optim, self.cfg.OPTIM)
         self.register_model(self.learner_name, learner, self.optim, self.sched)
-
-    def warn_of_same_texts(self) -> None:
-        """Name the classes that CLIP's text encoder cannot tell apart: of one name, or of words that it never learned."""
-        names = [readable(name) for name in self.dm.dataset.classnames]
-        for group in same_texts(self.model.zero_shot_text(names, self.template())):
-            alike = [names[label] for label in group]
-            if len(clip.tokenize(alike).unique(dim=0)) == 1:
-                print(
-                    f"{len(alike)} classes are called {alike[0]!r}, so that no prompt that they share tells them apart."
-                )
-                continue
-            more = f" and {len(alike) - SHOWN} more" if len(alike) > SHOWN else ""
-            print(
-                f"Warning: {len(alike)} classes have one and the same text, so that no prompt that they share tells them "
-                f"apart: {', '.join(map(repr, alike[:SHOWN]))}{more}. The backbone {self.cfg.MODEL.BACKBONE.NAME} does "
-                "not know their words: choose other names, or another backbone."
-            )
 
     def design_details(self) -> dict | None:
         """The deep prompts that CLIP is built with (`clip.build_model`); the learner takes them over."""
@@ -177,6 +181,7 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
         if loader is None:
             return
         text = zero_shot_text_features(self.model.clip, names, template)  # (C, d)
+        self.warn_of_same_texts(text)
         for batch in loader:
             images, labels = self.parse_batch_test(batch)
             with self.autocast():

@@ -82,7 +82,8 @@ def template_features(clip_model, classnames: Sequence[str], template: str) -> T
 
 
 def same_texts(text: Tensor) -> list[list[int]]:
-    """Which classes have one and the same text, of unit rows (C, d): groups of two or more, in the order of labels."""
+    """Which classes have one and the same text, of features (C, d): groups of two or more, in the order of labels."""
+    text = F.normalize(text.float(), dim=-1)
     alike = text @ text.t() > 1 - 1e-6  # (C, C)
     firsts = alike.fill_diagonal_(True).int().argmax(dim=1).tolist()  # of each class the first one with its text
     groups = [[label for label, first in enumerate(firsts) if first == own] for own in sorted(set(firsts))]

@@ -124,7 +124,9 @@ def test_a_picture_too_small_for_a_crop():
     cfg = config("INPUT.TRANSFORMS", ("random_crop",), "INPUT.CROP_PADDING", 1)  # to 8 x 8
     assert build_transform(cfg)(Image.new("RGB", (6, 7))).shape == (3, 8, 8)
     for size in ((5, 8), (8, 5)):
-        with pytest.raises(InputError, match=f"8 x 8 pixels of an image of {size[1]} x {size[0]}.*choose random_resized_crop"):
+        with pytest.raises(
+            InputError, match=f"8 x 8 pixels of an image of {size[1]} x {size[0]}.*choose random_resized_crop"
+        ):
             build_transform(cfg)(Image.new("RGB", size))
 
 

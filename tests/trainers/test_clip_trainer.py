@@ -8,6 +8,8 @@ from torch import nn
 
 import clip
 import train
+from datasets.base import Benchmark
+from datasets.splits import Item
 from tests.helpers import arguments
 from tests.trainers.by_hand import built, write_checkpoint
 from trainers.clip_trainer import load_learner
@@ -35,36 +37,52 @@ def lines_about(texts, said):
     return [line for line in said.splitlines() if texts in line]
 
 
-@pytest.mark.parametrize("method", ["CoOp", "Spotlighter", "ZeroshotCLIP2", "VPT"])
-def test_classes_of_one_text_are_named(data_root, tmp_path, monkeypatch, capsys, method):
-    """All words that a backbone never learned are one to it; own photos of such classes train to chance."""
+@pytest.mark.parametrize("method", ["CoOp", "Spotlighter", "ZeroshotCLIP2", "VPT", "CoCoOp"])
+@pytest.mark.parametrize("own", [True, False])
+def test_classes_of_one_text_are_named(data_root, tmp_path, monkeypatch, capsys, method, own):
+    """All words that a backbone never learned are one to it, and classes of such words train to chance.
+
+    Of a set that is introduced this is said before training, else in the test, by the texts that it has at hand; where
+    the texts depend on the image there are none.
+    """
     named_anew(monkeypatch, dict(zip(("red", "green", "dark_grey", "yellow"), UNKNOWN, strict=True)))
-    built(arguments(data_root, tmp_path, method, subsample="all"))
-    (line,) = lines_about("one and the same text", capsys.readouterr().out)
+    monkeypatch.setattr(Benchmark, "introduce", own, raising=False)
+    line = arguments(data_root, tmp_path, method, subsample="all", options=["OPTIM.MAX_EPOCH", 1])
+    assert train.main(line) == 0
+    said = capsys.readouterr().out
+    if (method, own) == ("CoCoOp", False):
+        assert not lines_about("one and the same text", said)
+        return
+    assert (said.index("one and the same text") < said.index("Finish training")) == own
+    (line,) = lines_about("one and the same text", said)
     names = ("accordion", "global", "local", "ant")
     assert line.startswith("Warning: 4 classes ") and set(re.findall(r"'(\w+)'", line)) == set(names)
     assert "backbone ViT-Embedded/8 does not know their words" in line
 
 
+def test_a_test_alone_names_them_too(data_root, tmp_path, monkeypatch, capsys):
+    named_anew(monkeypatch, dict(zip(("red", "green"), UNKNOWN[:2], strict=True)))
+    built(arguments(data_root, tmp_path, subsample="all")).test()
+    (line,) = lines_about("one and the same text", capsys.readouterr().out)
+    assert line.startswith("Warning: 2 classes ") and "'global'" in line and "'local'" in line
+
+
 def test_classes_of_one_name_are_no_unknown_words(data_root, tmp_path, monkeypatch, capsys):
     """As ImageNet's two missiles."""
     named_anew(monkeypatch, {"green": "Red"})
-    built(arguments(data_root, tmp_path, subsample="all"))
+    built(arguments(data_root, tmp_path, subsample="all")).test()
     (line,) = lines_about("so that no prompt", capsys.readouterr().out)
     assert line.lower().startswith("2 classes are called 'red', so that ")
 
 
 def test_classes_of_texts_of_their_own_are_no_news(data_root, tmp_path, capsys):
-    built(arguments(data_root, tmp_path, subsample="all"))
+    built(arguments(data_root, tmp_path, subsample="all")).test()
     said = capsys.readouterr().out
     assert not lines_about("text, so that", said) and not lines_about("are called", said)
 
 
 def named_anew(monkeypatch, names):
     """The small benchmark's classes under other names."""
-    from datasets.base import Benchmark
-    from datasets.splits import Item
-
     read = Benchmark.read
 
     def read_anew(self):
@@ -74,7 +92,7 @@ def named_anew(monkeypatch, names):
         }
 
     monkeypatch.setattr(Benchmark, "read", read_anew)
-    monkeypatch.setattr(Benchmark, "same_names", True)
+    monkeypatch.setattr(Benchmark, "twins", ("red", "Red"))
 
 
 # --- what is computed once ----------------------------------------------------------------------------------------
