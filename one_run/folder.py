@@ -13,6 +13,7 @@ from pathlib import Path
 from dassl.errors import InputError
 
 FILE = "results.json"
+LOCK = ".lock"
 
 
 class BrokenRecord(InputError):
@@ -53,7 +54,7 @@ def state_of(folder: str | os.PathLike) -> str | None:
 def take_lock(folder: Path) -> int | None:
     """The descriptor of an open file that holds the run's lock; None if another process has it."""
     folder.mkdir(parents=True, exist_ok=True)
-    lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

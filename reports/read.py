@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
-from one_run.folder import FILE, BrokenRecord, read_record, whole_record
+from one_run.folder import FILE, LOCK, BrokenRecord, read_record, whole_record
 from one_run.layout import PHASES, Place, place_of
 
 from .protocols import PROTOCOLS, Protocol
@@ -130,9 +130,10 @@ def seeds_under(folder: Path, pattern: str = "*/shots_*/*/*/seed*") -> list[tupl
 
 
 def is_run(folder: Path) -> bool:
-    """Whether something began there: an empty folder is no run, nor is one that was refused before it began."""
-    has_begun = any(not entry.name.startswith(".") for entry in folder.iterdir())
-    return has_begun and not (whole_record(folder) or {}).get("refused")
+    """Whether something began there: where there is a lock alone nothing did, nor where the run was refused before."""
+    names = [entry.name for entry in folder.iterdir()]
+    only_locked = names == [LOCK]
+    return not (only_locked or (whole_record(folder) or {}).get("refused"))
 
 
 def read_result(path: Path, place: Place, part: str, keyword: str, test_log: bool = False, source: str = "") -> Result:

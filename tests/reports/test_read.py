@@ -128,17 +128,14 @@ def test_another_table_than_the_folder_holds(tmp_path):
             results_of(folder, "xd")
 
 
-@pytest.mark.parametrize(
-    ("name", "text"), [("", ""), (".lock", ""), ("results.json", '{"state": "failed", "refused": true}')]
-)
+@pytest.mark.parametrize(("name", "text"), [(".lock", ""), ("results.json", '{"state": "failed", "refused": true}')])
 def test_what_is_no_run(tmp_path, name, text):
-    """An empty folder, one with nothing but a lock, and a run that was refused before it began."""
+    """A folder with nothing but a lock, and a run that was refused before it began."""
     base2new(tmp_path, "CoOp", "dtd", 1, 80.0, 40.0)
     whole = results_of(tmp_path, "base2new")
     other = tmp_path / "base2new/train_base/dtd/shots_16/CoOp/vit_b16/seed7"
     other.mkdir()
-    if name:
-        (other / name).write_text(text)
+    (other / name).write_text(text)
     assert results_of(tmp_path, "base2new") == whole
     (other / "results.json").write_text('{"state": "failed"}')
     assert len(results_of(tmp_path, "base2new")) == len(whole) + 1
