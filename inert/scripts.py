@@ -22,15 +22,21 @@ def state_dict(module: Record, values: Values, code) -> dict[str, Tensor]:
 def tensors(module: Record, code, prefix: str = "") -> Iterator[tuple[str, Record]]:
     saved = saved_names(*module.kind, code)
     for name, value in module.state.items():
-        if name in saved and isinstance(value, Record):
-            yield prefix + name, value
-        elif isinstance(value, Record) and value.kind[0].startswith(CODE):
+        if not isinstance(value, Record):
+            continue
+        if value.kind[0].startswith(CODE):
             yield from tensors(value, code, f"{prefix}{name}.")
+        elif saved is None or name in saved:
+            yield prefix + name, value
 
 
-def saved_names(module: str, name: str, code) -> list[str]:
-    """The parameters and buffers of the class `name` that stands in `module`."""
+def saved_names(module: str, name: str, code) -> list[str] | None:
+    """The parameters and buffers of the class `name` that stands in `module`; None: all of its tensors, as in archives
+    of the time when a class did not list its buffers yet.
+    """
     text = code(f"code/{module.replace('.', '/')}.py")
     head = re.search(rf"^class {re.escape(name)}\(.*\):\n((?:  __.*\n)*)", text, re.MULTILINE)
-    lines = re.findall(r"__(?:parameters|buffers)__ = \[(.*)\]", head[1])
-    return re.findall(r'"([^"]*)"', ", ".join(lines))
+    lines = dict(re.findall(r"__(parameters|buffers)__ = \[(.*)\]", head[1] if head else ""))
+    if "buffers" not in lines:
+        return None
+    return re.findall(r'"([^"]*)"', ", ".join(lines.values()))
