@@ -27,10 +27,10 @@ def record_of_training(run: Path) -> dict:
 
 def refuse_test(run: Path, record: dict) -> None:
     """A test has no model of its own."""
-    if record.get("weights"):
-        raise InputError(
-            f"{run} is a test of the model in {record['weights'].get('model_dir')}: pass that folder, and --classes."
-        )
+    weights = record.get("weights")
+    if weights:
+        trained = weights.get("model_dir") if isinstance(weights, dict) else "another folder"
+        raise InputError(f"{run} is a test of the model in {trained}: pass that folder, and --classes.")
 
 
 def rebuild(run: Path, classes: str = "", root: str = "", epoch: int | None = None, options: tuple = ()):

@@ -107,15 +107,15 @@ def weights_to_test(cfg: CfgNode, model_dir: str, epoch: int | None = None) -> d
         )
     former = whole_record(directory)
     if former is not None:
-        if former["state"] != "finished" and epoch is None:
+        if former.get("state") != "finished" and epoch is None:
             raise InputError(
-                f"The training run in {directory} has not finished (its state is {former['state']!r}): run it again, "
+                f"The training run in {directory} has not finished (its state is {former.get('state')!r}): run it again, "
                 "or name one of its checkpoints with --load-epoch."
             )
         for field, here in (("method", cfg.TRAINER.NAME), ("backbone", cfg.MODEL.BACKBONE.NAME)):
-            if former[field] != here:
+            if former.get(field) != here:
                 raise InputError(
-                    f"{directory} was trained with {field} {former[field]}, and this test asks for {here}: "
+                    f"{directory} was trained with {field} {former.get(field)}, and this test asks for {here}: "
                     f"choose the matching --model-dir or {field}."
                 )
     if epoch is None and cfg.TEST.FINAL_MODEL == "last_step":

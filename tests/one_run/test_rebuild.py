@@ -1,0 +1,27 @@
+"""A finished run -> its trainer (one_run/rebuild.py): what is no run of training is refused in a sentence."""
+
+import pytest
+
+from dassl.errors import InputError
+from one_run.rebuild import rebuild
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (None, "does not exist"),
+        ("", "holds no results.json with a config"),
+        ("[1]", "holds no results.json with a config"),
+        ('{"method": "CoOp"}', "holds no results.json with a config"),
+        ('{"method": "CoOp", "config": {}, "weights": 5}', "is a test of the model in another folder"),
+        ('{"method": "CoOp", "config": {}, "weights": {"model_dir": "/a"}}', "is a test of the model in /a"),
+        ('{"method": "CoOp", "config": {"MODEL": {"BACKBONE": {"NAME": "RN50"}}}}', "its state is None"),
+    ],
+)
+def test_what_cannot_be_built_again(tmp_path, text, says):
+    run = tmp_path / "run"
+    if text is not None:
+        run.mkdir()
+        (run / "results.json").write_text(text)
+    with pytest.raises(InputError, match=says):
+        rebuild(run)
