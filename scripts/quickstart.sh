@@ -6,6 +6,8 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$ROOT"
 DATASET=${DATASET:-embedded_species}
 SEED=${SEED:-1}
+# The tiny CLIP leaves a second thread nothing to do, and two of them wait for each other where others use the machine.
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 export DATA=${DATA:-$ROOT/data} OUTPUT=${OUTPUT:-$ROOT/output} PYTHON=${PYTHON:-python}
 
 case $DATASET in embedded_*) "$PYTHON" -m datasets.embedded --root "$DATA" --sets "$DATASET" ;; esac
