@@ -61,7 +61,7 @@ class ImageFolder(Benchmark):
             check_shared(own.split, path, self.allow_shared)
         else:
             own = read_class_folders(self.root, self.outputs)
-        split = own.split if own.divided else divide_by_path(own.split["train"])
+        split = own.split if own.divided else divide_by_path(own.split["train"], self.root)
         if not split["test"]:
             raise InputError(
                 f"{self.root} has training images and none to test on: add a test/ folder, or rows with split test."

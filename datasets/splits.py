@@ -206,8 +206,13 @@ TO_DIVIDE = 4  # images of a class, at least
 BOUNDS = {"train": (0.0, 0.5), "val": (0.5, 0.7), "test": (0.7, 1.0)}  # of what is drawn from a path
 
 
-def divide_by_path(items: Sequence[Item]) -> Split:
-    """About half, a fifth and the rest of each class; which part a picture comes into, its path alone decides.
+def path_in(root: str, path: str) -> str:
+    """One spelling of a path, which a list may write from the root, with `./` before it, or absolute."""
+    return os.path.relpath(os.path.join(root, path), root or os.curdir).replace(os.sep, "/")
+
+
+def divide_by_path(items: Sequence[Item], root: str = "") -> Split:
+    """About half, a fifth and the rest of each class; which part a picture comes into, its path in `root` alone decides.
 
     So all others stay where they are when one comes or goes (as in Warden, "Speech Commands", 2018). Only a part that
     would get none of a class takes the nearest one from a part that has several.
@@ -219,7 +224,7 @@ def divide_by_path(items: Sequence[Item]) -> Split:
                 f"The class {group[0].classname!r} has {len(group)} images, too few to divide into training, validation "
                 f"and test, which takes {TO_DIVIDE}: add some, take the class out, or divide the images yourself (train/, test/)."
             )
-        drawn = {item: drawn_from(item.path) for item in group}
+        drawn = {item: drawn_from(path_in(root, item.path)) for item in group}
         part_of = {item: next(part for part in PARTS if drawn[item] < BOUNDS[part][1]) for item in group}
         for part in PARTS:
             if part not in part_of.values():

@@ -123,6 +123,19 @@ class RunRecord:
             self.content.update(unlabelled_images=len(items), unlabelled_sha256=sha256_of_images(items, root))
         self.write()
 
+    def refuse_other_images(self, trained: dict | None, folder: str) -> None:
+        """Go on with, or test, only what was trained on the images that are drawn here; `trained` is its record."""
+        trained = trained or {}
+        then, now = trained.get("images_sha256"), self.content["images_sha256"]
+        same = ("dataset", "subsample", "shots", "seed")
+        if then in (None, now) or any(trained.get(field) != self.content[field] for field in same):
+            return
+        self.content["images_sha256"] = then  # so that the next try is refused too
+        raise InputError(
+            f"The run in {folder} was trained on other images of {self.content['dataset']} than are drawn here now, as "
+            "its pictures, list or classes have changed: restore them, or train again in another --output-dir."
+        )
+
     def finish(self, trainer, epoch: int) -> None:
         """The results of the evaluation that came last, unrounded, in percent."""
         evaluator = trainer.evaluator

@@ -40,6 +40,9 @@ def do(cfg: CfgNode, model_dir: str = "", epoch: int | None = None, test: bool =
         cfg.RESUME = cfg.OUTPUT_DIR
         cfg.freeze()
 
+    folder = model_dir if test else cfg.RESUME
+    trained = whole_record(folder) if folder else None  # before it is written anew
+
     with saying_what_is_left(record, cfg), record:
         setup_logger(cfg.OUTPUT_DIR)
         if goes_on:
@@ -49,6 +52,7 @@ def do(cfg: CfgNode, model_dir: str = "", epoch: int | None = None, test: bool =
         with record.building(), explain_undeclared_keys(cfg):
             trainer = build_trainer(cfg)
         record.describe(trainer)
+        record.refuse_other_images(trained, folder)
         if trainer.num_classes == 1:
             print("There is one class only, so that every prediction is right: an accuracy of 100% says nothing.")
         if test:

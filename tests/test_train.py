@@ -1,5 +1,6 @@
 """Whole runs through train.py's command line, on the small benchmark with the shipped tiny CLIP."""
 
+import json
 import os
 import re
 import shutil
@@ -259,6 +260,40 @@ def test_a_run_that_broke_off_goes_on(trained, data_root, tmp_path, method, monk
     assert_same_tensors(trained / method, tmp_path)
     assert results(tmp_path)["accuracy"] == results(trained / method)["accuracy"]
     assert {path.name for path in tmp_path.glob("*/model.pth.tar-*")} == {"model.pth.tar-3"}
+
+
+def without_a_picture(root):
+    """The small benchmark's list without its first training picture, so that other shots are drawn."""
+    path = root / "caltech-101" / "split_zhou_Caltech101.json"
+    split = json.loads(path.read_text())
+    former = path.read_text()
+    path.write_text(json.dumps({**split, "train": split["train"][1:]}))
+    return lambda: path.write_text(former)
+
+
+def test_it_goes_on_with_the_same_images_alone(data_root, tmp_path, monkeypatch, capsys):
+    root = shutil.copytree(data_root, tmp_path / "data")
+    line = arguments(root, tmp_path / "out")
+    broken_off(line, monkeypatch)
+    restore = without_a_picture(root)
+    for _ in range(2):  # the refusal itself changes nothing
+        capsys.readouterr()
+        assert train.main(line) == 2
+        assert "was trained on other images of Caltech101 than are drawn here now" in one_sentence(capsys)
+    restore()
+    assert train.main(line) == 0 and "it goes on from its last checkpoint" in capsys.readouterr().out
+
+
+def test_a_model_is_tested_beside_its_own_training_images(data_root, tmp_path, capsys):
+    root = shutil.copytree(data_root, tmp_path / "data")
+    assert train.main(arguments(root, tmp_path / "out", options=["OPTIM.MAX_EPOCH", 1])) == 0
+    without_a_picture(root)
+    capsys.readouterr()
+    line = arguments(
+        root, tmp_path / "test", model_dir=tmp_path / "out", eval_only=True, options=["OPTIM.MAX_EPOCH", 1]
+    )
+    assert train.main(line) == 2
+    assert f"The run in {tmp_path / 'out'} was trained on other images of Caltech101" in one_sentence(capsys)
 
 
 def test_resume_from_another_folder(trained, data_root, tmp_path, monkeypatch):

@@ -71,6 +71,16 @@ def test_a_split_file_that_shares_images(data_root, tmp_path):
     assert len(Caltech101(cfg).test) == len(split["test"])
 
 
+@pytest.mark.parametrize("spelt", ["./{}", "/data/{}", "/data/../data/{}", "other/../{}"])
+def test_one_picture_is_one_however_its_path_is_spelt(spelt):
+    names = [f"red/{number}.png" for number in range(40)]
+    plain = divide_by_path([Item(name, 0, "red") for name in names], "/data")
+    other = divide_by_path([Item(spelt.format(name), 0, "red") for name in names], "/data")
+    for part in PARTS:
+        assert [spelt.format(item.path) for item in plain[part]] == [item.path for item in other[part]]
+    assert plain == divide_by_path([Item(name, 0, "red") for name in names])
+
+
 def test_divide_by_path():
     """The path alone decides: shares as stated, whatever else is there and in whatever order."""
     items = [Item(f"{name}/{index}.jpg", label, name) for label, name in enumerate("ab") for index in range(2000)]
