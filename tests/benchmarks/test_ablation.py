@@ -15,7 +15,7 @@ from benchmarks.ablation.rows import MAIN, build_spotlighter
 from benchmarks.ablation.table import Ablation, as_json, markdown
 from benchmarks.machine import RESULTS
 from tests.helpers import REPOSITORY
-from trainers.spotlighter.head import Classes
+from trainers.spotlighter.classes import Classes
 
 
 @pytest.fixture

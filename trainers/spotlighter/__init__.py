@@ -14,6 +14,7 @@ look carry the gain, while tokens chosen behind the last block add little, for b
     over_host   the trainer: a host, and the layer over it      host    what a host must offer
     model       a prompted CLIP with all that is put over it    checks  what the config keys may be
     head        the equations                                   trained the 21 scalars and the mapping modules
+    classes     the classes asked for, for a prediction
     bank        prototypes and ridges of the shots              fit     the scalars, and how to look again
     drop        dropping tokens, mapping attention              survey  what a drop can know beforehand
     zoom        windows to look at again                        look    what a picture shows (drawn in `picture`)
@@ -25,9 +26,10 @@ from dassl.engine import TRAINER_REGISTRY, TrainerX
 from ..config_keys import ConfigKeys
 from .bank import Shots, remember
 from .checks import are_blocks
+from .classes import Classes
 from .drop import SCORES
 from .fit import choose_zoom, fit_scalars
-from .head import Bank, Classes, SpotlighterHead
+from .head import Bank, SpotlighterHead
 from .model import SpotlitCLIP
 from .over_host import SpotlighterOverHost, over
 from .trained import Scalars

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .head import Bank, Classes, SpotlighterHead
+from .classes import Classes
+from .head import Bank, SpotlighterHead
 from .trained import unit
 from .zoom import ZOOM_WIDTHS, Zoom
 

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .bank import Shots, add_second_look, build_bank, regions
-from .head import Classes, SpotlighterHead, lengths
+from .classes import Classes, lengths
+from .head import SpotlighterHead
 from .zoom import ZOOM_WIDTHS, Zoom
 
 # Initial values and steps were chosen on validation images and inner splits of the embedded world.

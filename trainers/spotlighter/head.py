@@ -8,8 +8,7 @@ scalars are fitted in `fit.py`.
 """
 
 import math
-from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -19,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from clip import InputError
 
+from .classes import Classes, cosines, lengths, rows_of
 from .drop import DropTokens, standardise, take
 from .trained import Mapping, Scalars, unit
 from .zoom import Zoom
@@ -43,15 +43,6 @@ class Bank(NamedTuple):
     again_mean: Tensor  # the same three for regions looked at again; empty without ZOOM: (d,)
     again_keys: Tensor  # (M, d)
     again_map: Tensor  # (M, d)
-
-
-class Classes(NamedTuple):
-    """What prediction needs of the classes asked for; computed once per evaluation."""
-
-    text: Tensor  # T (C, d)
-    prototypes: Tensor  # P (C, K, d)
-    length: Tensor | float = 1.0  # (C,), of the host's texts
-    own: Tensor | None = None  # (B, C, d), each image's T times length, where the host's prompts depend on the image
 
 
 class Selection(NamedTuple):
@@ -85,30 +76,6 @@ def semantic_wise(v: Tensor, p: Tensor, classes: Classes) -> Tensor:
 
 
 Activation = Callable[[Tensor, Tensor, Classes], Tensor]
-
-
-def cosines(x: Tensor, classes: Classes) -> Tensor:
-    """Unit rows (B, ..., d) against the texts of all classes, as long as the host's -> (B, ..., C)."""
-    if classes.own is None:
-        return x @ classes.text.t() * classes.length
-    return torch.einsum("b...d,bcd->b...c", x, classes.own)
-
-
-def lengths(t: Tensor) -> Tensor:
-    """How long a host's texts (..., C, d) are: (..., C). Unit rows are 1 long, whatever their last bits."""
-    length = t.norm(dim=-1)
-    return torch.where((length - 1).abs() < 1e-6, 1.0, length)
-
-
-def rows_of(asked: Sequence[str], known: Sequence[str]) -> list[int]:
-    """Where each name asked for stands among the known ones, -1 if nowhere.
-
-    Of classes with one name, the first asked for is the first known, the second the second.
-    """
-    left = defaultdict(deque)
-    for row, name in enumerate(known):
-        left[name].append(row)
-    return [left[name].popleft() if left[name] else -1 for name in asked]
 
 
 class SpotlighterHead(nn.Module):

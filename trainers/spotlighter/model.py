@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from .bank import Shots
+from .classes import Classes, lengths
 from .drop import AttentionMaps, DropTokens
-from .head import Classes, SpotlighterHead, lengths
+from .head import SpotlighterHead
 from .host import HostModel, part
 from .trained import unit
 from .zoom import ZOOM_WIDTHS, cut, window_centres

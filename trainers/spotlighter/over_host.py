@@ -13,8 +13,8 @@ from ..clip_trainer import EncodesClassesOnce, check_features
 from ..prompts import template_of
 from .bank import Shots, remember
 from .checks import check_encoder
+from .classes import Classes
 from .fit import FIT_LR, choose_zoom, fit_scalars, held_out_loss
-from .head import Classes
 from .host import check_host, part
 from .model import SpotlitCLIP
 from .survey import survey

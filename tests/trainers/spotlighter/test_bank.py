@@ -5,7 +5,8 @@ import torch
 
 from tests.trainers.spotlighter.world import NAMES, SCALE, B, C, D, K, unit
 from trainers.spotlighter.bank import cluster, remember
-from trainers.spotlighter.head import Classes, SpotlighterHead
+from trainers.spotlighter.classes import Classes
+from trainers.spotlighter.head import SpotlighterHead
 
 
 def test_the_bank_solves_its_ridge(head, world):

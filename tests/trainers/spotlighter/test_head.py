@@ -10,8 +10,9 @@ from clip import InputError
 from tests.trainers.spotlighter.world import NAMES, SCALE, B, C, D, K, N, unit
 from trainers.spotlighter import head as heads
 from trainers.spotlighter.bank import build_bank, cluster, remember
+from trainers.spotlighter.classes import Classes, rows_of
 from trainers.spotlighter.fit import held_out_loss
-from trainers.spotlighter.head import Bank, Classes, SpotlighterHead, rows_of
+from trainers.spotlighter.head import Bank, SpotlighterHead
 from trainers.spotlighter.zoom import ZOOM_WIDTHS, Zoom
 
 

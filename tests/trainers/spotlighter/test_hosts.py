@@ -100,11 +100,11 @@ def test_with_its_parts_off_the_head_is_its_host(runs, data_root, host, half):
 @pytest.mark.parametrize("half", ["base", "new"])
 @pytest.mark.parametrize("host", EVERY)
 @torch.no_grad()
-def test_over_every_method_zeros_are_the_host(request, data_root, tmp_path, host, half):
+def test_over_every_method_zeros_are_the_host(runs, data_root, tmp_path, host, half):
     """Wherever its prompts have come to, and whatever the length of its texts, of which TextRefiner's are no unit rows."""
     options = ["TRAINER.SPOTLIGHTER.HOST", host, "TRAINER.SPOTLIGHTER.FIT", False]
     if host == "PromptKD":
-        options += ["TRAINER.PROMPTKD.TEACHER_DIR", request.getfixturevalue("runs") / "alone" / "PromptSRC"]
+        options += ["TRAINER.PROMPTKD.TEACHER_DIR", runs / "alone" / "PromptSRC"]
     file = REPOSITORY / f"configs/trainers/{host}/embedded.yaml"
     argv = arguments(data_root, tmp_path, "Spotlighter", subsample=half, options=options, config_file=file)
     trainer = build_trainer(train.build_config(train.parse_arguments(argv)))

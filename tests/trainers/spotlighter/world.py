@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 
 from trainers.spotlighter.bank import build_bank
+from trainers.spotlighter.classes import Classes
 from trainers.spotlighter.fit import half_of_each_class
-from trainers.spotlighter.head import Classes
 from trainers.spotlighter.zoom import Zoom
 
 C, B, N, D, K = 4, 40, 12, 16, 5

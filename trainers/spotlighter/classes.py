@@ -1,0 +1,44 @@
+"""The classes asked for, as a prediction needs them.
+
+B images      C classes      d joint width      K prototypes a class
+"""
+
+from collections import defaultdict, deque
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Classes(NamedTuple):
+    """What prediction needs of the classes asked for; computed once per evaluation."""
+
+    text: Tensor  # T (C, d)
+    prototypes: Tensor  # P (C, K, d)
+    length: Tensor | float = 1.0  # (C,), of the host's texts
+    own: Tensor | None = None  # (B, C, d), each image's T times length, where the host's prompts depend on the image
+
+
+def cosines(x: Tensor, classes: Classes) -> Tensor:
+    """Unit rows (B, ..., d) against the texts of all classes, as long as the host's -> (B, ..., C)."""
+    if classes.own is None:
+        return x @ classes.text.t() * classes.length
+    return torch.einsum("b...d,bcd->b...c", x, classes.own)
+
+
+def lengths(t: Tensor) -> Tensor:
+    """How long a host's texts (..., C, d) are: (..., C). Unit rows are 1 long, whatever their last bits."""
+    length = t.norm(dim=-1)
+    return torch.where((length - 1).abs() < 1e-6, 1.0, length)
+
+
+def rows_of(asked: Sequence[str], known: Sequence[str]) -> list[int]:
+    """Where each name asked for stands among the known ones, -1 if nowhere.
+
+    Of classes with one name, the first asked for is the first known, the second the second.
+    """
+    left = defaultdict(deque)
+    for row, name in enumerate(known):
+        left[name].append(row)
+    return [left[name].popleft() if left[name] else -1 for name in asked]
