@@ -67,6 +67,7 @@ class RunRecord:
             "peak_gpu_memory_mib": None,
             "device": None,
             "images_sha256": None,
+            "chosen_on_test": None,  # whether the best epoch was chosen on test images; None: not known
             "transductive": False,  # whether training saw unlabelled images of classes that are new at test
             "unlabelled_images": None,  # how many it saw, of whatever class
             "unlabelled_sha256": None,
@@ -108,7 +109,7 @@ class RunRecord:
         self.content["peak_memory_mib"], self.content["peak_gpu_memory_mib"] = peak_memory()
         write_json(self.content, os.path.join(self.directory, FILE))
 
-    def describe(self, trainer) -> None:
+    def describe(self, trainer, chosen_on_test: bool | None) -> None:
         """What is known once the trainer is built: of its device, its images, and what it says of itself."""
         device, root = trainer.device, trainer.cfg.DATASET.ROOT
         facts = trainer.facts()
@@ -116,6 +117,7 @@ class RunRecord:
         self.content.update(
             device=torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu ({platform.machine()})",
             images_sha256=sha256_of_images(trainer.dm.dataset.train_x, root),
+            chosen_on_test=chosen_on_test,
             **facts,
         )
         if unlabelled is not None and self.content["weights"] is None:  # a training run

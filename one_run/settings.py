@@ -12,7 +12,7 @@ Conditions, of one value or a list:
   protocol  base2new, fewshot or xd; domain generalisation tests the models of xd
   shots     DATASET.NUM_SHOTS
   dataset   DATASET.NAME, such as OxfordFlowers: of a test, the set that it tests on
-  mode      strict or paper: what a publication did that chooses on validation images
+  mode      strict or paper: what a publication did that chooses on validation images, which may be test images then (judges.py)
 """
 
 import difflib

@@ -15,6 +15,7 @@ from dassl.utils import InputError, collect_env_info, set_random_seed, setup_log
 from .config import explain_undeclared_keys
 from .folder import FILE, whole_record
 from .identity import sha256_of_file
+from .judges import check_judges
 from .record import RunRecord
 
 
@@ -51,7 +52,8 @@ def do(cfg: CfgNode, model_dir: str = "", epoch: int | None = None, test: bool =
         print(f"** Config **\n{cfg}\n** System **\n{collect_env_info()}\n")
         with record.building(), explain_undeclared_keys(cfg):
             trainer = build_trainer(cfg)
-        record.describe(trainer)
+            chosen_on_test = check_judges(trainer, trains=not test)
+        record.describe(trainer, the_trained_ones(record, trained) if test else chosen_on_test)
         record.refuse_other_images(trained, folder)
         if trainer.num_classes == 1:
             print("There is one class only, so that every prediction is right: an accuracy of 100% says nothing.")
@@ -80,6 +82,12 @@ def saying_what_is_left(record: RunRecord, cfg: CfgNode):
             raise KeyboardInterrupt(f"nothing is saved yet, and the same command starts {again}") from interrupt
         command = "the same command" if cfg.RESUME in ("", cfg.OUTPUT_DIR) else "the same command without --resume"
         raise KeyboardInterrupt(f"{command} goes on from the last checkpoint") from interrupt
+
+
+def the_trained_ones(record: RunRecord, trained: dict | None) -> bool | None:
+    """Whether the model that is tested was chosen on test images, as its training's record says; None: it does not."""
+    weights = record.content["weights"]
+    return (trained or {}).get("chosen_on_test") if weights and weights["epoch"] is None else False
 
 
 def set_seed(cfg: CfgNode) -> None:

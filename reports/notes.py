@@ -12,6 +12,11 @@ from .result import Result
 
 DAGGER, STAR = "†", "*"
 TRANSDUCTIVE = f"{DAGGER} transductive: trained on unlabelled images of the classes that are new at test, too."
+BEST_EPOCH = {  # by `Result.chosen_on_test`
+    True: "model chosen on its test images",
+    False: "best epoch on validation images",
+    None: "best epoch, on images that the record does not tell from those of the test",
+}
 EMBEDDED = "Embedded world: a test bed, no benchmark; its figures are never set beside published ones."
 
 
@@ -77,8 +82,8 @@ def mode(result: Result) -> str:
     if result.final_model is None:
         return "Mode unknown (no config beside the log)"
     reasons = []
-    if result.final_model != "last_step":
-        reasons.append("best epoch on validation images, which of ImageNet are the test images")
+    if result.final_model != "last_step" and not result.zero_shot:
+        reasons.append(BEST_EPOCH[result.chosen_on_test])
     if result.transductive:
         reasons.append("transductive")
     if result.split not in (None, "test"):

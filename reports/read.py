@@ -175,6 +175,8 @@ def known_from(record: dict, result: Result) -> dict:
     classwise = record.get("classwise")
     one_class = isinstance(classwise, dict) and len(classwise) == 1
     known |= {"transductive": record.get("transductive") is True, "one_class": one_class}
+    chosen = record.get("chosen_on_test")
+    known |= {"chosen_on_test": chosen} if isinstance(chosen, bool) else {}
     return known | settings_from(record.get("settings"))
 
 

@@ -23,6 +23,7 @@ class Result:
     source: str = ""  # of a test on another set: what the model was trained on
     backbone: str | None = None
     final_model: str | None = None  # last_step or best_val; None: unknown
+    chosen_on_test: bool | None = None  # whether the best epoch is so on test images; None: unknown
     split: str | None = None
     images: str | None = None  # hash of the training images; None for a test, and where nothing was trained
     transductive: bool = False

@@ -20,8 +20,10 @@ NAMED = 3  # broken images in the sentence
 
 def pictures_needed(cfg, dataset) -> list[str]:
     """Paths of what a training run will open, training images first."""
-    parts = set() if cfg.TEST.NO_TEST else {cfg.TEST.SPLIT if dataset.val else "test"}
-    if cfg.TEST.FINAL_MODEL == "best_val" or getattr(dataset, "introduce", False):
+    parts = set() if cfg.TEST.NO_TEST else {cfg.TEST.SPLIT}
+    if cfg.TEST.FINAL_MODEL == "best_val":
+        parts.add("val")
+    if getattr(dataset, "introduce", False):
         parts.add("val" if dataset.val else "test")
     judging = (getattr(dataset, part) for part in ("val", "test") if part in parts)
     lists = (dataset.train_x, dataset.train_u, *judging)

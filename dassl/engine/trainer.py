@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from dassl.checkpoints import BEST, file_of, last_checkpoint
 from dassl.data import DataManager
+from dassl.data.judges import by_validation, no_validation_images
 from dassl.evaluation import build_evaluator
 from dassl.modeling import build_backbone, build_head
 from dassl.optim import build_lr_scheduler, build_optimizer
@@ -334,6 +335,7 @@ class SimpleTrainer(TrainerBase):
 
     def before_train(self):
         """Go on with RESUME's run, if there is one; a trainer never resumes by itself (train.py may set RESUME)."""
+        self.check_judges()
         if self.cfg.RESUME:
             if not os.path.isdir(self.cfg.RESUME):
                 raise InputError(
@@ -346,6 +348,12 @@ class SimpleTrainer(TrainerBase):
         mkdir_if_missing(writer_dir)
         self.init_writer(writer_dir)
         self.time_start = self.time_saved = time.time()
+
+    def check_judges(self) -> None:
+        """Refuse to train where validation images are to judge and there are none."""
+        setting = by_validation(self.cfg, trains=bool(self.get_model_names()))
+        if setting and self.val_loader is None:
+            raise no_validation_images(self.cfg.DATASET.NAME, setting)
 
     def after_train(self):
         print("Finish training")
@@ -387,17 +395,16 @@ class SimpleTrainer(TrainerBase):
 
     @torch.no_grad()
     def test(self, split: str | None = None) -> float:
-        """Classify a split; the first of the evaluator's results is returned."""
+        """Classify a split, test or val; the first of the evaluator's results is returned."""
         self.set_model_mode("eval")
         self.evaluator.reset()
-        split = split or self.cfg.TEST.SPLIT
-        if split == "val" and self.val_loader is not None:
-            loader = self.val_loader
-        else:
-            split, loader = "test", self.test_loader
+        split = "val" if (split or self.cfg.TEST.SPLIT) == "val" else "test"
+        loader = self.val_loader if split == "val" else self.test_loader
+        if loader is None and split == "val":
+            raise no_validation_images(self.cfg.DATASET.NAME)
         if loader is None:
             raise InputError(
-                f"The data set {self.cfg.DATASET.NAME} has no {split} images: set TEST.NO_TEST True, or TEST.SPLIT."
+                f"The data set {self.cfg.DATASET.NAME} has no test images: set TEST.NO_TEST True, or TEST.SPLIT val."
             )
         print(f"Evaluate on the *{split}* set")
         seconds, count = 0.0, 0

@@ -95,6 +95,28 @@ def test_validation_comes_before_saving(data_root, tmp_path):
     assert 0 <= best["val_result"] <= 100
 
 
+@pytest.mark.parametrize("options", [("TEST.FINAL_MODEL", "best_val"), ("TEST.SPLIT", "val")])
+def test_the_test_images_are_no_validation_images(data_root, tmp_path, options):
+    """Refused before training begins, or, of a trainer with a beginning of its own, at the first test."""
+    trainer = build_trainer(config(data_root, tmp_path, *options))
+    trainer.val_loader = None
+    EVENTS.clear()
+    with pytest.raises(InputError, match=f"Caltech101 has no validation images, .*{options[0]} {options[1]}"):
+        trainer.train()
+    assert not EVENTS and not list(tmp_path.iterdir())
+    trainer.before_train = lambda: setattr(trainer, "time_start", 0)
+    with pytest.raises(InputError, match="Caltech101 has no validation images"):
+        trainer.train()
+    assert trainer.test(split="test") >= 0
+
+
+def test_without_a_test_nothing_judges(data_root, tmp_path):
+    trainer = build_trainer(config(data_root, tmp_path, "TEST.FINAL_MODEL", "best_val", "TEST.NO_TEST", True))
+    trainer.val_loader = None
+    trainer.train()
+    assert (tmp_path / "linear" / "model.pth.tar-4").is_file()
+
+
 def test_checkpoints(data_root, tmp_path):
     run(config(data_root, tmp_path, "TRAIN.CHECKPOINT_FREQ", 3))
     folder = tmp_path / "linear"

@@ -8,13 +8,22 @@ def test_modes(tmp_path):
     base2new(tmp_path, "CoOp", "dtd", 1, 80.0, 40.0)
     assert "Mode: strict (last epoch, inductive)." in said(table_of(tmp_path, "base2new"))
     base2new(tmp_path, "PromptKD", "dtd", 1, 80.0, 40.0, transductive=True)
-    base2new(tmp_path, "VPT", "dtd", 1, 80.0, 40.0, config={"TEST": {"FINAL_MODEL": "best_val"}})
+    best = {"config": {"TEST": {"FINAL_MODEL": "best_val"}}}
+    base2new(tmp_path, "VPT", "dtd", 1, 80.0, 40.0, chosen_on_test=False, **best)
+    base2new(tmp_path, "TextRefiner", "dtd", 1, 80.0, 40.0, chosen_on_test=True, **best)
+    base2new(tmp_path, "ProGrad", "dtd", 1, 80.0, 40.0, **best)  # as records were before
+    base2new(tmp_path, "ZeroshotCLIP", "dtd", 1, 80.0, 40.0, **best)  # which has no epochs
     base2new(tmp_path, "IVLP", "dtd", 1, 80.0, 40.0, config=None)
     base2new(tmp_path, "MaPLe", "dtd", 1, 80.0, 40.0, split="val")
     table = table_of(tmp_path, "base2new")
     assert "Mode: strict (last epoch, inductive): all other runs." in table.notes
     assert "Mode: paper (transductive): PromptKD/vit_b16." in table.notes
-    assert any("paper (best epoch on validation images" in note and "VPT/vit_b16" in note for note in table.notes)
+    assert "Mode: paper (best epoch on validation images): VPT/vit_b16." in table.notes
+    assert "Mode: paper (model chosen on its test images): TextRefiner/vit_b16." in table.notes
+    assert any(
+        "paper (best epoch, on images that the record does not tell" in note and "ProGrad" in note
+        for note in table.notes
+    )
     assert "Mode: paper (tested on val images): MaPLe/vit_b16." in table.notes
     assert "Mode unknown (no config beside the log): IVLP/vit_b16." in table.notes
     text = as_text(table)
