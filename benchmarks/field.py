@@ -7,9 +7,9 @@ import torch.nn as nn
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from clip.model import CLIP, Attention
+from dassl.data.chance import SeededBatches
 from dassl.data.datasets import Datum
 from trainers.prompts import ContextLearner
 
@@ -68,8 +68,8 @@ class FieldEvaluation:
         return self.clip.logit_scale.exp().float() * features @ text.t()
 
 
-class FieldDataset(Dataset):
-    """Opens, converts and transforms an image each time, as CoOp's and Dassl's does."""
+class FieldDataset(SeededBatches):
+    """Opens, converts and transforms an image each time, as CoOp's and Dassl's does; its crops are drawn as ours are."""
 
     def __init__(self, items: list[Datum], transform):
         self.items, self.transform = items, transform

@@ -23,13 +23,12 @@ import numpy as np
 import PIL
 import torch
 from PIL import Image, features
-from torch.utils.data import DataLoader
 
 from benchmarks.field import FieldDataset
 from benchmarks.machine import device_name, result_file, versions
 from benchmarks.statistics import quartiles, rotation
 from dassl.config import get_cfg_default, merge_options
-from dassl.data.data_manager import build_data_loader
+from dassl.data.data_manager import Loader, build_data_loader
 from dassl.data.datasets import Datum
 from dassl.data.transforms import build_transform
 from dassl.utils import InputError, cores, write_json
@@ -71,7 +70,7 @@ def pipelines_of(part: str, items: list[Datum], folder: str, workers: int) -> li
     def field():
         pinned = torch.cuda.is_available()
         order = {"batch_size": batch, "shuffle": is_train, "drop_last": is_train and len(items) >= batch}
-        return DataLoader(FieldDataset(items, transform), num_workers=workers, pin_memory=pinned, **order)
+        return Loader(FieldDataset(items, transform), num_workers=workers, pin_memory=pinned, **order)
 
     def ours(cache: str | None = None):
         sampler = "RandomSampler" if is_train else "SequentialSampler"

@@ -262,6 +262,43 @@ def test_a_run_that_broke_off_goes_on(trained, data_root, tmp_path, method, monk
     assert {path.name for path in tmp_path.glob("*/model.pth.tar-*")} == {"model.pth.tar-3"}
 
 
+@pytest.fixture(scope="module")
+def with_crops(data_root, tmp_path_factory):
+    """train.py's arguments for CoOp on random crops with some workers, and its folder without any."""
+
+    def line(output, workers):
+        keys = {
+            "INPUT.TRANSFORMS": ("random_resized_crop", "random_flip", "normalize"),
+            "DATALOADER.NUM_WORKERS": workers,
+        }
+        return arguments(data_root, output, options=[part for pair in keys.items() for part in pair])
+
+    output = tmp_path_factory.mktemp("crops")
+    assert train.main(line(output, 0)) == 0
+    return line, output
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_number_of_workers_changes_nothing(with_crops, trained, tmp_path, monkeypatch, workers):
+    monkeypatch.setattr("dassl.data.data_manager.cores", lambda: 2)
+    line, without = with_crops
+    assert train.main(line(tmp_path, workers)) == 0
+    assert_same_tensors(without, tmp_path)
+    with pytest.raises(AssertionError):  # the crops do change something
+        assert_same_tensors(trained / "CoOp", tmp_path)
+
+
+@pytest.mark.parametrize("before, after", [(0, 2), (2, 0)])
+def test_a_run_goes_on_with_another_number_of_workers(with_crops, tmp_path, monkeypatch, capsys, before, after):
+    monkeypatch.setattr("dassl.data.data_manager.cores", lambda: 2)
+    line, whole = with_crops
+    broken_off(line(tmp_path, before), monkeypatch)
+    capsys.readouterr()
+    assert train.main(line(tmp_path, after)) == 0
+    assert "epoch [2/3]" not in capsys.readouterr().out
+    assert_same_tensors(whole, tmp_path)
+
+
 def without_a_picture(root):
     """The small benchmark's list without its first training picture, so that other shots are drawn."""
     path = root / "caltech-101" / "split_zhou_Caltech101.json"

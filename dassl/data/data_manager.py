@@ -1,13 +1,15 @@
 """Loaders over a data set's parts."""
 
+import itertools
+
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import Dataset as TorchDataset
 
 from dassl.utils import InputError, cores, read_image
 
 from .cache import Kept, OnDisk, begins_with_tensor, split
+from .chance import SeededBatches, next_number
 from .datasets import build_dataset
 from .samplers import build_sampler
 from .transforms import build_transform, plain_transform
@@ -41,12 +43,21 @@ def build_data_loader(
 
 
 class Loader(torch.utils.data.DataLoader):
-    """PyTorch's, which first lets its images' store be made ready: workers are to share it."""
+    """PyTorch's, of which the number of workers changes the speed and nothing else.
+
+    Each pass takes a number from the run's generator, and the chance in the transforms of a batch follows from it.
+    """
 
     def __iter__(self):
         if isinstance(self.dataset, DatasetWrapper):
-            self.dataset.prepare()
-        return super().__iter__()
+            self.dataset.prepare()  # workers are to share it
+        if isinstance(self.dataset, SeededBatches):
+            self.dataset.base_seed = next_number()  # which PyTorch takes for its workers' seeds, without workers too
+        batches = super().__iter__()
+        if self.num_workers:
+            return batches
+        # Workers ask for the order of the items at once, and the order is drawn when it is asked for.
+        return itertools.chain(list(itertools.islice(batches, 1)), batches)
 
 
 class DataManager:
@@ -112,7 +123,7 @@ class DataManager:
         print("\n".join(f"{name:<10} {value}" for name, value in [("-" * 9, "-" * 9), *rows, ("-" * 9, "-" * 9)]))
 
 
-class DatasetWrapper(TorchDataset):
+class DatasetWrapper(SeededBatches):
     """Items as dicts: `img` (a list of versions where K_TRANSFORMS > 1), `label`, `domain`, `impath`, `index`, and
     `img0`, the picture without augmentation, where RETURN_IMG0 asks for it.
 

@@ -11,7 +11,8 @@ from dassl.utils import InputError, check_availability
 class GroupSampler(Sampler):
     """Batches of `group_count` groups (domains or classes) with equally many items of each; sampled without return.
 
-    An epoch ends when too few groups are left that can still fill their share of a batch.
+    An epoch ends when too few groups are left that can still fill their share of a batch. All of it is drawn at once:
+    workers are asked for batches ahead of time.
     """
 
     def __init__(self, groups: dict[int, list[int]], batch_size: int, group_count: int):
@@ -21,16 +22,21 @@ class GroupSampler(Sampler):
                 "change BATCH_SIZE, N_DOMAIN or N_INS."
             )
         self.groups, self.group_count, self.share = groups, group_count, batch_size // group_count
-        self.length = len(list(iter(self)))
+        self.length = len(self.draw())
 
     def __iter__(self):
+        return iter(self.draw())
+
+    def draw(self) -> list[int]:
+        """The order of an epoch."""
+        drawn: list[int] = []
         left = {key: random.sample(items, len(items)) for key, items in self.groups.items()}
         while True:
             able = [key for key, items in left.items() if len(items) >= self.share]
             if len(able) < self.group_count:
-                return
+                return drawn
             for key in random.sample(able, self.group_count):
-                yield from left[key][: self.share]
+                drawn += left[key][: self.share]
                 left[key] = left[key][self.share :]
 
     def __len__(self) -> int:
@@ -58,12 +64,14 @@ class SeqDomainSampler(RandomDomainSampler):
     def __init__(self, data_source, batch_size: int):
         super().__init__(data_source, batch_size, 0)
 
-    def __iter__(self):
+    def draw(self) -> list[int]:
+        drawn: list[int] = []
         left = {key: random.sample(items, len(items)) for key, items in sorted(self.groups.items())}
         while all(len(items) >= self.share for items in left.values()):
             for key in left:
-                yield from left[key][: self.share]
+                drawn += left[key][: self.share]
                 left[key] = left[key][self.share :]
+        return drawn
 
 
 class RandomClassSampler(GroupSampler):
