@@ -60,6 +60,12 @@ def available_models() -> list[str]:
     return list(_MODELS)
 
 
+def sha256_of_model(name: str) -> str:
+    """Of the file behind a name of `available_models()`, which need not be here."""
+    address = _MODELS[name]
+    return sha256_of(str(_shipped(address))) if address.startswith(SHIPPED) else address.split("/")[-2]
+
+
 def _download(url: str, root: str | None = None) -> str:
     """The local file of an address of `_MODELS`; it is fetched once and checked by its SHA-256.
 
@@ -71,13 +77,17 @@ def _download(url: str, root: str | None = None) -> str:
     except OSError as error:
         raise InputError(f"The folder for weights cannot be made ({error}): name another one in CLIP_CACHE.") from error
     if url.startswith(SHIPPED):
-        return _unpack_shipped(url.removeprefix(SHIPPED), root)
+        return _unpack_shipped(url, root)
     sha256, name = url.split("/")[-2:]
     return download(url, os.path.join(root, name), sha256)
 
 
-def _unpack_shipped(name: str, root: str) -> str:
-    source = Path(__file__).parent / "weights" / name
+def _shipped(address: str) -> Path:
+    return Path(__file__).parent / "weights" / address.removeprefix(SHIPPED)
+
+
+def _unpack_shipped(address: str, root: str) -> str:
+    source = _shipped(address)
     if not source.is_file():
         raise InputError(
             f"{source} is missing, though it belongs to this package: restore it, or make it with `python -m pretraining.pretrain`."

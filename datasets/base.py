@@ -53,6 +53,9 @@ class Benchmark(DatasetBase):
         self.check_folders()
         split = self.read()
         self.check_classes(split)
+        self.split_sha256 = sha256_of_split(split)
+        names = {item.label: item.classname for item in split["train"]}
+        self.all_classnames = [names[label] for label in sorted(names)]  # before a half is taken
         # CoOp's order: few shots of ALL classes first (train, then val), then the half that was asked for.
         split = self.few_shots(split, cfg.DATASET.NUM_SHOTS, cfg.SEED)
         split = subsample_classes(split, cfg.DATASET.SUBSAMPLE_CLASSES)
@@ -190,7 +193,7 @@ class Benchmark(DatasetBase):
         if seed < 0:  # another draw each time
             return {**split, **drawn}
         path = os.path.join(self.dataset_dir, "split_fewshot", f"shot_{shots}-seed_{seed}.json")
-        made_from = {"split_sha256": sha256_of_split(split), "shots": shots, "seed": seed}
+        made_from = {"split_sha256": self.split_sha256, "shots": shots, "seed": seed}
         kept = read_draw(path)
         if kept is not None and kept["made_from"] == made_from:
             return {**split, **{part: [Item(*row) for row in kept[part]] for part in drawn}}

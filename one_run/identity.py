@@ -1,28 +1,201 @@
-"""What makes two runs the same: their config, less what has no part in the result, and the weights that are tested."""
+"""What makes two runs the same: their config, less what has no part in the result, their data, and all weights they load.
 
+The record of a run holds its identity, and so does each of its checkpoints:
+
+    {"dataset": ..., "subsample": ..., "shots": ..., "seed": ...,
+     "classes": [names, in the order of the labels],
+     "all_classes": [those of the whole data set, of which these may be a half],
+     "split": hash of the list that the images were drawn from,
+     "images": {"train": {"count": 48, "sha256": ...}, "unlabelled": ..., "val": ..., "test": ...},
+     "files": {config key: hash of the weights that it names}}
+"""
+
+import contextlib
+import functools
 import hashlib
+import io
+import itertools
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
-from dassl.data.datasets import DATASET_REGISTRY
+import clip
+from clip.download import sha256_of
+from dassl.checkpoints import file_of, last_epoch, models_in
+from dassl.data.datasets import DATASET_REGISTRY, build_dataset
+from dassl.utils import InputError, load_checkpoint, set_random_seed
 
 # Where a run reads, writes and prints does not change what it computes.
 NO_PART_IN_RESULT = {
     "OUTPUT_DIR", "RESUME", "VERBOSE", "DATASET.ROOT", "DATASET.ALLOW_SHARED_IMAGES", "DATALOADER.NUM_WORKERS", "DATALOADER.KEEP_MB",
     "DATALOADER.TEST.CACHE_DIR", "TRAIN.PRINT_FREQ",
 }  # fmt: skip
+PARTS = {"train": "train_x", "unlabelled": "train_u", "val": "val", "test": "test"}
+LEARNED_FROM = ("train", "unlabelled", "val")  # what a training that goes on must have as before
+SAME_DRAW = ("dataset", "subsample", "shots", "seed")  # if these are the same, so are the images that are drawn
+SAID = 3  # differences in a sentence
+HEAD = 65536  # bytes of an image that are looked at, beside how many there are
 
 
-def differences(record: dict, former: dict) -> dict[str, tuple]:
-    """What of a former record's config, and of the weights it tested, is not as in this one: key -> (here, there)."""
+# --- what a run is -----------------------------------------------------------------------------------------------
+
+
+def identity_of(cfg, dataset, look: bool = True) -> dict:
+    """The identity of a run of `cfg` on `dataset`; look: at its image files too."""
+    return identity_of_data(cfg, dataset, look) | {"files": sha256_of_weights(cfg)}
+
+
+def identity_of_data(cfg, dataset, look: bool = True) -> dict:
+    parts = {part: getattr(dataset, attribute, None) or () for part, attribute in PARTS.items()}
+    root = cfg.DATASET.ROOT
+    return {
+        "dataset": cfg.DATASET.NAME,
+        "subsample": cfg.DATASET.SUBSAMPLE_CLASSES,
+        "shots": cfg.DATASET.NUM_SHOTS,
+        "seed": cfg.SEED,
+        "classes": list(dataset.classnames),
+        "all_classes": getattr(dataset, "all_classnames", None),
+        "split": getattr(dataset, "split_sha256", None),
+        "images": {part: seen(items, root) for part, items in parts.items() if items} if look else {},
+    }
+
+
+def identity_before(cfg, known: dict | None = None) -> dict:
+    """The same before a run is built; `known` keeps what data there is, for a caller who asks of many runs."""
+    known, key = {} if known is None else known, (cfg.DATASET.dump(), cfg.SEED)
+    if key not in known:
+        if cfg.SEED >= 0:
+            set_random_seed(cfg.SEED)  # images are drawn
+        with contextlib.redirect_stdout(io.StringIO()):  # the run itself says it once more
+            known[key] = identity_of_data(cfg, build_dataset(cfg))
+    return known[key] | {"files": sha256_of_weights(cfg)}
+
+
+def seen(items: Iterable, root: str) -> dict:
+    """How many images there are, and a hash of all: path from the data root on, label, size and first bytes of each."""
+    root, digest, count = os.path.abspath(os.path.expanduser(root)), hashlib.sha256(), 0
+    for item in items:
+        with open(item.impath, "rb", buffering=0) as file:
+            size, head = os.fstat(file.fileno()).st_size, file.read(HEAD)
+        digest.update(f"{line_of(item, root)}\t{size}\t{hashlib.sha256(head).hexdigest()}\n".encode())
+        count += 1
+    return {"count": count, "sha256": digest.hexdigest()}
+
+
+def line_of(item, root: str) -> str:
+    return f"{os.path.relpath(item.impath, root).replace(os.sep, '/')}\t{item.label}"
+
+
+def sha256_of_images(items: Iterable, root: str) -> str:
+    """Hash of the sampled images: one line `path<TAB>label` each, paths relative to the data root, in order."""
+    root = os.path.abspath(os.path.expanduser(root))
+    return hashlib.sha256("\n".join(line_of(item, root) for item in items).encode()).hexdigest()
+
+
+def sha256_of_weights(cfg) -> dict[str, str]:
+    """Config key -> hash, of what is named below MODEL and TRAINER: a CLIP, a file, or the folder of a trained run."""
+    found = {}
+    for key, value in flatten({"MODEL": cfg.MODEL, "TRAINER": cfg.TRAINER}).items():
+        if not isinstance(value, str) or not value:
+            continue
+        if os.path.isfile(value):
+            found[key] = sha256_of_file(value)
+        elif value in clip.available_models():
+            found[key] = clip.sha256_of_model(value)
+        elif checkpoints := sorted(Path(value).glob("*/model*.pth.tar*")) if is_run_folder(key) else []:
+            found[key] = hashlib.sha256("".join(map(sha256_of_file, checkpoints)).encode()).hexdigest()
+    return found
+
+
+def is_run_folder(key: str) -> bool:
+    """Whether a config key names the folder of another run, whose model is loaded."""
+    return key.endswith("_DIR")
+
+
+def sha256_of_file(path: str | os.PathLike) -> str:
+    stat = os.stat(path)
+    return _sha256_of_file(os.path.realpath(path), stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=256)  # a sweep asks for every run that it plans
+def _sha256_of_file(path: str, *_version: int) -> str:
+    return sha256_of(path)
+
+
+# --- what differs ------------------------------------------------------------------------------------------------
+
+
+def differences(record: dict, former: dict) -> list[str]:
+    """What of a former record's config, weights and, where both state it, identity is not as in this one, in words."""
+    said = [f"{key} is {theirs!r} there and {ours!r} here" for key, (ours, theirs) in of_config(record, former).items()]
+    if record.get("identity") and former.get("identity"):
+        drawn_anew = record["seed"] < 0 < record["shots"]  # each time others
+        parts = ("unlabelled", "test") if drawn_anew else PARTS
+        said += differences_in_data(record["identity"], former["identity"], parts)
+    return said
+
+
+def in_short(said: list[str]) -> str:
+    return "; ".join(said[:SAID]) + (f" ({len(said) - SAID} more)" if len(said) > SAID else "")
+
+
+def of_config(record: dict, former: dict) -> dict[str, tuple]:
+    """Config keys, and facts of the weights that were tested, that differ: key -> (here, there)."""
     no_part = NO_PART_IN_RESULT - ({"DATASET.ROOT"} if is_its_root(record["dataset"]) else set())
     ours, theirs = (
-        {f"config.{key}": value for key, value in flatten(each["config"]).items() if key not in no_part}
+        {key: value for key, value in flatten(each["config"]).items() if key not in no_part}
         | {f"weights.{key}": value for key, value in (each.get("weights") or {}).items() if key != "model_dir"}
         for each in (record, former)
     )
     keys = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
     return {key: (ours.get(key), theirs.get(key)) for key in keys}
+
+
+def differences_in_data(now: dict, then: dict, parts: Iterable[str] = PARTS) -> list[str]:
+    """What differs between two identities in classes, images of `parts`, and weights, in words; the weightiest first."""
+    said = list(itertools.chain(in_classes(now, then), in_images(now, then, parts), in_files(now, then)))
+    if not said and "test" in parts and now["split"] != then["split"]:
+        said.append("the list that the images are drawn from has changed")
+    return said
+
+
+def in_classes(now: dict, then: dict) -> Iterator[str]:
+    """Of all classes of the data set, which decide the halves too, then of those that the runs are about."""
+    for field in ("all_classes", "classes"):
+        ours, theirs = now[field], then[field]
+        if None in (ours, theirs) or ours == theirs:
+            continue
+        new, gone = ([name for name in one if name not in other] for one, other in ((ours, theirs), (theirs, ours)))
+        if len(new) == len(gone) == 1 and len(ours) == len(theirs):
+            yield f"the class {gone[0]!r} there is called {new[0]!r} here"
+        elif new or gone:
+            yield f"there are {len(theirs)} classes there and {len(ours)} here ({some_of(new, gone)})"
+        else:
+            yield "the classes are in another order"
+        return
+
+
+def some_of(new: list[str], gone: list[str]) -> str:
+    said = [f"{names[0]!r}{f' and {len(names) - 1} more' * (len(names) > 1)} {how}"
+            for names, how in ((new, "only here"), (gone, "only there")) if names]  # fmt: skip
+    return ", ".join(said)
+
+
+def in_images(now: dict, then: dict, parts: Iterable[str]) -> Iterator[str]:
+    nothing = {"count": 0, "sha256": ""}
+    for part in parts:
+        ours, theirs = (each["images"].get(part, nothing) for each in (now, then))
+        if ours["count"] != theirs["count"]:
+            yield f"there are {theirs['count']:,} {part} images there and {ours['count']:,} here"
+        elif ours != theirs:
+            yield f"some of the {ours['count']:,} {part} images are others, or have changed"
+
+
+def in_files(now: dict, then: dict) -> Iterator[str]:
+    """Of those that both name; that one names another is for their configs to say."""
+    for key in sorted(now["files"].keys() & then["files"].keys()):
+        if now["files"][key] != then["files"][key]:
+            yield f"the file of {key} has changed"
 
 
 def is_its_root(dataset: str) -> bool:
@@ -38,17 +211,51 @@ def flatten(config: dict, prefix: str = "") -> dict:
     return flat
 
 
-def sha256_of_images(items: Iterable, root: str) -> str:
-    """Hash of the sampled images: one line `path<TAB>label` each, paths relative to the data root, in order."""
-    root = os.path.abspath(os.path.expanduser(root))
-    lines = [f"{os.path.relpath(item.impath, root).replace(os.sep, '/')}\t{item.label}" for item in items]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+# --- what a model was trained on -----------------------------------------------------------------------------------
 
 
-def sha256_of_file(path: str | os.PathLike) -> str:
-    with open(path, "rb") as file:
-        return (
-            hashlib.file_digest(file, "sha256").hexdigest()
-            if hasattr(hashlib, "file_digest")
-            else hashlib.sha256(file.read()).hexdigest()
+def trained_on(run: str, record: dict | None, epoch: int | None = None) -> dict | None:
+    """The identity of the run whose checkpoint (of an epoch; its last) is in `run`, else of its record; None: unknown."""
+    said = [(record or {}).get("identity")]
+    for name in models_in(run):
+        path = os.path.join(run, name, file_of(epoch or last_epoch(run)))
+        if os.path.isfile(path):
+            said.insert(0, load_checkpoint(path).get("identity"))
+    return next((identity for identity in said if isinstance(identity, dict)), None)
+
+
+def refuse_to_go_on(now: dict, then: dict | None, run: str) -> None:
+    """Only with what the run in `run` has learned from so far; what it is tested on may have changed."""
+    said = differences_in_data(now, then, LEARNED_FROM) if then else []
+    if said:
+        seed = ", as no --seed is given" if now["seed"] < 0 else ""
+        raise InputError(
+            f"The run in {run} cannot go on with other data than it has learned from{seed}: {in_short(said)}. Restore "
+            "what it had, or train again in another --output-dir."
+        )
+
+
+def other_runs(cfg) -> list[str]:
+    """Folders of the runs whose models a run loads beside its own, such as a teacher's."""
+    values = flatten({"TRAINER": cfg.TRAINER})
+    return [value for key, value in values.items() if is_run_folder(key) and value]
+
+
+def refuse_other_training(now: dict, then: dict | None, run: str, own: bool = True) -> None:
+    """A model is used on its own data set as that was: with the same halves, beside the same training images.
+
+    now, then: identities of what uses the model in the folder `run`, and of its training. own: the model is the run's
+    own, so that the weights around it must be the same too.
+    """
+    if then is None:
+        return
+    said = list(in_files(now, then)) if own else []
+    if then["dataset"] == now["dataset"]:
+        said += in_classes(now | {"classes": None}, then)
+        if all(now[field] == then[field] for field in SAME_DRAW):
+            said += [*in_classes(now | {"all_classes": None}, then), *in_images(now, then, ("train", "unlabelled"))]
+    if said:
+        raise InputError(
+            f"The run in {run} was trained on other data than is there now: {in_short(said)}. Restore what it had, or "
+            "train again in another --output-dir."
         )

@@ -9,7 +9,7 @@ from dassl.errors import InputError
 
 from .config import build_config
 from .folder import FILE, whole_record
-from .identity import flatten
+from .identity import flatten, identity_of, refuse_other_training
 from .work import check_precision, weights_to_test
 
 
@@ -55,6 +55,8 @@ def rebuild(run: Path, classes: str = "", root: str = "", epoch: int | None = No
     check_precision(cfg)
     weights = weights_to_test(cfg, str(run), epoch)
     trainer = build_trainer(cfg)
+    here = identity_of(cfg, trainer.dm.dataset, look=False)
+    refuse_other_training(here | {"seed": None}, record.get("identity"), str(run))  # whose images may be elsewhere
     trainer.load_model(str(run), epoch=weights["epoch"] if weights else None)
     trainer.set_model_mode("eval")
     if hasattr(trainer, "encode_classes"):

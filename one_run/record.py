@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from importlib import metadata
 
 import torch
@@ -21,7 +22,7 @@ from dassl.utils import InputError, write_json
 
 from .command import users_errors
 from .folder import FILE, whole_record
-from .identity import differences, sha256_of_images
+from .identity import differences, identity_of, in_short, sha256_of_images
 
 
 def as_json(value):
@@ -68,6 +69,7 @@ class RunRecord:
             "device": None,
             "images_sha256": None,
             "chosen_on_test": None,  # whether the best epoch was chosen on test images; None: not known
+            "identity": None,  # what it is, beside its config: one_run/identity.py
             "transductive": False,  # whether training saw unlabelled images of classes that are new at test
             "unlabelled_images": None,  # how many it saw, of whatever class
             "unlabelled_sha256": None,
@@ -78,18 +80,22 @@ class RunRecord:
             "config": {key: as_json(value) for key, value in cfg.items() if key != "SETTINGS"},
         }
 
-    def already_finished(self) -> dict | None:
-        """The record of this very run if it finished before; another finished run in its folder is an error."""
+    def already_finished(self, identify: Callable[[], dict] | None = None) -> dict | None:
+        """The record of this very run if it finished before; another finished run in its folder is an error.
+
+        identify: gives the identity that the run would have, once the configs are the same; None: configs alone count.
+        """
         former = whole_record(self.directory)
         if former is None or former.get("state") != "finished":
             return None
-        different = differences(self.content, former)
+        ours = self.content
+        different = differences(ours, former)
+        if not different and identify is not None:
+            different = differences(ours | {"identity": identify()}, former)
         if different:
-            key, (ours, theirs) = next(iter(different.items()))
-            more = f" ({len(different) - 1} more keys differ)" if len(different) > 1 else ""
             raise InputError(
-                f"{self.directory} holds a finished run in which {key} is {theirs!r}, and here it is "
-                f"{ours!r}{more}: choose another --output-dir, or remove that folder."
+                f"{self.directory} holds a finished run that is not this one: {in_short(different)}: choose another "
+                "--output-dir, or remove that folder."
             )
         return former
 
@@ -118,25 +124,13 @@ class RunRecord:
             device=torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu ({platform.machine()})",
             images_sha256=sha256_of_images(trainer.dm.dataset.train_x, root),
             chosen_on_test=chosen_on_test,
+            identity=identity_of(trainer.cfg, trainer.dm.dataset),
             **facts,
         )
         if unlabelled is not None and self.content["weights"] is None:  # a training run
             items = unlabelled()
             self.content.update(unlabelled_images=len(items), unlabelled_sha256=sha256_of_images(items, root))
         self.write()
-
-    def refuse_other_images(self, trained: dict | None, folder: str) -> None:
-        """Go on with, or test, only what was trained on the images that are drawn here; `trained` is its record."""
-        trained = trained or {}
-        then, now = trained.get("images_sha256"), self.content["images_sha256"]
-        same = ("dataset", "subsample", "shots", "seed")
-        if then in (None, now) or any(trained.get(field) != self.content[field] for field in same):
-            return
-        self.content["images_sha256"] = then  # so that the next try is refused too
-        raise InputError(
-            f"The run in {folder} was trained on other images of {self.content['dataset']} than are drawn here now, as "
-            "its pictures, list or classes have changed: restore them, or train again in another --output-dir."
-        )
 
     def finish(self, trainer, epoch: int) -> None:
         """The results of the evaluation that came last, unrounded, in percent."""

@@ -14,7 +14,14 @@ from dassl.utils import InputError, collect_env_info, set_random_seed, setup_log
 
 from .config import explain_undeclared_keys
 from .folder import FILE, whole_record
-from .identity import sha256_of_file
+from .identity import (
+    identity_before,
+    other_runs,
+    refuse_other_training,
+    refuse_to_go_on,
+    sha256_of_file,
+    trained_on,
+)
 from .judges import check_judges
 from .record import RunRecord
 
@@ -31,9 +38,10 @@ def do(cfg: CfgNode, model_dir: str = "", epoch: int | None = None, test: bool =
             f"--output-dir {cfg.OUTPUT_DIR} is the training run itself: choose another folder for its test."
         )
     record = RunRecord(cfg, weights_to_test(cfg, model_dir, epoch) if test else None)
-    former = record.already_finished()
+    former = record.already_finished(lambda: identity_before(cfg))
     if former is not None:
-        print(f"Skipped: {cfg.OUTPUT_DIR} holds this finished run (accuracy {former['accuracy']}).")
+        unknown = "" if former.get("identity") else ", as far as its older record says"
+        print(f"Skipped: {cfg.OUTPUT_DIR} holds this finished run{unknown} (accuracy {former['accuracy']}).")
         return
     goes_on = not (test or cfg.RESUME) and record.broke_off()
     if goes_on:
@@ -43,6 +51,7 @@ def do(cfg: CfgNode, model_dir: str = "", epoch: int | None = None, test: bool =
 
     folder = model_dir if test else cfg.RESUME
     trained = whole_record(folder) if folder else None  # before it is written anew
+    learned_from = trained_on(folder, trained, epoch) if folder else None
 
     with saying_what_is_left(record, cfg), record:
         setup_logger(cfg.OUTPUT_DIR)
@@ -54,7 +63,10 @@ def do(cfg: CfgNode, model_dir: str = "", epoch: int | None = None, test: bool =
             trainer = build_trainer(cfg)
             chosen_on_test = check_judges(trainer, trains=not test)
         record.describe(trainer, the_trained_ones(record, trained) if test else chosen_on_test)
-        record.refuse_other_images(trained, folder)
+        trainer.identity = record.content["identity"]
+        (refuse_other_training if test else refuse_to_go_on)(trainer.identity, learned_from, folder)
+        for other in other_runs(cfg):  # such as a teacher's
+            refuse_other_training(trainer.identity, trained_on(other, whole_record(other)), other, own=False)
         if trainer.num_classes == 1:
             print("There is one class only, so that every prediction is right: an accuracy of 100% says nothing.")
         if test:

@@ -102,9 +102,13 @@ def check_folder(path) -> None:
         raise InputError(f"--output {path}: nothing may be written to {above}: choose another one.")
 
 
-def is_finished(run: Run, finished: set[Run]) -> bool:
-    """As train.py itself would find. An unknown key, and another finished run in this folder, are errors here already."""
+def is_finished(run: Run, finished: set[Run], data: dict) -> bool:
+    """As train.py itself would find. An unknown key, and another finished run in this folder, are errors here already.
+
+    data: what the runs before this one have found of their images, where these are on this machine.
+    """
     from one_run.config import build_config
+    from one_run.identity import identity_before
     from one_run.record import RunRecord
     from one_run.work import weights_to_test
 
@@ -113,7 +117,8 @@ def is_finished(run: Run, finished: set[Run]) -> bool:
     if run.after is not None and run.after not in finished:
         return False  # a test's weights are not there yet
     weights = weights_to_test(cfg, str(request.model_dir)) if request.model_dir else None
-    return RunRecord(cfg, weights).already_finished() is not None
+    looked_at = (lambda: identity_before(cfg, data)) if request.root.is_dir() else None
+    return RunRecord(cfg, weights).already_finished(looked_at) is not None
 
 
 def gpus_here() -> int:
@@ -131,8 +136,9 @@ def sweep(args: argparse.Namespace) -> int:
     check_name(args.on, PLACES, "place")
     runs = planned(args)
     finished: set[Run] = set()
+    data: dict = {}
     for run in runs:
-        if is_finished(run, finished):
+        if is_finished(run, finished, data):
             finished.add(run)
     if args.dry_run:
         show(runs, finished)

@@ -6,6 +6,7 @@ Only the public API of Dassl is used, so these files run on upstream Dassl too.
 
 import contextlib
 import difflib
+import itertools
 import os
 from collections import Counter
 
@@ -149,6 +150,8 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
         if learner is None:
             return
         if self.cfg.MODEL.INIT_WEIGHTS:
+            if learner.of_classes:
+                self.check_classes(learner, load_checkpoint(self.cfg.MODEL.INIT_WEIGHTS), self.cfg.MODEL.INIT_WEIGHTS)
             load_pretrained_weights(learner, self.cfg.MODEL.INIT_WEIGHTS)
         self.optim = build_optimizer(learner, self.cfg.OPTIM)
         self.sched = build_lr_scheduler(self.optim, self.cfg.OPTIM)
@@ -276,10 +279,26 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
                 raise InputError(f"{path} does not exist: {_what_is_there(directory, name)}")
             checkpoint = load_checkpoint(path)
             print(f"Loading {name} from {path} (epoch {checkpoint.get('epoch')})")
+            self.check_classes(self._models[name], checkpoint, path)
             state = inert.weights_of(checkpoint, own=self._models[name].state_dict())
             if name == self.learner_name:  # a plug-in's is ours
                 state = self.from_published(state) | self.published_beside(state, path)
             load_learner(self._models[name], state, path, self.unused_tensors)
+
+    def check_classes(self, learner: nn.Module, checkpoint: dict, path: str) -> None:
+        """Refuse what belongs to classes, as a context for each, where these are others; ours say which they were."""
+        if not getattr(learner, "of_classes", False):
+            return
+        ours, theirs = list(self.dm.dataset.classnames), (checkpoint.get("identity") or {}).get("classes")
+        if theirs is None:
+            print(f"{path} does not say of which classes its contexts are: they are taken to be this run's, in order")
+        elif theirs != ours:
+            pairs = itertools.zip_longest(theirs, ours, fillvalue="none")
+            number, (there, here) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
+            raise InputError(
+                f"{path} has a context for each of its {len(theirs)} classes, and class {number} is {readable(there)!r} there "
+                f"and {readable(here)!r} here: test it on its own classes, or train with CSC False."
+            )
 
     def from_published(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """The learner's tensors in a checkpoint of the authors' code, in our names; one of ours stays as it is."""

@@ -192,6 +192,7 @@ class Learner(nn.Module):
     """What is trained. Calling it gives prompts (C, L, D) and their ends (C,); the edits are its deep prompts."""
 
     frozen_images = True  # nothing in it changes an image's features
+    of_classes = False  # whether it has learned something for each class, which fits no other
 
     def image_edits(self) -> list[clip.Edit]:
         return []
@@ -208,7 +209,7 @@ class ContextLearner(Learner):
 
     def __init__(self, clip_model, classnames: Sequence[str], keys):
         super().__init__()
-        own = keys.get("CSC", False)
+        self.of_classes = own = keys.get("CSC", False)
         if keys.CTX_INIT:
             context = initial_context(clip_model, keys.CTX_INIT)  # (m, D)
             if own:

@@ -89,6 +89,8 @@ class SimpleNet(nn.Module):
 class TrainerBase:
     """Registered models with their optimisers and schedules; saving, loading, and the order of a training run."""
 
+    identity: dict | None = None  # what its run is, for the run's checkpoints to remember
+
     def __init__(self):
         self._models: OrderedDict = OrderedDict()
         self._optims: OrderedDict = OrderedDict()
@@ -157,6 +159,7 @@ class TrainerBase:
                 "scheduler": sched.state_dict() if sched is not None else None,
                 "val_result": val_result,
                 "random_states": random_states(),
+                "identity": self.identity,
             }
             save_checkpoint(state, os.path.join(directory, name), is_best=is_best, model_name=model_name)
 

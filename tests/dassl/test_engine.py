@@ -123,7 +123,15 @@ def test_checkpoints(data_root, tmp_path):
     assert sorted(p.name for p in folder.iterdir()) == ["checkpoint", "model.pth.tar-3", "model.pth.tar-4"]
     assert (folder / "checkpoint").read_text().strip() == "model.pth.tar-4"
     checkpoint = torch.load(folder / "model.pth.tar-4", weights_only=True)
-    assert set(checkpoint) == {"state_dict", "epoch", "optimizer", "scheduler", "val_result", "random_states"}
+    assert set(checkpoint) == {
+        "state_dict",
+        "epoch",
+        "optimizer",
+        "scheduler",
+        "val_result",
+        "random_states",
+        "identity",
+    }
     assert checkpoint["epoch"] == 4 and checkpoint["val_result"] is None
 
 

@@ -1,11 +1,9 @@
 """Your own pictures (../datasets/folder.py): class folders, parts above them, CSV files, names, and what is refused."""
 
-import csv
 import unicodedata
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -15,43 +13,8 @@ import train
 from clip.simple_tokenizer import SimpleTokenizer
 from dassl.data.datasets import build_dataset
 from dassl.utils import InputError, set_random_seed
-from tests.helpers import REPOSITORY, results
-
-COLOURS = {
-    "Crimson thing": (200, 20, 20),
-    "grass_green": (30, 160, 40),
-    "n01": (40, 60, 200),
-    "über grey": (90, 90, 90),
-}
-
-
-def picture(path, colour=(0, 0, 0), chance=None):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = (chance or np.random.default_rng(0)).integers(0, 60, (64, 64, 3)) + np.array(colour)
-    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(path)
-
-
-def folders(root, count=10, parts=("",), names=COLOURS):
-    chance = np.random.default_rng(0)
-    for part in parts:
-        for name in names:
-            for index in range(count):
-                picture(root / part / name / f"{index}.{'JPG' if index % 2 else 'png'}", COLOURS[name], chance)
-    return root
-
-
-def write_csv(path, *rows):
-    with open(path, "w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows(rows)
-
-
-def line(root, output=None, trainer="CoOp", **options):
-    config = REPOSITORY / f"configs/trainers/{trainer}/embedded.yaml"
-    parts = ["--root", root, "--seed", 1, "--trainer", trainer, "--config-file", config]
-    parts += ["--dataset-config-file", REPOSITORY / "configs/datasets/folder.yaml"]
-    parts += ["--output-dir", output] if output else []
-    parts += [part for key, value in options.items() for part in (key.replace("__", "."), value)]
-    return [str(part) for part in parts]
+from tests.helpers import results
+from tests.own_pictures import COLOURS, folders, line, picture, write_csv
 
 
 def read(root, **options):
@@ -156,7 +119,7 @@ def test_another_folder_is_another_data_set(tmp_path, capsys):
     assert train.main(line(tmp_path / "one", tmp_path / "out", **options)) == 0
     assert "Skipped" in capsys.readouterr().out
     assert train.main(line(tmp_path / "two", tmp_path / "out", **options)) == 2
-    assert "config.DATASET.ROOT is" in capsys.readouterr().err
+    assert "DATASET.ROOT is" in capsys.readouterr().err
 
 
 def test_the_introduction_counts_right(tmp_path, capsys, monkeypatch):

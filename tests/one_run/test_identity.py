@@ -1,0 +1,222 @@
+"""What a run is (../../one_run/identity.py): another one is never taken for it, whatever has changed."""
+
+import shutil
+
+import pytest
+import torch
+
+import train
+from one_run.identity import differences, identity_before
+from sweep import __main__ as sweep
+from sweep.protocols import Method, Setting, plan
+from tests.helpers import arguments, results
+from tests.own_pictures import folders, line, picture, write_csv
+from tests.test_train import broken_off, one_sentence
+
+SHORT = {"OPTIM__MAX_EPOCH": 3, "DATASET__NUM_SHOTS": 2, "DATALOADER__TRAIN_X__BATCH_SIZE": 4}
+NAMES = [("n01", "blue thing")]
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    root = folders(tmp_path / "pictures")
+    write_csv(root / "names.csv", ("folder", "name"), *NAMES)
+    write_csv(root / "all.csv", ("path", "class"), *listed(root))
+    return root
+
+
+def listed(root, **changed):
+    names = sorted(path.relative_to(root) for path in root.rglob("*.*") if path.suffix in (".JPG", ".png"))
+    return [(str(name), changed.get(name.stem, name.parent.name)) for name in names]
+
+
+def drawn(root, part, **options):
+    """The images of a part of the run's data set."""
+    from tests.datasets.test_folder import read
+
+    return [item.impath for item in getattr(read(root, **options), part)]
+
+
+def add_a_picture(root):
+    picture(root / "n01" / "new.png")
+
+
+def remove_a_class(root):
+    shutil.rmtree(root / "n01")
+    (root / "names.csv").write_text("folder,name\ngrass_green,grass\n")
+
+
+def add_a_class(root):
+    picture(root / "z" / "0.png")
+    for number in range(1, 10):
+        shutil.copy(root / "z" / "0.png", root / "z" / f"{number}.png")
+
+
+def correct_a_name(root):
+    write_csv(root / "names.csv", ("folder", "name"), ("n01", "blue ball"))
+
+
+def change_a_test_picture(root):
+    first = drawn(root, "test")[0]
+    shutil.copyfile(drawn(root, "test")[-1], first)
+
+
+CHANGES = [
+    (correct_a_name, "the class 'blue thing' there is called 'blue ball' here"),
+    (add_a_class, "there are 4 classes there and 5 here ('z' only here)"),
+    (remove_a_class, "there are 4 classes there and 3 here ('grass' only here, "),
+    (change_a_test_picture, "test images are others, or have changed"),
+    (add_a_picture, "images"),
+]  # fmt: skip
+
+
+def words(method):
+    options = {"DATASET__FOLDER__NAMES": "names.csv"} | (SHORT if method == "CoOp" else {})
+    return options
+
+
+@pytest.mark.parametrize("method", ["CoOp", "ZeroshotCLIP"])
+def test_a_finished_run_is_skipped_only_if_its_data_is_the_same(pictures, tmp_path, capsys, method):
+    run = line(pictures, tmp_path / "out", method, **words(method))
+    assert train.main(run) == 0
+    record = results(tmp_path / "out")
+    for change, says in CHANGES:
+        kept = shutil.copytree(pictures, tmp_path / "kept")
+        change(pictures)
+        capsys.readouterr()
+        assert train.main(run) == 2
+        error = one_sentence(capsys)
+        assert "holds a finished run that is not this one" in error
+        assert says in error
+        assert results(tmp_path / "out") == record
+        shutil.rmtree(pictures)
+        shutil.move(kept, pictures)
+    assert train.main(run) == 0
+    assert "Skipped" in capsys.readouterr().out
+
+
+def test_a_list_that_changed(pictures, tmp_path, capsys):
+    run = line(pictures, tmp_path / "out", "ZeroshotCLIP", DATASET__FOLDER__CSV="all.csv")
+    assert train.main(run) == 0
+    write_csv(pictures / "all.csv", ("path", "class"), *listed(pictures)[:-1])
+    capsys.readouterr()
+    assert train.main(run) == 2
+    assert "images there and" in one_sentence(capsys)
+
+
+def test_sweeps_compare_too(pictures, tmp_path, capsys):
+    setting = Setting(pictures, tmp_path / "out", ("DATASET.FOLDER.NAMES", "names.csv"))
+    (run,) = plan("fewshot", [Method("ZeroshotCLIP", "embedded")], ["folder"], [16], [1], setting)
+    assert train.main(list(run.command[1:])) == 0
+    ask = ["--methods", "ZeroshotCLIP:embedded", "--datasets", "folder", "--protocol", "fewshot", "--seeds", "1"]
+    ask += ["--dry-run", "--root", str(pictures), "--output", str(tmp_path / "out"), "--set", *setting.options]
+    capsys.readouterr()
+    assert sweep.main(ask) == 0
+    assert "1 finished before, 0 to do" in capsys.readouterr().out
+    correct_a_name(pictures)
+    assert sweep.main(ask) == 2
+    assert "the class 'blue thing' there is called 'blue ball' here" in one_sentence(capsys)
+    shutil.rmtree(pictures)  # on a machine without the pictures the plan goes by the configs
+    ask[ask.index(str(pictures))] = str(tmp_path / "elsewhere")
+    assert sweep.main(ask) == 2  # own pictures of another root are another data set
+    assert "DATASET.ROOT" in one_sentence(capsys)
+
+
+def test_it_goes_on_with_what_it_learned_from_alone(pictures, tmp_path, monkeypatch, capsys):
+    run = line(pictures, tmp_path / "out", **words("CoOp"))
+    broken_off(run, monkeypatch)
+    learned_from = drawn(pictures, "train_x", **words("CoOp"))
+    for change, says in [
+        (correct_a_name, "the class 'blue thing' there is called 'blue ball' here"),
+        (lambda _: shutil.copyfile(learned_from[-1], learned_from[0]), "some of the 8 train images are others"),
+    ]:
+        kept = shutil.copytree(pictures, tmp_path / "kept")
+        change(pictures)
+        for _ in range(2):  # the refusal itself changes nothing
+            capsys.readouterr()
+            assert train.main(run) == 2
+            assert says in one_sentence(capsys)
+        shutil.rmtree(pictures)
+        shutil.move(kept, pictures)
+    change_a_test_picture(pictures)
+    assert train.main(run) == 0
+    assert "it goes on from its last checkpoint" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("with_record", [True, False])
+def test_halves_are_those_of_the_training(pictures, tmp_path, capsys, with_record):
+    half = {"DATASET__SUBSAMPLE_CLASSES": "base"} | SHORT
+    assert train.main(line(pictures, tmp_path / "base", **half)) == 0
+    if not with_record:  # the checkpoint knows it too
+        (tmp_path / "base" / "results.json").unlink()
+    test = ["--eval-only", "--model-dir", str(tmp_path / "base")]
+    new = half | {"DATASET__SUBSAMPLE_CLASSES": "new"}
+    add_a_class(pictures)
+    capsys.readouterr()
+    assert train.main(test + line(pictures, tmp_path / "new", **new)) == 2
+    assert "there are 4 classes there and 5 here ('z' only here)" in one_sentence(capsys)
+    shutil.rmtree(pictures / "z")
+    assert train.main(test + line(pictures, tmp_path / "new", **new)) == 0
+
+
+def test_contexts_of_classes_fit_no_others(data_root, tmp_path, capsys):
+    """Two base classes and two new ones: of one shape."""
+    root = shutil.copytree(data_root, tmp_path / "data")
+    options = ["TRAINER.COOP.CSC", True, "OPTIM.MAX_EPOCH", 1]
+    base, listed = tmp_path / "base", root / "caltech-101" / "split_zhou_Caltech101.json"
+    assert train.main(arguments(root, base, options=options)) == 0
+    capsys.readouterr()
+    flags = {"model_dir": base, "eval_only": True}
+    assert train.main(arguments(root, tmp_path / "all", subsample="all", options=options, **flags)) == 2
+    assert "class 3 is 'none' there and 'dark grey' here: test it on its own classes" in one_sentence(capsys)
+    listed.write_text(listed.read_text().replace('"red"', '"scarlet"'))
+    (base / "results.json").unlink()
+    learned = [*options, "MODEL.INIT_WEIGHTS", base / "prompt_learner/model.pth.tar-1"]
+    assert train.main(arguments(root, tmp_path / "further", options=learned)) == 2
+    assert "class 0 is 'red' there and 'scarlet' here" in one_sentence(capsys)
+
+
+def test_contexts_of_classes_that_a_checkpoint_does_not_name(data_root, tmp_path, capsys):
+    """As in the authors' checkpoints."""
+    options, base = ["TRAINER.COOP.CSC", True, "OPTIM.MAX_EPOCH", 1], tmp_path / "base"
+    assert train.main(arguments(data_root, base, options=options)) == 0
+    path = base / "prompt_learner/model.pth.tar-1"
+    torch.save({"state_dict": torch.load(path, weights_only=True)["state_dict"], "epoch": 1}, path)
+    (base / "results.json").unlink()
+    flags = {"model_dir": base, "eval_only": True}
+    assert train.main(arguments(data_root, tmp_path / "test", options=options, **flags)) == 0
+    assert "does not say of which classes its contexts are" in capsys.readouterr().out
+
+
+def test_a_model_is_tested_on_the_backbone_it_was_trained_on(data_root, tmp_path, capsys):
+    import clip
+
+    weights = tmp_path / "clip.pt"
+    state = clip.load_state_dict(clip.clip._download(clip.clip._MODELS["ViT-Embedded/8"]))
+    torch.save(state, weights)
+    options = ["OPTIM.MAX_EPOCH", 1]
+    assert train.main(arguments(data_root, tmp_path / "base", backbone=weights, options=options)) == 0
+    state["logit_scale"] = state["logit_scale"] + 0.5
+    torch.save(state, weights)
+    capsys.readouterr()
+    assert train.main(arguments(data_root, tmp_path / "base", backbone=weights, options=options)) == 2
+    assert "the file of MODEL.BACKBONE.NAME has changed" in one_sentence(capsys)
+    line = arguments(
+        data_root, tmp_path / "test", backbone=weights, model_dir=tmp_path / "base", eval_only=True, options=options
+    )
+    assert train.main(line) == 2
+    assert "the file of MODEL.BACKBONE.NAME has changed" in one_sentence(capsys)
+
+
+def test_a_run_without_a_seed_draws_anew(pictures, tmp_path):
+    """So that only what is not drawn is compared."""
+    run = line(pictures, tmp_path / "out", **SHORT)
+    run[run.index("--seed") + 1] = "-1"
+    assert train.main(run) == 0
+    cfg = train.build_config(train.parse_arguments(run))
+    record = results(tmp_path / "out")
+    now = record | {"identity": identity_before(cfg)}
+    assert now["identity"]["images"]["train"]["count"] == 8
+    assert not differences(now, record)
+    add_a_picture(pictures)
+    assert differences(record | {"identity": identity_before(cfg)}, record)
