@@ -32,7 +32,7 @@ test-slow: environment
 	$(PYTEST) -m "slow or not slow" $(PYTEST_ARGS)
 
 lint: environment
-	ruff check . && ruff format --check . && mypy
+	python -m ruff check . && python -m ruff format --check . && python -m mypy
 
 # CONSTRAINTS=constraints.txt: the versions last seen green, in place of the newest ones.
 # The stamp is as old as the last installation from these files.
