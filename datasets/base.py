@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dassl.data.datasets import DatasetBase, Datum
 from dassl.utils import InputError, read_json, write_json
 
-from .sources import Source
+from .sources import Mirror, Source
 from .splits import (
     Item,
     Split,
@@ -42,6 +42,7 @@ class Benchmark(DatasetBase):
     template = "a photo of a {}."  # the hand-written prompt of zero-shot CLIP
     twins: tuple[str, ...] = ()  # names that two classes share
     sources: tuple[Source, ...] = ()  # what datasets.prepare fetches, in this order
+    mirror: Mirror | None = None  # all of it in one archive, where its own servers do not answer
     by_hand = ""  # what to do where a licence, a login or a dead server is in the way of its images
     remedy = "python -m datasets.prepare {name} --root {root}"
 

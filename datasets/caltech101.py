@@ -3,7 +3,7 @@
 from dassl.data.datasets import DATASET_REGISTRY
 
 from .base import Benchmark
-from .sources import Archive, File, Way
+from .sources import Archive, File, Mirror, Way
 from .splits import divide, read_folders
 
 IGNORED = ("BACKGROUND_Google", "Faces_easy")
@@ -19,7 +19,12 @@ class Caltech101(Benchmark):
     image_dir = "101_ObjectCategories"
     split_file = "split_zhou_Caltech101.json"
     sources = (
-        File(split_file, (Way("drive:1hyarUivQE36mY6jSomru6Fjd-JzwcCzN"),), entries=rows),
+        File(
+            split_file,
+            (Way("drive:1hyarUivQE36mY6jSomru6Fjd-JzwcCzN"),),
+            entries=rows,
+            sha256="52ce83205ff8ff8a1a18119aad6376120ae35c36e783a984bc560cbf10e73fa5",
+        ),
         Archive(
             "101_ObjectCategories.tar.gz",
             (
@@ -39,6 +44,7 @@ class Caltech101(Benchmark):
             images={image_dir: sum(rows)},
         ),
     )
+    mirror = Mirror("caltech-101.zip", digest="sha256:ef7dced0802c60cf962273331dafb6b247059f22569edc87c3190d39f29c6f1c")
 
     def read_original(self):
         folders = read_folders(self.image_dir, lambda name: RENAMED.get(name, name), IGNORED)

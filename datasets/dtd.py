@@ -3,7 +3,7 @@
 from dassl.data.datasets import DATASET_REGISTRY
 
 from .base import Benchmark
-from .sources import Archive, File, Way
+from .sources import Archive, File, Mirror, Way
 from .splits import divide, read_folders
 
 
@@ -17,7 +17,12 @@ class DescribableTextures(Benchmark):
     split_file = "split_zhou_DescribableTextures.json"
     template = "{} texture."
     sources = (
-        File(split_file, (Way("drive:1u3_QfB467jqHgNXC00UIzbLZRQCg2S7x"),), entries=rows),
+        File(
+            split_file,
+            (Way("drive:1u3_QfB467jqHgNXC00UIzbLZRQCg2S7x"),),
+            entries=rows,
+            sha256="f26ebeccd2b58e68d70f07a0dc39fe49bf7b69024bac34396b954dfd87969c38",
+        ),
         Archive(
             "dtd-r1.0.1.tar.gz",
             (
@@ -31,6 +36,7 @@ class DescribableTextures(Benchmark):
             images={image_dir: sum(rows)},
         ),
     )
+    mirror = Mirror("dtd.zip", digest="sha256:5ba4d3000e60f5541ba15a082033ca0696eee68125e9c28edff3dbe22f04313b")
 
     def read_original(self):
         return divide(self.check_whole(read_folders(self.image_dir)))

@@ -3,7 +3,7 @@
 from dassl.data.datasets import DATASET_REGISTRY
 
 from .base import Benchmark
-from .sources import Archive, File, Way
+from .sources import Archive, File, Mirror, Way
 from .splits import divide, read_folders
 
 NAMES = {
@@ -30,7 +30,12 @@ class EuroSAT(Benchmark):
     split_file = "split_zhou_EuroSAT.json"
     template = "a centered satellite photo of {}."
     sources = (
-        File(split_file, (Way("drive:1Ip7yaCWFi0eaOFUGga0lUdVi_DDQth1o"),), entries=rows),
+        File(
+            split_file,
+            (Way("drive:1Ip7yaCWFi0eaOFUGga0lUdVi_DDQth1o"),),
+            entries=rows,
+            sha256="541503a77d0b26b735d85ec7a3e672804fe0aa466c2e5f07da772cc6c0af8ad2",
+        ),
         Archive(
             "EuroSAT.zip",
             tuple(
@@ -44,6 +49,7 @@ class EuroSAT(Benchmark):
             images={image_dir: sum(rows)},
         ),
     )
+    mirror = Mirror("eurosat.zip")
 
     def read_original(self):
         return divide(self.check_whole(read_folders(self.image_dir, NAMES)))

@@ -3,7 +3,7 @@
 from dassl.data.datasets import DATASET_REGISTRY
 
 from .base import Benchmark
-from .sources import Archive, Way
+from .sources import Archive, Mirror, Way
 from .splits import PARTS, Item
 
 
@@ -38,6 +38,7 @@ class FGVCAircraft(Benchmark):
             images={image_dir: sum(rows)},
         ),
     )
+    mirror = Mirror("fgvc_aircraft.zip")
 
     def read_original(self):
         labels = {name: label for label, name in enumerate(self.read_rows("variants.txt", str))}

@@ -3,7 +3,7 @@
 from dassl.data.datasets import DATASET_REGISTRY
 
 from .base import Benchmark
-from .sources import Archive, File, Way
+from .sources import Archive, File, Mirror, Way
 from .splits import divide, read_folders
 
 
@@ -17,7 +17,12 @@ class Food101(Benchmark):
     split_file = "split_zhou_Food101.json"
     template = "a photo of {}, a type of food."
     sources = (
-        File(split_file, (Way("drive:1QK0tGi096I0Ba6kggatX1ee6dJFIcEJl"),), entries=rows),
+        File(
+            split_file,
+            (Way("drive:1QK0tGi096I0Ba6kggatX1ee6dJFIcEJl"),),
+            entries=rows,
+            sha256="7c3d456c4f348255e1a363e0ea5118318936488f3ec20d83758e0ee67cb9037c",
+        ),
         Archive(
             "food-101.tar.gz",
             tuple(
@@ -31,6 +36,7 @@ class Food101(Benchmark):
             images={image_dir: sum(rows)},
         ),
     )
+    mirror = Mirror("food101.zip")
 
     def read_original(self):
         return divide(self.check_whole(read_folders(self.image_dir)))

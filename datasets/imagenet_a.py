@@ -3,7 +3,7 @@
 from dassl.data.datasets import DATASET_REGISTRY
 
 from .imagenet import CLASSNAMES, ShiftedImageNet
-from .sources import Archive, Way
+from .sources import Archive, Mirror, Way
 
 
 @DATASET_REGISTRY.register()
@@ -28,3 +28,4 @@ class ImageNetA(ShiftedImageNet):
             images={image_dir: sum(rows)},
         ),
     )
+    mirror = Mirror("imagenet-adversarial.zip")

@@ -3,7 +3,7 @@
 from dassl.data.datasets import DATASET_REGISTRY
 
 from .imagenet import CLASSNAMES, ShiftedImageNet
-from .sources import Archive, Way
+from .sources import Archive, Mirror, Way
 
 
 @DATASET_REGISTRY.register()
@@ -25,4 +25,7 @@ class ImageNetSketch(ShiftedImageNet):
             images={image_dir: sum(rows)},
             gigabytes=7.8,
         ),
+    )
+    mirror = Mirror(
+        "imagenet-sketch.zip", digest="sha256:8f93bc6064cf9d984a64b46925b7f53ab573224ca1c38a404d767b3565e3863f"
     )

@@ -3,7 +3,7 @@
 from dassl.data.datasets import DATASET_REGISTRY
 
 from .imagenet import CLASSNAMES, ShiftedImageNet
-from .sources import Archive, Way
+from .sources import Archive, Mirror, Way
 from .splits import read_folders
 
 
@@ -29,6 +29,7 @@ class ImageNetV2(ShiftedImageNet):
             images={image_dir: sum(rows)},
         ),
     )
+    mirror = Mirror("imagenetv2.zip")
 
     def read_test(self):
         """Folders are named by labels, so that 10 sorts before 2."""

@@ -5,7 +5,7 @@ from itertools import count
 from dassl.data.datasets import DATASET_REGISTRY
 
 from .base import Benchmark
-from .sources import Archive, File, Way
+from .sources import Archive, File, Mirror, Way
 from .splits import Item, divide, read_names
 
 
@@ -19,7 +19,12 @@ class OxfordFlowers(Benchmark):
     split_file = "split_zhou_OxfordFlowers.json"
     template = "a photo of a {}, a type of flower."
     sources = (
-        File(split_file, (Way("drive:1Pp0sRXzZFZq15zVOzKjKBu4A9i01nozT"),), entries=rows),
+        File(
+            split_file,
+            (Way("drive:1Pp0sRXzZFZq15zVOzKjKBu4A9i01nozT"),),
+            entries=rows,
+            sha256="2f50c42fc1a17ca13c271cb4269b1347bdb43d2be672e34f74a4e4cbfbcca794",
+        ),
         File("cat_to_name.json", (Way("drive:1AkcxCXeK_RCGCEC_GvmWxjcjaNhu-at0"),), spare=True, entries=classes),
         File(
             "imagelabels.mat",
@@ -45,6 +50,7 @@ class OxfordFlowers(Benchmark):
             images={image_dir: sum(rows)},
         ),
     )
+    mirror = Mirror("oxford_flowers.zip")
 
     def read_original(self):
         names = read_names(self.annotation_file("cat_to_name.json"))

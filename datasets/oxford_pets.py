@@ -3,7 +3,7 @@
 from dassl.data.datasets import DATASET_REGISTRY
 
 from .base import Benchmark
-from .sources import Archive, File, Way
+from .sources import Archive, File, Mirror, Way
 from .splits import Item
 
 
@@ -17,7 +17,12 @@ class OxfordPets(Benchmark):
     split_file = "split_zhou_OxfordPets.json"
     template = "a photo of a {}, a type of pet."
     sources = (
-        File(split_file, (Way("drive:1501r8Ber4nNKvmlFVQZ8SeUHTcdTTEqs"),), entries=rows),
+        File(
+            split_file,
+            (Way("drive:1501r8Ber4nNKvmlFVQZ8SeUHTcdTTEqs"),),
+            entries=rows,
+            sha256="d7f3ffe65b3919f95132e51422894ae18686b83c331fd8c0adcdc3dc2de6301e",
+        ),
         Archive(
             "annotations.tar.gz",
             (
@@ -43,6 +48,7 @@ class OxfordPets(Benchmark):
             images={image_dir: sum(rows)},
         ),
     )
+    mirror = Mirror("oxford_pets.zip")
 
     def read_original(self):
         return self.held_out(

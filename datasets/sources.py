@@ -1,8 +1,10 @@
 """Where a benchmark's files come from, as its own file states it: addresses, sizes, hashes, and what becomes of them.
 
 Layout, Google Drive's ids and sizes of splits are CoOp's (DATASETS.md, Zhou et al., IJCV 2022); MD5 sums are
-torchvision's, SHA-256 sums and exact sizes TensorFlow Datasets' (`url_checksums/`). What nobody states is left open, and
-then only what can be counted is checked. Of an archive, only what the readers read is taken.
+torchvision's, SHA-256 sums and exact sizes TensorFlow Datasets' (`url_checksums/`). SHA-256 sums of CoOp's splits were
+taken of the copies in linzhiqiu/cross_modal_adaptation on GitHub; those of Food-101's and SUN397's, and again the others,
+stand in dczyjh/HAPR-LAPR. What nobody states is left open, and then only what can be counted is checked. Of an archive,
+only what the readers read is taken.
 """
 
 from dataclasses import dataclass, field
@@ -32,6 +34,7 @@ class Source:
 class File(Source):
     entries: int | tuple[int, ...] = 0  # lines, keys, or rows of train, val and test
     copy: str = ""  # where under the data root the same file may lie already
+    sha256: str = ""  # of CoOp's split file; spaces and line ends do not count
 
 
 @dataclass(frozen=True)
@@ -39,3 +42,21 @@ class Archive(Source):
     members: dict[str, str] = field(default_factory=dict)  # path under the benchmark's folder: path in the archive
     images: dict[str, int] = field(default_factory=dict)  # in which members there are at least how many
     with_names: tuple[str, ...] = ()  # further archives that belong to it, and lie beside it
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """A benchmark's whole folder in one .zip, as CoOp lays it out, with its split file, which PromptKD's authors keep.
+
+    Li et al., CVPR 2024 (https://huggingface.co/zhengli97/prompt_learning_dataset). A revision of a git repository says
+    every byte of its files, so that nobody can exchange one of them later.
+    """
+
+    name: str
+    digest: str = ""  # sha256:..., where the Hub's page of the file was seen
+    repository: str = "zhengli97/prompt_learning_dataset"
+    revision: str = "ceb3112337fb6e1bf71534e355ca5569b63f19a6"
+
+    @property
+    def address(self) -> str:
+        return f"https://huggingface.co/{self.repository}/blob/{self.revision}/{self.name}"

@@ -3,7 +3,7 @@
 from dassl.data.datasets import DATASET_REGISTRY
 
 from .base import Benchmark
-from .sources import Archive, File, Way
+from .sources import Archive, File, Mirror, Way
 from .splits import Item
 
 
@@ -15,8 +15,13 @@ class StanfordCars(Benchmark):
     dataset_dir = "stanford_cars"
     image_dir = ""  # its lists start at cars_train/ and cars_test/
     split_file = "split_zhou_StanfordCars.json"
-    sources = (  # the site has been dead since 2023; asking it costs a second
-        File(split_file, (Way("drive:1ObCFbaAgVu0I-k_Au-gIUcefirdAuizT"),), entries=rows),
+    sources = (  # the site has been dead since 2023; asking it costs a second, then the mirror is asked
+        File(
+            split_file,
+            (Way("drive:1ObCFbaAgVu0I-k_Au-gIUcefirdAuizT"),),
+            entries=rows,
+            sha256="40acee7aa65c8e4727a32d90e884b7c3f8960b523422317e163f7af65432959d",
+        ),
         File(
             "cars_test_annos_withlabels.mat",
             (
@@ -65,8 +70,9 @@ class StanfordCars(Benchmark):
             images={"cars_test": rows[2]},
         ),
     )
+    mirror = Mirror("stanford_cars.zip")
     by_hand = (
-        "Stanford Cars has no official server any more: put cars_train.tgz and cars_test.tgz (from somebody who "
+        "Stanford Cars has no official server any more. Where the mirror does not help: put cars_train.tgz and cars_test.tgz (from somebody who "
         "has them; they are checked) into {folder} and run this again; or fetch "
         "https://www.kaggle.com/datasets/jessicali9530/stanford-cars-dataset with a Kaggle account and unpack it so that "
         "{folder}/cars_train/00001.jpg (8144 images) and {folder}/cars_test/00001.jpg (8041) exist, without a second "

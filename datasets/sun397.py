@@ -3,7 +3,7 @@
 from dassl.data.datasets import DATASET_REGISTRY
 
 from .base import Benchmark
-from .sources import Archive, File, Way
+from .sources import Archive, File, Mirror, Way
 from .splits import Item
 
 
@@ -15,8 +15,13 @@ class SUN397(Benchmark):
     dataset_dir = "sun397"
     image_dir = "SUN397"
     split_file = "split_zhou_SUN397.json"
-    sources = (  # Princeton's server has answered 404 since 2025
-        File(split_file, (Way("drive:1y2RD81BYuiyvebdN-JymPfyWYcd8_MUq"),), entries=rows),
+    sources = (  # Princeton's server has answered 404 since 2025; then the mirror is asked
+        File(
+            split_file,
+            (Way("drive:1y2RD81BYuiyvebdN-JymPfyWYcd8_MUq"),),
+            entries=rows,
+            sha256="9847f9ef611008073ac42adee6614bbb83f877cfbcfbd3115fc8284e0c8c1c47",
+        ),
         Archive(
             "Partitions.zip",
             (
@@ -42,8 +47,9 @@ class SUN397(Benchmark):
             images={image_dir: sum(rows)},
         ),
     )
+    mirror = Mirror("sun397.zip")
     by_hand = (
-        "If Princeton's server does not answer: fetch SUN397.tar.gz (39 GB) elsewhere, for example "
+        "Where neither Princeton's server nor the mirror answers: fetch SUN397.tar.gz (39 GB) elsewhere, for example "
         "https://opendatalab.com/OpenDataLab/SUN397/tree/main/raw with an account there, put it into {folder} and run "
         "this again (it is checked); or unpack another copy so that {folder}/SUN397/a/abbey/sun_aaalbzqrimafwbiv.jpg "
         "exists."

@@ -5,7 +5,7 @@ import re
 from dassl.data.datasets import DATASET_REGISTRY
 
 from .base import Benchmark
-from .sources import Archive, File, Way
+from .sources import Archive, File, Mirror, Way
 from .splits import Item
 
 
@@ -19,7 +19,12 @@ class UCF101(Benchmark):
     split_file = "split_zhou_UCF101.json"
     template = "a photo of a person doing {}."
     sources = (
-        File(split_file, (Way("drive:1I0S0q91hJfsV9Gf4xDIjgDq4AqBNJb1y"),), entries=rows),
+        File(
+            split_file,
+            (Way("drive:1I0S0q91hJfsV9Gf4xDIjgDq4AqBNJb1y"),),
+            entries=rows,
+            sha256="d78cb834f7c5792ceaff2c5ee2d7c76a9e4086e48a3a6b01232989d29cbefdd8",
+        ),
         Archive(
             "UCF101TrainTestSplits-RecognitionTask.zip",
             (
@@ -40,6 +45,7 @@ class UCF101(Benchmark):
             gigabytes=0.5,
         ),
     )
+    mirror = Mirror("ucf101.zip")
 
     def read_original(self):
         labels = dict(self.read_rows("ucfTrainTestlist/classInd.txt", action_and_label))

@@ -14,6 +14,7 @@ class Server:
         self.status: dict[str, int] = {}  # of paths that are refused
         self.breaks = 0  # answers that end half-way
         self.ranges = True  # whether it can begin in the middle
+        self.headers: dict[str, dict[str, str]] = {}  # more of an answer's head, by path
         self.slow = 0.0  # seconds between pieces
         self.requests: list[tuple[str, str | None]] = []  # path, Range
 
@@ -21,6 +22,9 @@ class Server:
 @contextmanager
 def serving() -> Iterator[Server]:
     class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            self.do_GET()
+
         def do_GET(self):
             path, wanted = self.path.lstrip("/"), self.headers.get("Range")
             server.requests.append((path, wanted))
@@ -31,8 +35,11 @@ def serving() -> Iterator[Server]:
             start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and server.ranges else 0
             body = server.files[path][start:]
             self.send_response(206 if start else 200)
-            self.send_header("Content-Length", str(len(body)))
+            for name, value in {"Content-Length": str(len(body)), **server.headers.get(path, {})}.items():
+                self.send_header(name, value)
             self.end_headers()
+            if self.command == "HEAD":
+                return
             if server.breaks:
                 server.breaks -= 1
                 body = body[: len(body) // 2]

@@ -1,8 +1,8 @@
 """Fetch benchmarks and lay them out as CoOp does: python -m datasets.prepare caltech101 dtd --root data
 
 `all` means every one. What is there and whole is left alone, so that the same command goes on where it stopped. Archives
-that lie in a benchmark's folder under their usual names are used in place of a download. 2 is returned if something is
-left to do by hand, and said at the end.
+that lie in a benchmark's folder under their usual names are used in place of a download. Images that their own servers do
+not give come from a mirror on the Hugging Face Hub. 2 is returned if something is left to do by hand, and said at the end.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import difflib
 import os
 import shutil
 import urllib.request
+from collections.abc import Sequence
 
 from filelock import FileLock, Timeout
 
@@ -23,7 +24,19 @@ from one_run.layout import BENCHMARKS, SHIFTED_IMAGENETS
 from ..base import Benchmark
 from ..sources import Archive, File, Source, Way
 from .download import NoRoom, check_space, come_so_far, fetch, web_address
-from .install import check_by_hand, check_members, fault_of, install_archive, install_file, is_ready
+from .hub import fetch_mirror
+from .install import (
+    check_by_hand,
+    check_known,
+    check_members,
+    fault_of,
+    install_archive,
+    install_file,
+    install_mirror,
+    is_ready,
+)
+
+ORIGIN, MIRROR = "origin", "mirror"
 
 
 def fetchable() -> dict[str, type[Benchmark]]:
@@ -41,24 +54,31 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("names", nargs="+", metavar="NAME", help=f"all, or some of {', '.join(READERS)}")
     add_data_root(parser)
     parser.add_argument("--keep-archives", action="store_true", help="keep what was downloaded after unpacking")
+    parser.add_argument(
+        "--from",
+        dest="place",
+        choices=(ORIGIN, MIRROR),
+        default="",
+        help="ask the benchmarks' own servers alone, or the mirror first; default: the mirror where they do not answer",
+    )
     args = parser.parse_args(argv)
     try:
         names = benchmark_names(args.names)
     except InputError as error:
         parser.error(str(error))
     return carry_out(
-        lambda: prepare_all(names, os.path.abspath(os.path.expanduser(args.root)), args.keep_archives),
+        lambda: prepare_all(names, os.path.abspath(os.path.expanduser(args.root)), args.keep_archives, args.place),
         interrupted="what has come is kept, and the same command goes on from there",
     )
 
 
-def prepare_all(names: list[str], root: str, keep_archives: bool) -> int:
+def prepare_all(names: list[str], root: str, keep_archives: bool, place: str = "") -> int:
     """One after the other; what is left to do is said at the end."""
     # Some servers refuse Python's own name.
     opener = urllib.request.build_opener()
     opener.addheaders = [("User-Agent", "spotlighter datasets.prepare")]
     urllib.request.install_opener(opener)
-    left = {name: prepare(name, root, keep_archives) for name in names}
+    left = {name: prepare(name, root, keep_archives, place) for name in names}
     print("ready: " + (", ".join(name for name in left if not left[name]) or "none"))
     for name, tasks in left.items():
         if tasks:
@@ -83,31 +103,77 @@ def benchmark_names(given: list[str], others: tuple[str, ...] = ()) -> list[str]
     return list(dict.fromkeys(names))
 
 
-def prepare(name: str, root: str, keep_archives: bool = False) -> list[str]:
+def prepare(name: str, root: str, keep_archives: bool = False, place: str = "") -> list[str]:
     """Make one benchmark ready; what is left to do is returned."""
     reader = READERS[name]
     folder = os.path.join(root, reader.dataset_dir)
-    left, ask = [], ""
+    left: list[str] = []
     try:
         mkdir_if_missing(folder)
         with taking_turns(os.path.join(folder, ".prepare.lock"), name):
-            for source in reader.sources:
-                if source.spare and is_ready(reader.sources[0], folder):
-                    continue
-                try:
-                    print(f"{name}: {source.name}: {make_ready(source, folder, root, keep_archives)}", flush=True)
-                except InputError as error:
-                    left.append(f"{error} Only needed without CoOp's split file." if source.spare else str(error))
-                    if isinstance(source, Archive) and not source.spare:
-                        ask = reader.by_hand.format(folder=folder)
-                    print(f"{name}: {source.name}: not ready", flush=True)
+            asked = place == MIRROR
+            if asked:
+                left += from_mirror(name, reader, folder, reader.sources)
+            failed = from_origins(name, reader, folder, root, keep_archives)
+            missing = [source for source, _ in failed if not is_settled(source, reader, folder)]
+            if not asked and place != ORIGIN and any(map(are_images, missing)):
+                left += from_mirror(name, reader, folder, missing)
+                failed = [each for each in failed if each[0] not in missing or not is_settled(each[0], reader, folder)]
+            left = list(dict.fromkeys([sentence for _, sentence in failed] + left)) if failed else []
+            if any(are_images(source) for source, _ in failed) and reader.by_hand:
+                left.append(reader.by_hand.format(folder=folder))
             if not left and not keep_archives:
                 shutil.rmtree(downloads(folder), ignore_errors=True)
     except InputError as error:
         left.append(str(error))
     except OSError as error:  # a folder that cannot be written, a full disk
         left.append(f"{error.filename or folder} cannot be written ({error.strerror or error}): choose another --root.")
-    return [*left, ask] if ask else left
+    return left
+
+
+def are_images(source: Source) -> bool:
+    return isinstance(source, Archive) and not source.spare
+
+
+def is_settled(source: Source, reader: type[Benchmark], folder: str) -> bool:
+    """Whether a source is there, or not needed: what is to spare is read only where CoOp's split file is missing."""
+    return is_ready(source, folder) or (source.spare and is_ready(reader.sources[0], folder))
+
+
+def from_origins(
+    name: str, reader: type[Benchmark], folder: str, root: str, keep_archives: bool
+) -> list[tuple[Source, str]]:
+    """Make each source ready, from the servers that it names; what failed, and why."""
+    failed = []
+    for source in reader.sources:
+        if source.spare and is_settled(source, reader, folder):
+            continue
+        try:
+            print(f"{name}: {source.name}: {make_ready(source, folder, root, keep_archives)}", flush=True)
+        except InputError as error:
+            failed.append((source, f"{error} Only needed without CoOp's split file." if source.spare else str(error)))
+            print(f"{name}: {source.name}: not ready", flush=True)
+    return failed
+
+
+def from_mirror(name: str, reader: type[Benchmark], folder: str, sources: Sequence[Source]) -> list[str]:
+    """Those of some sources that are missing and not to spare, from the benchmark's mirror; what failed."""
+    missing = [source for source in sources if not source.spare and not is_ready(source, folder)]
+    if not reader.mirror or not missing:
+        return []
+    names = ", ".join(source.name for source in missing)
+    try:
+        for source in missing:
+            if isinstance(source, Archive):
+                check_members(source, folder)
+        print(f"{name}: {names}: the mirror {reader.mirror.address} is asked", flush=True)
+        path = fetch_mirror(reader.mirror, folder)
+        install_mirror(missing, path, reader.dataset_dir, folder)
+    except InputError as error:
+        print(f"{name}: {names}: the mirror did not help", flush=True)
+        return [str(error)]
+    print(f"{name}: {names}: from the mirror ({os.path.realpath(path)} may be deleted)", flush=True)
+    return []
 
 
 @contextlib.contextmanager
@@ -131,6 +197,7 @@ def downloads(folder: str) -> str:
 def make_ready(source: Source, folder: str, root: str, keep_archives: bool) -> str:
     """Fetch or unpack one source, from what lies there or from its ways in turn; says what was done."""
     if is_ready(source, folder):
+        check_known(source, folder)
         return "there already"
     by_hand = os.path.join(folder, source.name)
     if isinstance(source, Archive):

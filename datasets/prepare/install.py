@@ -1,13 +1,16 @@
 """Put into place what has come, once it is seen to be what it should be."""
 
+import hashlib
+import json
 import os
 import shutil
+from collections.abc import Iterator
 
 from dassl.utils import InputError, is_picture, mkdir_if_missing, read_json
 
 from ..sources import Archive, File, Source
 from ..splits import PARTS
-from .download import check_space, unpack, what_is_wrong
+from .download import check_space, digest_of, unpack, what_is_wrong
 
 
 def is_ready(source: Source, folder: str) -> bool:
@@ -26,12 +29,32 @@ def install_file(path: str, file: File, folder: str) -> None:
     """Copy a file into place in one step, if it is what it should be; a former one is kept as `.before`."""
     if fault := fault_of(path, file):
         raise InputError(f"{file.name} is not what it should be ({fault}).")
+    if not says_what_is_known(path, file):
+        raise InputError(f"{file.name} is another list than CoOp's (its SHA-256 is {digest_of(path)}).")
     target = os.path.join(folder, file.name)
     shutil.copyfile(path, f"{target}.new")
     if os.path.isfile(target):
         print(f"{target} is damaged ({fault_of(target, file)}): kept as {file.name}.before")
         os.replace(target, f"{target}.before")
     os.replace(f"{target}.new", target)
+
+
+def check_known(source: Source, folder: str) -> None:
+    """Refuse to call a list that is there CoOp's where it is known to be another; it is the user's, and stays."""
+    path = os.path.join(folder, source.name)
+    if isinstance(source, File) and not says_what_is_known(path, source):
+        raise InputError(
+            f"{path} is another list than CoOp's (its SHA-256 is {digest_of(path)}): move it away and run this again for "
+            "CoOp's, or keep it for results that are not comparable with published ones."
+        )
+
+
+def says_what_is_known(path: str, file: File) -> bool:
+    """Whether the SHA-256 of a file is the known one, as it is or with JSON written as CoOp writes it; True if none is."""
+    if not file.sha256 or digest_of(path) == file.sha256:
+        return True
+    as_coop = json.dumps(read_json(path), indent=4, separators=(",", ": "))
+    return hashlib.sha256(as_coop.encode()).hexdigest() == file.sha256
 
 
 def fault_of(path: str, file: File) -> str:
@@ -82,17 +105,40 @@ def install_archive(archive: Archive, path: str, folder: str, inside: str = "") 
         check_space(folder, os.path.getsize(path), archive.name)
         contents = unpack_imagenet(archive, folder, work) if archive.with_names else unpack_nested(path, inside, work)
         found = {member: os.path.join(contents, *name.split("/")) for member, name in archive.members.items()}
-        for member, name in archive.members.items():
-            if not os.path.exists(found[member]):
-                raise InputError(f"{path} is not the right archive: it holds no {name}.")
-        for member, images in archive.images.items():
-            if (count := count_images(found[member])) < images:
-                raise InputError(f"{path} is not the whole archive: it holds {count:,} of {images:,} images.")
-        for member, unpacked in found.items():
-            target = os.path.join(folder, member)
-            if not os.path.exists(target) or (os.path.isdir(target) and not os.listdir(target)):
-                mkdir_if_missing(os.path.dirname(target))
-                os.rename(unpacked, target)
+        put_into_place(archive, found, path, folder)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def put_into_place(archive: Archive, found: dict[str, str], path: str, folder: str) -> None:
+    """Move members (member: where it was unpacked) into the benchmark's folder, once all are seen to be whole."""
+    for name in found.values():
+        if not os.path.exists(name):
+            raise InputError(f"{path} is not the right archive: it holds no {os.path.basename(name)}.")
+    for member, images in archive.images.items():
+        if (count := count_images(found[member])) < images:
+            raise InputError(f"{path} is not the whole archive: it holds {count:,} of {images:,} images.")
+    for member, unpacked in found.items():
+        target = os.path.join(folder, member)
+        if not os.path.exists(target) or (os.path.isdir(target) and not os.listdir(target)):
+            mkdir_if_missing(os.path.dirname(target))
+            os.rename(unpacked, target)
+
+
+def install_mirror(sources: list[Source], path: str, name: str, folder: str) -> None:
+    """Unpack an archive of a benchmark's whole folder, called `name`, and put what is asked for of it into place."""
+    work = os.path.join(folder, ".unpacking")
+    shutil.rmtree(work, ignore_errors=True)
+    try:
+        unpack(path, work)
+        there = os.path.join(work, name) if os.path.isdir(os.path.join(work, name)) else work
+        for source in sources:
+            if isinstance(source, Archive):
+                put_into_place(source, {member: os.path.join(there, member) for member in source.members}, path, folder)
+            elif os.path.isfile(os.path.join(there, source.name)):
+                install_file(os.path.join(there, source.name), source, folder)
+            else:
+                raise InputError(f"{path} holds no {source.name}.")
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -129,10 +175,12 @@ def unpack_imagenet(archive: Archive, folder: str, work: str) -> str:
 
 
 def count_images(path: str) -> int:
-    """Pictures in a folder and the folders in it; hidden ones are passed over, and none is opened."""
-    if not os.path.isdir(path):
-        return 0
-    count, folders = 0, [path]
+    return sum(1 for _ in pictures_under(path))
+
+
+def pictures_under(path: str) -> Iterator[str]:
+    """Paths of the pictures in a folder and the folders in it; hidden ones are passed over, and none is opened."""
+    folders = [path] if os.path.isdir(path) else []
     while folders:
         with os.scandir(folders.pop()) as entries:
             for entry in entries:
@@ -140,6 +188,5 @@ def count_images(path: str) -> int:
                     continue
                 if entry.is_dir():
                     folders.append(entry.path)
-                else:
-                    count += is_picture(entry.name)
-    return count
+                elif is_picture(entry.name):
+                    yield entry.path

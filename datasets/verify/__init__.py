@@ -2,7 +2,8 @@
 
 `python -m datasets.verify folder --root my_pictures` looks at your own pictures in place of benchmarks.
 
-A benchmark is whole if its reader reads it, every image that its lists name is there, and the parts have CoOp's sizes.
+A benchmark is whole if its reader reads it, every image that its lists name is there, and the lists are CoOp's, by their
+SHA-256 where it is known and by their sizes.
 Images are counted, and opened only with `--deep`. 0 is returned if all that was asked for is whole.
 """
 
@@ -11,6 +12,7 @@ import contextlib
 import json
 import os
 import sys
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from types import SimpleNamespace
@@ -25,10 +27,12 @@ from ..base import Benchmark
 from ..embedded import READERS as EMBEDDED
 from ..prepare import READERS, benchmark_names
 from ..prepare.download import digest_of
-from ..prepare.install import count_images
+from ..prepare.install import count_images, pictures_under, says_what_is_known
+from ..sources import File
 from . import own
 
 AT_MOST = 10  # broken images that are listed
+NAMED = 3  # folders of which images are in no list
 NOT_WHOLE = 1  # exit code
 OWN = "folder"  # as the config of one's own pictures is called
 COLUMNS = ("benchmark", "there", "images", "split", "SHA-256", "train/val/test", "next")
@@ -41,12 +45,13 @@ class Finding:
     present: bool = False
     images: int = 0
     images_expected: int = 0
-    split: str = "missing"  # CoOp's, drawn (embedded sets), own, none needed or missing
+    split: str = "missing"  # CoOp's, another, drawn (embedded sets), own, none needed or missing
     split_sha256: str = ""
     rows: tuple[int, ...] = ()  # train, val, test; train is 0 for a set that only tests
     rows_expected: tuple[int, ...] = ()
     broken: list[str] = field(default_factory=list)
     whole: bool = False
+    note: str = ""  # images that are there, and in no list
     next: str = ""
 
 
@@ -126,8 +131,16 @@ def whose_split(reader: type[Benchmark], folder: str, shipped: str) -> tuple[str
         return "none needed", ""
     for whose, name in ((shipped, reader.split_file), ("own", f"split_own_{reader.__name__}.json")):
         if os.path.isfile(path := os.path.join(folder, name)):
-            return whose, path
+            return ("another" if whose == shipped and is_another(reader, path) else whose), path
     return "missing", ""
+
+
+def is_another(reader: type[Benchmark], path: str) -> bool:
+    """Whether a list is known not to be CoOp's, in spite of its name."""
+    known = [source for source in reader.sources if isinstance(source, File) and source.name == reader.split_file]
+    with contextlib.suppress(ValueError):  # reading it will say more
+        return not all(says_what_is_known(path, source) for source in known)
+    return False
 
 
 def images_of_embedded_set(folder: str) -> int:
@@ -149,14 +162,32 @@ def read(finding: Finding, reader: type[Benchmark], root: str, deep: bool, remed
     if deep:
         items = [*(() if test_only else data.train_x), *(data.val or ()), *data.test]
         finding.broken = broken_images(sorted({item.impath for item in items}), finding.name)[:AT_MOST]
+    finding.note = what_is_not_listed(finding, data)
     if finding.broken:
         finding.next = f"broken: {', '.join(finding.broken)}; unpack the images again: move them away, then {remedy}"
     elif finding.split == "own":  # its parts may differ by a rounding
         finding.whole = sum(finding.rows) == sum(finding.rows_expected)
         finding.next = f"{remedy} for CoOp's split; results are not comparable with published ones"
     else:
-        finding.whole = finding.rows == finding.rows_expected or not finding.rows_expected
+        same_sizes = finding.rows == finding.rows_expected or not finding.rows_expected
+        finding.whole = same_sizes and finding.split != "another"
         finding.next = "" if finding.whole else f"the lists are not CoOp's: move them away, then {remedy}"
+
+
+def what_is_not_listed(finding: Finding, data: Benchmark) -> str:
+    """Why more images are there than its lists name: CoOp leaves two of Caltech101's folders out."""
+    listed = {os.path.normpath(item.impath) for part in (data.train_x, data.val, data.test) for item in part or ()}
+    if finding.images <= len(listed):
+        return ""
+    places = Counter(
+        os.path.relpath(os.path.dirname(path), data.image_dir)
+        for path in pictures_under(data.image_dir)
+        if path not in listed
+    )
+    named = [f"{count:,} in {place}" for place, count in places.most_common(NAMED) if place != os.curdir]
+    more = ", such as" if len(places) > NAMED else ","
+    where = f"{more} {' and '.join(named)}" if named else ""
+    return f"the lists leave {places.total():,} of the {finding.images:,} images out{where}"
 
 
 def broken_images(paths: list[str], name: str) -> list[str]:
@@ -195,5 +226,5 @@ def row(finding: Finding) -> tuple[str, ...]:
         finding.split,
         finding.split_sha256[:12] or "-",
         parts,
-        "whole" + f"; {finding.next}" * bool(finding.next) if finding.whole else finding.next,
+        "; ".join(filter(None, ("whole" * finding.whole, finding.next, finding.note))),
     )

@@ -70,7 +70,7 @@ def pets(server, monkeypatch):
 
 def state(monkeypatch, name: str, rows: tuple[int, int, int], sources: tuple, by_hand: str = "") -> None:
     """Other facts for a benchmark."""
-    for fact, value in dict(rows=rows, sources=sources, by_hand=by_hand).items():
+    for fact, value in dict(rows=rows, sources=sources, by_hand=by_hand, mirror=None).items():
         monkeypatch.setattr(READERS[name], fact, value)
 
 
@@ -198,6 +198,25 @@ def test_a_split_of_wrong_sizes_is_refused(server, pets, tmp_path, capsys):
     assert run(tmp_path) == 2
     assert "(0, 0, 0) entries in place of (2, 1, 1)" in capsys.readouterr().out
     assert "split_zhou_OxfordPets.json" not in tree(tmp_path / "oxford_pets")
+
+
+def test_a_list_that_is_known_to_be_another(server, pets, tmp_path, monkeypatch, capsys):
+    """One that comes is refused, one that is there stays; CoOp's is known whatever its spaces and line ends."""
+    as_coop = json.dumps(json.loads(SPLIT), indent=4, separators=(",", ": "))
+    split, *others = pets
+    split = replace(split, sha256=hashlib.sha256(as_coop.encode()).hexdigest())
+    state(monkeypatch, "oxford_pets", ROWS, (split, *others))
+    other = SPLIT.replace('"a"', '"b"')
+    server.files["split"] = other.encode()
+    assert run(tmp_path) == 2
+    file = tmp_path / "oxford_pets/split_zhou_OxfordPets.json"
+    assert "is another list than CoOp's" in capsys.readouterr().out and not file.exists()
+    file.write_text(other)
+    assert run(tmp_path) == 2
+    assert f"{file} is another list than CoOp's" in capsys.readouterr().out and file.read_text() == other
+    file.unlink()
+    server.files["split"] = f"{as_coop}\n".encode()
+    assert run(tmp_path) == 0 and run(tmp_path) == 0
 
 
 def test_google_drive(server, pets, tmp_path, monkeypatch, capsys):

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 
 import datasets.verify as verify
+from datasets.sources import File
 from datasets.verify import READERS
 from tests.helpers import REPOSITORY as ROOT
 
@@ -22,8 +24,10 @@ def draw(folder: Path, *names: str) -> None:
 
 
 def shrink(monkeypatch, name: str, rows: tuple[int, int, int]) -> None:
-    """The facts of a benchmark that is small enough to be made here."""
+    """The facts of a benchmark that is small enough to be made here, and whose list nobody knows."""
     monkeypatch.setattr(READERS[name], "rows", rows)
+    sources = [replace(each, sha256="") if isinstance(each, File) else each for each in READERS[name].sources]
+    monkeypatch.setattr(READERS[name], "sources", tuple(sources))
 
 
 @pytest.fixture
@@ -61,6 +65,7 @@ def test_whole(pets, tmp_path, capsys):
             "rows_expected": [4, 2, 2],
             "broken": [],
             "whole": True,
+            "note": "",
             "next": "",
         }
     }
@@ -117,6 +122,38 @@ def test_other_sizes_than_coop(pets, tmp_path, capsys):
     (pets / "split_zhou_OxfordPets.json").write_text(json.dumps(split))
     assert verify.main(["oxford_pets", "--root", str(tmp_path)]) == 1
     assert "5/1/2 (not 4/2/2)  the lists are not CoOp's: move them away" in capsys.readouterr().out
+
+
+def known(monkeypatch, sha256: str) -> None:
+    """The SHA-256 of the list of `oxford_pets`."""
+    first, *others = READERS["oxford_pets"].sources
+    monkeypatch.setattr(READERS["oxford_pets"], "sources", (replace(first, sha256=sha256), *others))
+
+
+def test_whose_list_it_is_shows_in_what_it_says(pets, tmp_path, capsys, monkeypatch):
+    """Spaces and line ends do not count: some copies of CoOp's files end in a line end, which CoOp's do not."""
+    file = pets / "split_zhou_OxfordPets.json"
+    split = json.loads(file.read_text())
+    as_coop = json.dumps(split, indent=4, separators=(",", ": "))
+    known(monkeypatch, sha256(as_coop.encode()).hexdigest())
+    for text in (as_coop, f"{as_coop}\n", json.dumps(split)):
+        file.write_text(text)
+        code, found = run(capsys, tmp_path, "oxford_pets")
+        assert (code, found["oxford_pets"]["split"], found["oxford_pets"]["next"]) == (0, "CoOp's", "")
+    split["train"][0], split["train"][1] = split["train"][1], split["train"][0]  # the same images, in another order
+    file.write_text(json.dumps(split))
+    code, found = run(capsys, tmp_path, "oxford_pets")
+    assert code == 1 and found["oxford_pets"]["split"] == "another" and not found["oxford_pets"]["whole"]
+    assert found["oxford_pets"]["next"].startswith("the lists are not CoOp's: move them away, then python -m datasets.")
+
+
+def test_images_that_no_list_names_are_explained(pets, tmp_path, capsys):
+    draw(pets / "images", "1.jpg", "a/1.jpg", "a/2.jpg", "b/1.jpg")
+    code, found = run(capsys, tmp_path, "oxford_pets")
+    says = "the lists leave 4 of the 12 images out, 2 in a and 1 in b"
+    assert code == 0 and found["oxford_pets"]["note"] == says
+    assert verify.main(["oxford_pets", "--root", str(tmp_path)]) == 0
+    assert "12 / 8  CoOp's" in (out := capsys.readouterr().out) and out.endswith(f"whole; {says}\n")
 
 
 def test_an_own_split(pets, tmp_path, capsys):
