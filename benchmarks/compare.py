@@ -27,7 +27,7 @@ from benchmarks.statistics import paired_interval, signed
 from dassl.errors import InputError
 from dassl.utils import replace_file, write_json
 from one_run.command import carry_out, sentence, users_errors
-from one_run.config import build_config
+from one_run.config import config_of
 from one_run.folder import whole_record
 from one_run.layout import ROOT
 from one_run.work import do
@@ -95,8 +95,7 @@ def carry_out_run(run: Run) -> None:
     """As train.py does, in this process and without a word."""
     request = run.request
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        cfg = build_config(request.method, request.files, request.options, **request.given)
-        do(cfg, model_dir=str(request.model_dir or ""), test=request.model_dir is not None)
+        do(config_of(request), model_dir=str(request.model_dir or ""), test=request.model_dir is not None)
 
 
 def run_cell(set_name: str, seed: int, root: str, output: Path, entries: tuple[Entry, ...]) -> list[str]:

@@ -86,7 +86,7 @@ RANGES = {
     "MODEL.HEAD.HIDDEN_LAYERS": ["whole and at least 1", ...],
     "MODEL.HEAD.DROPOUT": SHARE,
     "OPTIM.NAME": tuple(AVAI_OPTIMS),
-    "OPTIM.LR": "above 0",
+    "OPTIM.LR": "at least 0",  # at 0 nothing is learned, which is a control
     "OPTIM.WEIGHT_DECAY": "at least 0",
     "OPTIM.MOMENTUM": SHARE,
     "OPTIM.SGD_DAMPNING": SHARE,
@@ -115,7 +115,7 @@ def check_ranges(cfg: CfgNode, rules: Mapping) -> None:
     values = dict(leaves(cfg))
     for key, rule in rules.items():
         if key in values and not fits(values[key], rule):
-            must = in_words(rule) if is_of_32_bits(values[key]) else "a finite number of 32 bits"
+            must = in_words(rule) if is_of_32_bits(values[key]) else of_32_bits(values[key])
             raise InputError(f"The config key {key} is {values[key]!r}: it must be {must}.")
 
 
@@ -156,6 +156,11 @@ def is_of_32_bits(value) -> bool:
     if isinstance(value, int):
         return abs(value) < 2**32
     return not isinstance(value, float) or (math.isfinite(value) and abs(value) < 2.0**128)
+
+
+def of_32_bits(value) -> str:
+    """What a value must be that is not."""
+    return "at least -4294967295 and at most 4294967295" if isinstance(value, int) else "a finite number of 32 bits"
 
 
 def in_words(rule) -> str:

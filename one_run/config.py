@@ -20,6 +20,7 @@ from dassl.ranges import RANGES, check_ranges
 
 from .identity import flatten
 from .layout import CONFIGS
+from .request import Request
 from .settings import MODES, PROTOCOLS, Asked, Layers, check_asked, check_rows, in_words, resolve, tree_of, value_of
 
 GIVEN = {  # what a command line has flags for -> its config key
@@ -79,6 +80,11 @@ def build_config(method: str, files: Sequence = (), options: Sequence = (), **gi
     check_ranges(cfg, RANGES | rules_of_data(cfg) | rules_of(cfg, name))
     cfg.freeze()
     return cfg
+
+
+def config_of(request: Request) -> CfgNode:
+    """The same for what a plan asks of one run."""
+    return build_config(request.method, request.files, request.options, **request.given)
 
 
 def filled(declared: CfgNode, trees: dict[str, dict], pairs: Sequence) -> CfgNode:

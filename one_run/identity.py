@@ -25,6 +25,8 @@ from dassl.checkpoints import file_of, last_epoch, models_in
 from dassl.data.datasets import DATASET_REGISTRY, build_dataset
 from dassl.utils import InputError, load_checkpoint, set_random_seed
 
+from .layout import OF_TRAINING, is_untrained
+
 # Where a run reads, writes and prints does not change what it computes.
 NO_PART_IN_RESULT = {
     "OUTPUT_DIR", "RESUME", "VERBOSE", "DATASET.ROOT", "DATASET.ALLOW_SHARED_IMAGES", "DATALOADER.NUM_WORKERS", "DATALOADER.KEEP_MB",
@@ -141,9 +143,14 @@ def in_short(said: list[str]) -> str:
 
 def of_config(record: dict, former: dict) -> dict[str, tuple]:
     """Config keys, and facts of the weights that were tested, that differ: key -> (here, there)."""
+    beginnings = OF_TRAINING if is_untrained(record["method"]) else ()
     no_part = NO_PART_IN_RESULT - ({"DATASET.ROOT"} if is_its_root(record["dataset"]) else set())
     ours, theirs = (
-        {key: value for key, value in flatten(each["config"]).items() if key not in no_part}
+        {
+            key: value
+            for key, value in flatten(each["config"]).items()
+            if key not in no_part and not key.startswith(beginnings)
+        }
         | {f"weights.{key}": value for key, value in (each.get("weights") or {}).items() if key != "model_dir"}
         for each in (record, former)
     )

@@ -43,6 +43,13 @@ def is_embedded(dataset: str) -> bool:
 OTHER_FILES = ("defaults", "teacher", "untrained")  # beside a method's configs, which are no configs of a run
 
 
+OF_TRAINING = (
+    "OPTIM.",
+    "DATALOADER.TRAIN_X.",
+    "DATALOADER.TRAIN_U.",
+)  # keys that have no part where nothing is trained
+
+
 @functools.cache
 def is_untrained(method: str) -> bool:
     """Whether nothing is trained, so that neither shots nor seed matter; a file beside the method's configs says so."""

@@ -21,7 +21,7 @@ class Request:
 
     @property
     def given(self) -> dict:
-        """For `one_run.config.build_config(method, files, options, **given)`."""
+        """What `one_run.config.build_config` takes by name."""
         return {
             "root": str(self.root),
             "output_dir": str(self.output_dir),

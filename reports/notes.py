@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from one_run.layout import is_embedded
+from one_run.layout import OF_TRAINING, is_embedded
 
 from . import published
 from .protocols import AVERAGE, Protocol, rank
@@ -115,7 +115,8 @@ def deviations(results: list[Result], protocol: str) -> list[str]:
         if result.settings is not None and protocol in result.unlike:
             found[f"those of {result.settings} in place of {protocol}"].add(result.method)
         for change in result.changed:
-            found[change].add(result.method)
+            if not (result.zero_shot and change.startswith(OF_TRAINING)):
+                found[change].add(result.method)
     listed = "; ".join(f"{what} ({', '.join(sorted(methods))})" for what, methods in found.items())
     notes = [f"Settings that are not those of the protocol: {listed}."] if listed else []
     trained = [result for result in results if not result.zero_shot and result.final_model is not None]

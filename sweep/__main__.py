@@ -107,13 +107,13 @@ def is_finished(run: Run, finished: set[Run], data: dict) -> bool:
 
     data: what the runs before this one have found of their images, where these are on this machine.
     """
-    from one_run.config import build_config
+    from one_run.config import config_of
     from one_run.identity import identity_before
     from one_run.record import RunRecord
     from one_run.work import weights_to_test
 
     request = run.request
-    cfg = build_config(request.method, request.files, request.options, **request.given)
+    cfg = config_of(request)
     if run.after is not None and run.after not in finished:
         return False  # a test's weights are not there yet
     weights = weights_to_test(cfg, str(request.model_dir)) if request.model_dir else None

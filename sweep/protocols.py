@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from dassl.config import read_layers, read_tree
 from dassl.errors import InputError
+from one_run.folder import state_of
 from one_run.layout import (
     CONFIGS,
     GROUPS,
@@ -24,6 +25,7 @@ from one_run.layout import (
     Place,
     is_embedded,
     is_untrained,
+    place_of,
 )
 from one_run.request import Request
 from one_run.settings import Asked, alike, value_of
@@ -258,9 +260,11 @@ def plan(
             own = last == "xd_test" and dataset == source_of(last, dataset, setting)  # its training tests on it already
             for method in methods:
                 for k in shots:
-                    if is_same_at_all(method, setting) and (seed, k) != (seeds[0], shots[0]):
+                    phase, once = "xd_train" if own else last, is_same_at_all(method, setting)
+                    if once and (seed, k) != (seeds[0], shots[0]):
                         continue
-                    run = build("xd_train" if own else last, method, dataset, k, seed, setting)
+                    place = (min(shots), min(seeds)) if once else (k, seed)
+                    run = (build_once if once else build)(phase, method, dataset, *place, setting)
                     for each in (*reversed(list(needed_by(run))), run):
                         runs.setdefault(each.folder, each)
     return list(runs.values())
@@ -269,6 +273,26 @@ def plan(
 def is_same_at_all(method: Method, setting: Setting) -> bool:
     """Whether one run of a data set says all: nothing is trained, and no few validation images are drawn for a test."""
     return is_untrained(method.name) and "TEST.SPLIT" not in setting.options
+
+
+def build_once(phase: str, method: Method, dataset: str, shots: int, seed: int, setting: Setting) -> Run:
+    """The run of what trains nothing: the one that has finished, of whatever shots and seed; else of these."""
+    asked = build(phase, method, dataset, shots, seed, setting)
+    places = {place for each in (asked, *needed_by(asked)) for place in places_beside(each.folder)}
+    others = [build(phase, method, dataset, *place, setting) for place in sorted(places)]
+    return max([asked, *others], key=count_finished)
+
+
+def places_beside(folder: Path) -> list[tuple[int, int]]:
+    """(shots, seed) of all runs there are of a run's data set, method and config."""
+    config, method, _, dataset = folder.parents[:4]
+    found = map(place_of, dataset.glob(f"shots_*/{method.name}/{config.name}/seed*"))
+    return [(place.shots, place.seed) for place in found if place]
+
+
+def count_finished(run: Run) -> int:
+    """Of a run and those that it needs."""
+    return sum(state_of(each.folder) == "finished" for each in (run, *needed_by(run)))
 
 
 def needed_by(run: Run) -> Iterator[Run]:

@@ -155,6 +155,16 @@ def test_a_finished_run_of_another_config_is_refused(trained, data_root, capsys)
     assert snapshot(trained / "CoOp") == before
 
 
+def test_a_zero_shot_run_is_the_same_whatever_training_is_set_to(trained, data_root, capsys):
+    options = ["OPTIM.LR", 0.1, "DATALOADER.TRAIN_X.BATCH_SIZE", 2]
+    assert train.main(arguments(data_root, trained / "ZeroshotCLIP", "ZeroshotCLIP", options=options)) == 0
+    assert "Skipped" in capsys.readouterr().out
+    assert (
+        train.main(arguments(data_root, trained / "ZeroshotCLIP", "ZeroshotCLIP", options=["INPUT.SIZE", (32, 32)]))
+        == 2
+    )
+
+
 def test_an_evaluation_never_writes_into_the_training_folder(trained, data_root, capsys):
     folder = trained / "CoOp"
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}

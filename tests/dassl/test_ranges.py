@@ -33,7 +33,8 @@ def test_rules(rule, inside, outside, words):
 @pytest.mark.parametrize(
     ("key", "value", "says"),
     [
-        ("OPTIM.LR", -1, r"The config key OPTIM\.LR is -1\.0: it must be above 0\."),
+        ("OPTIM.LR", -1, r"The config key OPTIM\.LR is -1\.0: it must be at least 0\."),
+        ("SEED", 2**32, r"SEED is 4294967296: it must be at least -4294967295 and at most 4294967295\."),
         ("OPTIM.LR", 1e300, r"OPTIM\.LR is 1e\+300: it must be a finite number of 32 bits\."),
         ("INPUT.SIZE", (224, 224, 3), r"INPUT\.SIZE is \(224, 224, 3\): it must be 2 values, each whole and at least 1\."),
         ("INPUT.RRCROP_SCALE", (1.0, 0.1), r"two shares of the area, above 0 and at most 1, the smaller one first\."),

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import train
-from one_run.config import build_config
+from one_run.config import config_of
 from one_run.layout import GROUPS, PHASES, PROTOCOLS, Place, place_of
 from one_run.request import Request
 from tests.helpers import REPOSITORY
@@ -47,5 +47,5 @@ def test_a_request_is_the_same_as_data_and_as_a_command(model_dir):
     script, *line = request.command
     args = train.parse_arguments(line)
     assert Path(script) == REPOSITORY / "train.py"
-    assert train.build_config(args) == build_config(request.method, request.files, request.options, **request.given)
+    assert train.build_config(args) == config_of(request)
     assert args.eval_only is (model_dir is not None) and args.model_dir == str(model_dir or "")

@@ -49,7 +49,7 @@ def said(capsys) -> str:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["OPTIM.LR", -1], "OPTIM.LR is -1.0: it must be above 0."),
+        (["OPTIM.LR", -1], "OPTIM.LR is -1.0: it must be at least 0."),
         (["OPTIM.LR", "1e300"], "OPTIM.LR is 1e+300"),
         (["OPTIM.LR", "1e999"], "OPTIM.LR is inf: it must be a finite number"),
         (["DATALOADER.TRAIN_X.BATCH_SIZE", 0], "DATALOADER.TRAIN_X.BATCH_SIZE is 0: it must be at least 1."),
@@ -57,7 +57,7 @@ def said(capsys) -> str:
         (["TRAIN.PRINT_FREQ", 0], "TRAIN.PRINT_FREQ is 0: it must be at least 1."),
         (["DATALOADER.NUM_WORKERS", -1], "DATALOADER.NUM_WORKERS is -1: it must be at least 0."),
         (["DATALOADER.NUM_WORKERS", 2**63], "DATALOADER.NUM_WORKERS is 9223372036854775808"),
-        (["SEED", 2**32], "SEED is 4294967296"),
+        (["SEED", 2**32], "SEED is 4294967296: it must be at least -4294967295 and at most 4294967295."),
         (["INPUT.SIZE", "(64, 64, 3)"], "INPUT.SIZE is (64, 64, 3): it must be 2 values"),
         (["INPUT.PIXEL_STD", "[0, 0.2, 0.2]"], "INPUT.PIXEL_STD is [0, 0.2, 0.2]: it must be 3 values, each above 0."),
         (["DATALOADER.K_TRANSFORMS", 2], "K_TRANSFORMS is 2: it must be 1, as the method takes one version of a picture"),
@@ -139,7 +139,7 @@ def test_a_foreign_trainers_keys_have_no_rules(monkeypatch):
     cfg = build_config("Foreign", options=["DATALOADER.K_TRANSFORMS", 2, "TRAINER.FOREIGN.LIMIT", -math.inf])
     assert cfg.TRAINER.FOREIGN.LIMIT < -1e300 and cfg.DATALOADER.K_TRANSFORMS == 2
     with pytest.raises(InputError, match=r"OPTIM\.LR"):
-        build_config("Foreign", options=["OPTIM.LR", 0.0])
+        build_config("Foreign", options=["OPTIM.LR", -1.0])
 
 
 @pytest.mark.parametrize("template", ["a {nice} photo of a {}.", "{} {x}", "no place", "{} and {}", "{0}", "{", "{}}"])
@@ -160,6 +160,17 @@ def test_the_least_that_is_allowed_runs(data_root, tmp_path):
     }  # fmt: skip
     assert train.main(arguments(data_root, tmp_path, options=[part for pair in least.items() for part in pair])) == 0
     assert results(tmp_path)["state"] == "finished"
+
+
+def test_a_rate_of_zero_learns_nothing(data_root, tmp_path):
+    """A control, if the warm-up has no rate either."""
+    still = ["OPTIM.LR", 0, "OPTIM.WARMUP_CONS_LR", 0, "OPTIM.MAX_EPOCH", 2, "TRAIN.CHECKPOINT_FREQ", 1]
+    assert train.main(arguments(data_root, tmp_path, options=still)) == 0
+    first, last = (
+        torch.load(tmp_path / "prompt_learner" / f"model.pth.tar-{epoch}", weights_only=True)["state_dict"]["ctx"]
+        for epoch in (1, 2)
+    )
+    assert torch.equal(first, last)
 
 
 # --- numbers that are none, and a console that lacks letters ----------------------------------------------------------

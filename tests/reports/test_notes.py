@@ -77,9 +77,11 @@ def test_settings_of_another_protocol_are_said(tmp_path):
     fewshot(tmp_path, "IVLP", "dtd", 1, 1, 60.0, settings=None)
     fewshot(tmp_path, "ProGrad", "dtd", 1, 1, 60.0, settings=["odd"])
     fewshot(tmp_path, "ZeroshotCLIP", "dtd", 1, 1, 60.0, settings=None)
+    changes += ["DATALOADER.TRAIN_X.BATCH_SIZE 4 in place of 32", "MODEL.BACKBONE.NAME RN50 in place of ViT-B/16"]
+    fewshot(tmp_path, "ZeroshotCLIP2", "dtd", 1, 1, 60.0, settings=settings("fewshot", changed=changes))
     assert [note for note in table_of(tmp_path, "fewshot").notes if note.startswith("Settings")] == [
         "Settings that are not those of the protocol: those of base2new in place of fewshot (MaPLe/vit_b16); "
-        "OPTIM.MAX_EPOCH 3 in place of 50 (VPT/vit_b16).",
+        "OPTIM.MAX_EPOCH 3 in place of 50 (VPT/vit_b16); MODEL.BACKBONE.NAME RN50 in place of ViT-B/16 (ZeroshotCLIP2/vit_b16).",
         "Settings not in the record, so perhaps not those of the protocol: IVLP/vit_b16, ProGrad/vit_b16.",
     ]
 

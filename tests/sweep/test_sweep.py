@@ -74,10 +74,31 @@ def test_what_trains_nothing_is_done_once_a_data_set(protocol, count):
     runs = planned(protocol, ["zsclip", "ZeroshotCLIP2", "CoOp"], ["dtd"], shots=(4, 1), seeds=(2, 1, 3))
     for name in ("ZeroshotCLIP", "ZeroshotCLIP2"):
         its = [run for run in runs if run.request.method == name]
-        assert len(its) == count and all("shots_4" in str(run.folder) and run.request.seed == 2 for run in its)
+        assert len(its) == count and all("shots_1" in str(run.folder) and run.request.seed == 1 for run in its)
     assert len([run for run in runs if run.request.method == "CoOp"]) == 6 * count
     setting = Setting(Path("/d"), Path("/o"), options=("TEST.SPLIT", "val"))
     assert len(planned(protocol, ["zsclip"], ["dtd"], shots=(4, 1), seeds=(2, 1, 3), setting=setting)) == 6 * count
+
+
+@pytest.mark.parametrize("protocol", ["base2new", "fewshot", "xd"])
+def test_what_trains_nothing_is_not_done_again_for_other_seeds_or_shots(protocol, tmp_path):
+    """Whatever a sweep before it was asked for; a run that broke off is none."""
+    setting = Setting(Path("/d"), tmp_path)
+
+    def zero_shot(shots, seeds):
+        runs = planned(protocol, ["zsclip", "CoOp"], ["dtd"], shots, seeds, setting)
+        return [run for run in runs if run.request.method == "ZeroshotCLIP"]
+
+    first = zero_shot((16, 4), (3, 2))
+    assert first == zero_shot((4, 16), (2, 3))
+    for run in first:
+        run.folder.mkdir(parents=True)
+        (run.folder / "results.json").write_text('{"state": "failed"}')
+    assert all("shots_1/" in str(run.folder) for run in zero_shot((1,), (1,)))
+    for run in first:
+        (run.folder / "results.json").write_text('{"state": "finished"}')
+    assert zero_shot((1,), (1,)) == zero_shot((8, 16), (5,)) == first
+    assert all("shots_4/" in str(run.folder) and run.request.seed == 2 for run in first)
 
 
 def test_one_training_for_all_targets():
