@@ -17,10 +17,11 @@ from pathlib import Path
 from statistics import fmean, pstdev
 
 from one_run.command import carry_out
+from one_run.folder import FILE
 from reports.formats import FORMATS
 from reports.protocols import PROTOCOLS
 from reports.published import beside
-from reports.read import read_results, read_run, runs_in
+from reports.read import folders_by_table, read_results, read_run, runs_in
 from reports.result import ResultError
 from reports.tables import make_table
 
@@ -39,6 +40,16 @@ def summarise(directory: Path, keyword: str, test_log: bool, ci95: bool) -> floa
         spread *= 1.96 / math.sqrt(len(values))
     print(f"===\nSummary of directory: {directory}\n* {keyword}: {fmean(values):.2f}% +- {spread:.2f}%\n===")
     return fmean(values)
+
+
+def refuse_many(directory: Path, runs: str) -> None:
+    """The folder of a whole protocol, or the one above, has no runs where those of one method lie."""
+    tables = folders_by_table(directory)
+    if tables and not any(any(directory.glob(f"{runs}/{file}")) for file in (FILE, "log.txt")):
+        raise ResultError(
+            f"{directory} holds runs of several methods or data sets: add --table {' or --table '.join(tables)}, or pass "
+            "the folder that holds the seeds of one."
+        )
 
 
 def print_table(args: argparse.Namespace) -> int:
@@ -93,6 +104,7 @@ def answer(args: argparse.Namespace) -> int:
         return print_table(args)
     if args.against or args.plot or args.partial or args.seeds or args.format != "text":
         raise ResultError("--format, --seeds, --partial, --against and --plot go with --table.")
+    refuse_many(args.directory, "*/*" if args.multi_exp else "*")
     if args.multi_exp:
         means = [summarise(path, args.keyword, args.test_log, args.ci95) for path in runs_in(args.directory)]
         print(f"Average performance\n* {args.keyword}: {fmean(means):.2f}%")

@@ -46,6 +46,7 @@ def rebuild(run: Path, classes: str = "", root: str = "", epoch: int | None = No
         "RESUME": "",
         "MODEL.INIT_WEIGHTS": "",  # the run's own weights come instead
         "DATALOADER.NUM_WORKERS": 0,
+        "DATALOADER.TEST.CACHE_DIR": "",
         "VERBOSE": False,
         **({"DATASET.ROOT": root} if root else {}),
         **({"DATASET.SUBSAMPLE_CLASSES": classes} if classes else {}),

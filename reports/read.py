@@ -111,17 +111,22 @@ def folder_of(directory: Path, protocol: Protocol) -> Path:
         raise ResultError(f"{directory} is not a folder that exists: pass the one that holds the runs.")
     if directory.name in ("", ".."):
         directory = directory.resolve()
-    found = {
+    found = folders_by_table(directory)
+    if protocol.name not in found:
+        others = f"those of --table {' and '.join(found)}" if found else "no runs of any table"
+        raise ResultError(f"{directory} does not hold the runs of --table {protocol.name}, it holds {others}.")
+    return found[protocol.name]
+
+
+def folders_by_table(directory: Path) -> dict[str, Path]:
+    """The folders of protocols' runs, given one of them or the one above."""
+    return {
         name: folder
         for name, other in PROTOCOLS.items()
         for folder in (directory, directory / name)
         if folder.name == name or any(inside.parts and (folder / inside).is_dir() for inside in other.folders.values())
         if folder.is_dir()
     }
-    if protocol.name not in found:
-        others = f"those of --table {' and '.join(found)}" if found else "no runs of any table"
-        raise ResultError(f"{directory} does not hold the runs of --table {protocol.name}, it holds {others}.")
-    return found[protocol.name]
 
 
 def seeds_under(folder: Path, pattern: str = "*/shots_*/*/*/seed*") -> list[tuple[Path, Place]]:

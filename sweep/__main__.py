@@ -9,11 +9,11 @@ not, 2 for what the user can mend, 130 when stopped.
 """
 
 import argparse
-import os
 import signal
 import sys
 
 from dassl.errors import InputError
+from dassl.utils import check_folder
 from one_run.arguments import add_data_root
 from one_run.command import Stopped, carry_out
 from one_run.layout import GROUPS, PROTOCOLS, ROOT
@@ -88,18 +88,9 @@ def planned(args: argparse.Namespace) -> list[Run]:
     seeds = dict.fromkeys(whole_number(text, "--seeds", 0) for text in args.seeds)
     shots = dict.fromkeys(whole_number(text, "--shots", 1) for text in args.shots)
     data, output, options = absolute(args.root), absolute(args.output), tuple(args.set)
-    check_folder(output)
+    check_folder("--output", output)
     setting = Setting(data, output, options, teacher_options=options, teacher_config=args.teacher, source=args.source)
     return plan(args.protocol, methods, find_datasets(args.datasets), list(shots), list(seeds), setting)
-
-
-def check_folder(path) -> None:
-    """What is there of a folder's path is folders."""
-    above = next(folder for folder in (path, *path.parents) if folder.exists())
-    if not above.is_dir():
-        raise InputError(f"--output {path} cannot be a folder, because {above} is a file: choose another one.")
-    if not os.access(above, os.W_OK):
-        raise InputError(f"--output {path}: nothing may be written to {above}: choose another one.")
 
 
 def is_finished(run: Run, finished: set[Run], data: dict) -> bool:

@@ -65,6 +65,11 @@ def test_several_experiments(tmp_path, capsys):
     assert capsys.readouterr().out.endswith("Average performance\n* accuracy: 85.00%\n")
 
 
+def test_a_folder_that_is_called_as_a_protocol(tmp_path):
+    write_run(tmp_path / "xd" / "seed1", 80.0)
+    assert parse.main([str(tmp_path / "xd")]) == 0
+
+
 @pytest.mark.parametrize("state", ["running", "failed"])
 def test_a_broken_run_is_named(tmp_path, capsys, state):
     write_run(tmp_path / "seed1", 80.0)
@@ -132,6 +137,8 @@ def test_pictures_beside_a_table(runs, tmp_path, capsys):
         (".", ["--table", "base2new", "--keyword", "macro_f1", "--against", "published"], "--against goes with"),
         (".", ["--table", "base2new", "--plot", "{root}/file"], "is a file"),
         (".", ["--partial"], "go with --table"),
+        (".", [], "add --table base2new, or pass the folder that holds the seeds of one"),
+        ("base2new", ["--multi-exp"], "add --table base2new"),
         ("embedded", ["--table", "base2new", "--against", "published"], "test bed"),
     ],
 )

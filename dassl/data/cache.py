@@ -153,6 +153,12 @@ def decoded_bytes(path: str) -> int:
         return 0
 
 
+def files_of(name: str, folder: str) -> list[str]:
+    """The files of a data set's lists of images that `OnDisk` has made in a folder."""
+    folder = os.path.abspath(os.path.expanduser(folder))
+    return glob.glob(os.path.join(glob.escape(folder), f"{glob.escape(name)}-*.npy"))
+
+
 class OnDisk:
     """All pictures of a list in one file (N, H, W, 3) in `folder`, which the first run makes and all others map.
 

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from dassl.utils import InputError, cores, read_image
+from dassl.utils import InputError, check_folder, cores, read_image
 
-from .cache import Kept, OnDisk, begins_with_tensor, split
+from .cache import Kept, OnDisk, begins_with_tensor, files_of, split
 from .chance import SeededBatches, next_number
 from .datasets import build_dataset
 from .samplers import build_sampler
@@ -158,11 +158,16 @@ class DatasetWrapper(SeededBatches):
             self.store = Kept(paths, room, self.size)
 
     def cache_on_disk(self, folder: str) -> None:
-        """Take the pictures from a file in `folder`; the first iteration makes it if it is not there."""
+        """Take the pictures from a file in `folder`; the first iteration makes it if it is not there.
+
+        A folder that cannot be made or written to is refused, unless it has files of the data set that may do.
+        """
         if self.size is None:
             print("DATALOADER.TEST.CACHE_DIR is not used: the test images are not brought to one size first.")
             return
         paths, cfg = [item.impath for item in self.data_source], self.cfg
+        if not files_of(cfg.DATASET.NAME, folder):
+            check_folder("DATALOADER.TEST.CACHE_DIR", folder)
         self.store = OnDisk(
             folder, cfg.DATASET.NAME, paths, cfg.DATASET.ROOT, self.first, self.size, cfg.DATALOADER.NUM_WORKERS
         )

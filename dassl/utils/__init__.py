@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError as InputError
 from .discover import import_modules as import_modules
+from .files import check_folder as check_folder
 from .files import check_isfile as check_isfile
 from .files import is_picture as is_picture
 from .files import listdir_nohidden as listdir_nohidden

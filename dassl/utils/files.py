@@ -8,6 +8,7 @@ from collections.abc import Callable
 from ..errors import InputError
 
 __all__ = [
+    "check_folder",
     "check_isfile",
     "is_picture",
     "listdir_nohidden",
@@ -38,6 +39,17 @@ def mkdir_if_missing(dirname: str) -> None:
         ) from error
     except OSError as error:
         raise InputError(f"The folder {dirname} cannot be made ({error.strerror}): choose another folder.") from error
+
+
+def check_folder(name: str, path: str | os.PathLike) -> None:
+    """What is there of a folder's path is folders, and may be written to; `name` is the option that gives the path."""
+    above = os.path.abspath(os.path.expanduser(path))
+    while not os.path.lexists(above):
+        above = os.path.dirname(above)
+    if not os.path.isdir(above):
+        raise InputError(f"{name} {path} cannot be a folder, because {above} is a file: choose another one.")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise InputError(f"{name} {path}: nothing may be written to {above}: choose another one.")
 
 
 def check_isfile(fpath: str) -> bool:

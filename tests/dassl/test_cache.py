@@ -403,16 +403,14 @@ def test_a_killed_run_leaves_nothing_that_is_read(items, tmp_path, monkeypatch):
     assert file_in(tmp_path / "cache") and not list((tmp_path / "cache").glob(".*"))
 
 
-@pytest.mark.parametrize("trouble", ["No space left", "a file is in its way", "Read-only file system"])
+@pytest.mark.parametrize("trouble", ["No space left", "Read-only file system"])
 def test_a_run_goes_on_without_a_file(items, tmp_path, monkeypatch, capsys, trouble):
     expected, folder = epoch(loader(items, is_train=False)), tmp_path / "cache"
 
     def refuse(_):
         raise OSError(28, trouble)
 
-    if trouble == "a file is in its way":
-        folder.write_text("")
-    elif trouble == "No space left":
+    if trouble == "No space left":
         monkeypatch.setattr(os, "fsync", refuse)
     else:
         monkeypatch.setattr(cache, "FileLock", refuse)
@@ -421,6 +419,21 @@ def test_a_run_goes_on_without_a_file(items, tmp_path, monkeypatch, capsys, trou
     said = [line for line in capsys.readouterr().out.splitlines() if "goes on without" in line]
     assert len(said) == 1 and trouble in said[0]
     assert not list(tmp_path.glob("cache/*.npy")) and not list(tmp_path.glob("cache/.*"))
+
+
+def test_what_can_be_no_cache_is_refused_at_once(items, tmp_path, monkeypatch):
+    """Not after the training; a folder that may only be read does if it has files of the set."""
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path / "file", tmp_path / "file" / "deeper"):
+        with pytest.raises(
+            InputError, match=rf"^DATALOADER\.TEST\.CACHE_DIR {folder} cannot be a folder, because .*file is a file"
+        ):
+            loader(items, is_train=False, folder=folder)
+    expected = epoch(loader(items, is_train=False, folder=tmp_path / "cache"))
+    monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK)
+    with pytest.raises(InputError, match=f"nothing may be written to {tmp_path}: choose another one"):
+        loader(items, is_train=False, folder=tmp_path / "new")
+    assert same(epoch(loader(items, is_train=False, folder=tmp_path / "cache")), expected)
 
 
 def test_pictures_of_no_one_size_are_not_cached(items, tmp_path, capsys):
