@@ -12,13 +12,14 @@ to right:
     the likeliest classes
 
 What was dropped inside the encoder is grey. The picture of `flowers/rose.jpg` among the new classes of EmbeddedSmall is
-`OUT/EmbeddedSmall_new/flowers/rose.png`; beside a `rose.gif` it is `rose.jpg.png`. An image that cannot be read is
-named and passed over.
+`OUT/EmbeddedSmall_new/flowers/rose.png`; beside a `rose.gif` it is `rose.jpg.png`. Where the picture of another folder's
+image stands, or one of other own classes, it is `rose-2.png`. An image that cannot be read is named and passed over.
 
 Exit code: 0 all are drawn, 1 some cannot be read, 2 what you can mend, 130 stopped.
 """
 
 import argparse
+import itertools
 import os
 import sys
 from collections import Counter
@@ -26,10 +27,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from PIL import Image
 
 from dassl.data.transforms import build_transform
 from dassl.utils import InputError, is_picture, read_image, replace_file
 from one_run.command import carry_out
+from one_run.identity import is_its_root
 from one_run.rebuild import rebuild, record_of_training, refuse_test
 from trainers.spotlighter.look import look
 from trainers.spotlighter.picture import draw, percent, printable
@@ -122,10 +125,30 @@ def readable(paths: Iterable[Path]) -> list[Path]:
     return left
 
 
-def save(figure: Figure, path: Path) -> None:
+def source_of(image: Path, cfg) -> str:
+    """What a picture is of; it stands in its file."""
+    root = f" in {os.path.abspath(cfg.DATASET.ROOT)}" if is_its_root(cfg.DATASET.NAME) else ""
+    return printable(f"{os.path.abspath(image)}, among the classes of {cfg.DATASET.NAME}{root}")
+
+
+def free(path: Path, source: str) -> Path:
+    """The path, or x-2.png, x-3.png, ... where there are pictures of something else, which stay."""
+    names = itertools.chain([path], (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2)))
+    return next(name for name in names if not name.exists() or source_in(name) == source)
+
+
+def source_in(picture: Path) -> str | None:
+    try:
+        with Image.open(picture) as opened:
+            return opened.info.get("Source")
+    except OSError:
+        return None
+
+
+def save(figure: Figure, path: Path, source: str) -> None:
     """The whole picture or none."""
     try:
-        replace_file(str(path), lambda file: figure.savefig(file, format="png"))
+        replace_file(str(path), lambda file: figure.savefig(file, format="png", metadata={"Source": source}))
     except PermissionError as error:
         raise InputError(f"{error.filename} may not be written to: choose another --out.") from error
 
@@ -146,9 +169,11 @@ def show(args: argparse.Namespace) -> int:
         image, target = read_image(str(path)), out / pictures[path]
         if target.exists() and target.samefile(path):
             raise InputError(f"The picture of {path} would take its place: choose another --out.")
+        source = source_of(path, cfg)
+        target = free(target, source)
         seen = look(trainer, prepare(image)[None])
         title = f"{'/'.join(path.parts[-2:])}: {METHOD} over {own.HOST}, KEEP {own.KEEP:g}, ZOOM {own.ZOOM}"
-        save(draw(only_cut(image), seen, names, title), target)
+        save(draw(only_cut(image), seen, names, title), target, source)
         best = seen.probabilities[0].argmax()
         print(f"{printable(str(target))}: {names[best]}, {percent(seen.probabilities[0, best])}")
     if len(whole) == len(pictures):

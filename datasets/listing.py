@@ -1,7 +1,8 @@
 """Which pictures are a user's own: in class folders, in parts of such, or in a CSV file; and what is passed over there.
 
 Folders are searched at any depth, in torchvision's order (its ImageFolder). Names are compared in one spelling (NFC):
-Macs write an accent as a sign of its own.
+Macs write an accent as a sign of its own. The first thing that is wrong stops a run; who looks for all of them passes a
+`wrong` that does not raise, and what is left is read on.
 """
 
 import csv
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from dassl.utils import InputError, is_picture
 from one_run.folder import state_of
 
-from .splits import PARTS, Item, Split, class_folders, on_disk
+from .splits import PARTS, Item, Split, Told, class_folders, on_disk, refuse
 
 PART_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 PART_OF = {name: part for part, names in PART_NAMES.items() for name in names}
@@ -65,79 +66,85 @@ def what_was_passed_over(own: Own) -> str:
 # --- folders ----------------------------------------------------------------------------------------------------
 
 
-def read_class_folders(root: str, outputs: Collection[str] = ()) -> Own:
+def read_class_folders(root: str, outputs: Collection[str] = (), wrong: Told = refuse) -> Own:
     """One folder a class, or such folders under train/, val/ and test/. `outputs` are folders that runs write to."""
     folders = [name for name in class_folders(root) if name not in (*NO_CLASSES, *OF_OTHERS)]
     parts = [name for name in folders if part_of(name)]
-    trees, results = search(root, [name for name in folders if name not in parts], outputs)
+    trees, results = search(root, [name for name in folders if name not in parts], outputs, wrong)
     with_pictures = [name for name in parts if loose_pictures(os.path.join(root, name))]
     if not parts or (trees and with_pictures == parts):  # a class may be called `train`
-        more, more_results = search(root, parts, outputs)
-        own = Own({"train": items_of({**trees, **more}, root)}, False, Counter(), results + more_results)
-        return finished(own, {**trees, **more}, root, [root])
-    check_parts(root, parts, [*trees])
+        more, more_results = search(root, parts, outputs, wrong)
+        own = Own({"train": items_of({**trees, **more}, root, wrong)}, False, Counter(), results + more_results)
+        return finished(own, {**trees, **more}, root, [root], wrong)
+    check_parts(root, parts, [*trees], wrong)
     own, searched = Own({}, True, results=results), {}
     for name in parts:
         directory = os.path.join(root, name)
-        trees, results = search(directory, class_folders(directory), outputs)
-        own.split[part_of(name)] = items_of(trees, directory, under=name)
+        if not (classes := class_folders(directory)):
+            continue  # which was told
+        trees, results = search(directory, classes, outputs, wrong)
+        own.split.setdefault(part_of(name), []).extend(items_of(trees, directory, wrong, under=name))
         own.results += [f"{name}/{result}" for result in results]
         searched |= {f"{name}/{folder}": tree for folder, tree in trees.items()}
-    return finished(own, searched, root, [root, *(os.path.join(root, name) for name in parts)])
+    return finished(own, searched, root, [root, *(os.path.join(root, name) for name in parts)], wrong)
 
 
-def finished(own: Own, trees: dict[str, Tree], root: str, above: Iterable[str]) -> Own:
+def finished(own: Own, trees: dict[str, Tree], root: str, above: Iterable[str], wrong: Told) -> Own:
     """With labels, all parts, and what was passed over in the class folders and beside them."""
     for tree in trees.values():
         own.passed_over += tree.passed_over
     own.passed_over += Counter({NO_CLASS: sum(len(loose_pictures(directory)) for directory in above)})
-    own.split = relabelled({part: own.split.get(part, []) for part in PARTS}, root)
+    own.split = relabelled({part: own.split.get(part, []) for part in PARTS}, root, wrong)
     return own
 
 
-def check_parts(root: str, parts: list[str], others: list[str]) -> None:
+def check_parts(root: str, parts: list[str], others: list[str], wrong: Told) -> None:
     """Folders for training, validation and test hold class folders, and nothing lies beside them."""
     by_part: dict[str, list[str]] = {}
     for name in parts:
         by_part.setdefault(part_of(name), []).append(name)
     for names in by_part.values():
         if len(names) > 1:
-            raise InputError(f"{root} holds both {names[0]}/ and {names[1]}/, which are one part: join them.")
-    empty = [name for name in parts if not class_folders(os.path.join(root, name))]
-    if empty:
-        raise InputError(
-            f"{os.path.join(root, empty[0])} holds no class folders: put the class folders into it, or, if it is a class, "
-            "rename it."
-        )
+            wrong(f"{root} holds both {names[0]}/ and {names[1]}/, which are one part: join them.")
+    for name in parts:
+        if not class_folders(os.path.join(root, name)):
+            wrong(
+                f"{os.path.join(root, name)} holds no class folders: put the class folders into it, or, if it is a class, "
+                "rename it."
+            )
     if others:
-        raise InputError(
+        wrong(
             f"{root} holds {parts[0]}/ and beside it {others[0]}/, which is none of {', '.join(PARTS)}: move it away, or "
             f"into {parts[0]}/."
         )
     if "train" not in by_part:
-        raise InputError(f"{root} holds {parts[0]}/ and no train/: put the class folders to train on into train/.")
+        wrong(f"{root} holds {parts[0]}/ and no train/: put the class folders to train on into train/.")
 
 
-def search(directory: str, folders: list[str], outputs: Collection[str]) -> tuple[dict[str, Tree], list[str]]:
+def search(
+    directory: str, folders: list[str], outputs: Collection[str], wrong: Told
+) -> tuple[dict[str, Tree], list[str]]:
     """(the pictures of each of `folders`, those that hold results of runs and no pictures of their own)."""
     trees, results, spelt = {}, [], {}
     for name in folders:
         tree = pictures_under(os.path.join(directory, name), outputs)
         if not tree.pictures and tree.holds_runs and loose_pictures(os.path.join(directory, name)):
-            raise InputError(
+            wrong(
                 f"{os.path.join(directory, name)} holds pictures and the results of a run: choose another --output-dir, and "
                 "move those results there."
             )
+            continue
         if tree.holds_runs and not any("/" not in path for path in tree.pictures):
             results.append(name)
             continue
         if not tree.pictures:
             passed = f" (passed over: {', '.join(tree.passed_over)})" if tree.passed_over else ""
-            raise InputError(
+            wrong(
                 f"The class folder {os.path.join(directory, name)} holds no images{passed}: put some into it, remove it, or set the data root (DATA of the scripts, --root) to the folder that holds your class folders."
             )
+            continue
         if (other := spelt.setdefault(nfc(name), name)) != name:
-            raise InputError(
+            wrong(
                 f"{directory} holds two folders {nfc(name)!r}, of which one spells its accents as signs of their own: join "
                 f"them ({other!r} and {name!r})."
             )
@@ -172,75 +179,82 @@ def loose_pictures(directory: str) -> list[str]:
         return [entry.name for entry in entries if is_picture(entry.name) and entry.is_file()]
 
 
-def items_of(trees: dict[str, Tree], directory: str, under: str = "") -> list[Item]:
+def items_of(trees: dict[str, Tree], directory: str, wrong: Told, under: str = "") -> list[Item]:
     items = [
         Item("/".join(filter(None, (under, folder, path))), 0, nfc(folder))
         for folder, tree in trees.items()
         for path in tree.pictures
     ]
     if not items:
-        raise InputError(f"{directory} holds no class folders with images: put the images there, one folder a class.")
+        wrong(f"{directory} holds no class folders with images: put the images there, one folder a class.")
     return items
 
 
-def relabelled(split: Split, source: str) -> Split:
+def relabelled(split: Split, source: str, wrong: Told) -> Split:
     """The same with labels in the order of class names; every class has training images."""
     labels = {name: label for label, name in enumerate(sorted({item.classname for item in split["train"]}))}
     for part, items in split.items():
-        for item in items:
-            if item.classname not in labels:
-                raise InputError(
-                    f"{source}: the class {item.classname!r} has {part} images and no training image: add some."
-                )
-    return {part: [item._replace(label=labels[item.classname]) for item in items] for part, items in split.items()}
+        for name in dict.fromkeys(item.classname for item in items if item.classname not in labels):
+            wrong(f"{source}: the class {name!r} has {part} images and no training image: add some.")
+    return {
+        part: [item._replace(label=labels[item.classname]) for item in items if item.classname in labels]
+        for part, items in split.items()
+    }
 
 
 # --- CSV files --------------------------------------------------------------------------------------------------
 
 
-def read_csv(root: str, path: str) -> Own:
+def read_csv(root: str, path: str, wrong: Told = refuse) -> Own:
     """path,class[,split], with paths from `root` on; what has no split trains, if there is such a column."""
     split: Split = {part: [] for part in PARTS}
-    rows = csv_rows(path, ("path", "class"))
-    divided = "split" in rows[0][1]
+    rows = csv_rows(path, ("path", "class"), wrong)
+    divided = any("split" in row for _, row in rows)
     for number, row in rows:
         part = part_of(row.get("split") or "train")
         if part is None:
-            raise InputError(f"{path}, line {number}: the split {row['split']!r} is none of {', '.join(PARTS)}.")
+            wrong(f"{path}, line {number}: the split {row['split']!r} is none of {', '.join(PARTS)}.")
+            continue
         split[part].append(Item(row["path"], 0, nfc(row["class"])))
-    split = on_disk(split, root, named_by=path, remedy="correct the list")
+    split = on_disk(split, root, named_by=path, remedy="correct the list", wrong=wrong)
     if not divided:
         split["train"] = list(dict.fromkeys(split["train"]))  # a picture named twice must not come into two parts
-    return Own(relabelled(split, path), divided)
+    return Own(relabelled(split, path, wrong), divided)
 
 
-def csv_rows(path: str, columns: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:
+def csv_rows(path: str, columns: tuple[str, ...], wrong: Told = refuse) -> list[tuple[int, dict[str, str]]]:
     """(line, row) of a CSV file with a header line; each row has a value in every one of `columns`.
 
     Lines may end as on Windows, and the file may begin with a byte order mark.
     """
-    rows = []
+    rows, problem = [], ""
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)
             reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
             for row in reader:
-                check_row(row, columns, f"{path}, line {reader.line_num}")
-                rows.append((reader.line_num, {key: (value or "").strip() for key, value in row.items()}))
+                if problem := what_is_wrong(row, columns):
+                    wrong(f"{path}, line {reader.line_num}: {problem}")
+                else:
+                    rows.append((reader.line_num, {key: (value or "").strip() for key, value in row.items()}))
+                if not {*columns} <= {*reader.fieldnames}:
+                    break  # as wrong as all others
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"The CSV file {path} cannot be read ({error}): correct the path or the file.") from error
-    if not rows:
+    if not (rows or problem):
         raise InputError(f"The CSV file {path} has no rows below its header: write {','.join(columns)} and the rows.")
     return rows
 
 
-def check_row(row: dict, columns: tuple[str, ...], where: str) -> None:
+def what_is_wrong(row: dict, columns: tuple[str, ...]) -> str:
+    """With a row of a CSV file; "" where nothing is."""
     header = ",".join(key for key in row if key is not None)
     if None in row:
-        raise InputError(
-            f"{where}: there are {len(row[None])} values more than columns (the header is {header}): put a value that has "
+        return (
+            f"there are {len(row[None])} values more than columns (the header is {header}): put a value that has "
             "a comma in it into double quotes."
         )
     for column in columns:
         if not (row.get(column) or "").strip():
-            raise InputError(f"{where}: there is no {column} (the header is {header}).")
+            return f"there is no {column} (the header is {header})."
+    return ""

@@ -49,8 +49,15 @@ def read_split(path: str, image_dir: str) -> Split:
 UNPACK_AGAIN = "unpack the images again, or take the split file that belongs to them"
 
 
-def on_disk(split: Split, image_dir: str, named_by: str, remedy: str = UNPACK_AGAIN) -> Split:
-    """The same with each path as its file is called; a list that names images which are not there is refused.
+Told = Callable[[str], None]  # what is done with a sentence that says what is wrong
+
+
+def refuse(problem: str) -> None:
+    raise InputError(problem)
+
+
+def on_disk(split: Split, image_dir: str, named_by: str, remedy: str = UNPACK_AGAIN, wrong: Told = refuse) -> Split:
+    """The same with each path as its file is called; a list that names images which are not there is wrong.
 
     A list may have been written on Windows, with backslashes, and folders on a Mac, which spells an accent as a sign of
     its own.
@@ -65,10 +72,8 @@ def on_disk(split: Split, image_dir: str, named_by: str, remedy: str = UNPACK_AG
 
     split = {part: [found(item) for item in items] for part, items in split.items()}
     if missing:
-        raise InputError(
-            f"{named_by} names {len(missing)} images that are not in {image_dir}, {missing[0]} first: {remedy}."
-        )
-    return split
+        wrong(f"{named_by} names {len(missing)} images that are not in {image_dir}, {missing[0]} first: {remedy}.")
+    return {part: [item for item in items if item.path is not None] for part, items in split.items()}
 
 
 class Folders:

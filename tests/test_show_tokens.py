@@ -105,6 +105,20 @@ def test_one_image_among_several_class_sets(run, tmp_path, capsys):
     assert "a.png would take its place" in capsys.readouterr().err and image.read_bytes() == former
 
 
+def test_folders_of_one_name_keep_their_pictures(run, tmp_path, monkeypatch):
+    """Drawn into one --out, and again: one picture each. So do own classes of two data roots."""
+    out = tmp_path / "out"
+    folders = [image_of(tmp_path / owner / "photos" / "a.png", seed=seed).parent for seed, owner in enumerate("xy")]
+    for folder in (*folders, *folders):
+        assert main([str(run), str(folder), "--out", str(out)]) == 0
+    written = sorted(path for path in out.rglob("*") if path.is_file())
+    assert [path.name for path in written] == ["a-2.png", "a.png"]
+    assert written[0].read_bytes() != written[1].read_bytes()
+    monkeypatch.setattr(show_tokens, "is_its_root", lambda name: True)
+    assert main([str(run), str(folders[0]), "--out", str(out)]) == 0
+    assert sorted(path.name for path in out.rglob("*.png")) == ["a-2.png", "a-3.png", "a.png"]
+
+
 def test_a_broken_image_is_named_and_passed_over(run, tmp_path, capsys):
     for name in "acd":
         image_of(tmp_path / "photos" / f"{name}.png")

@@ -14,6 +14,7 @@ from ..listing import Own, read_class_folders, read_csv, what_was_passed_over
 from ..splits import PARTS, TO_DIVIDE, Item, shared_images
 
 NAMED = 3  # examples of what is wrong
+TOLD = 20  # sentences on folders and lines that cannot be read
 
 
 @dataclass
@@ -26,26 +27,33 @@ class Look:
     passed_over: str = ""
     broken: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)  # one sentence each
+    remarks: list[str] = field(default_factory=list)  # what may be meant so
     whole: bool = False
 
 
 def look(root: str, broken_images: Callable[[list[str]], list[str]], csv: str = "", names: str = "") -> Look:
-    """All pictures are opened, as one that is broken stops a run."""
+    """All pictures are opened, as one that is broken stops a run. What cannot be read is told, and the rest looked at."""
     found = Look("folder", root)
+    wrong: list[str] = []
     try:
-        path = from_root(root, csv) if csv else root
-        own = read_csv(root, path) if csv else read_class_folders(root)
+        own = (
+            read_csv(root, from_root(root, csv), wrong.append) if csv else read_class_folders(root, wrong=wrong.append)
+        )
+    except InputError as error:
+        found.problems = [*shortened(wrong), str(error)]
+        return found
+    try:
         own.split = named(own.split, read_names(root, names, {item.classname for item in own.split["train"]}))
     except InputError as error:
-        found.problems.append(str(error))
-        return found
+        wrong.append(str(error))
     items = [item for part in own.split.values() for item in part]
     found.images = len(items)
     found.parts = {part: len(own.split[part]) for part in PARTS} if own.divided else {}
     found.classes = dict(sorted(Counter(item.classname for item in items).items()))
     found.passed_over = what_was_passed_over(own)
     found.broken = broken_images(sorted({os.path.join(root, item.path) for item in items}))
-    found.problems = [*few_classes(own), *few_images(own), *twins(own), *shared(own), *copies(own, root)]
+    found.problems = [*shortened(wrong), *few_images(own), *twins(own), *shared(own), *copies(own, root)]
+    found.remarks = [*one_class(own)]
     if found.broken:
         found.problems.append(f"broken: {some(found.broken)}: save them again, or take them out.")
     found.whole = not found.problems
@@ -56,13 +64,18 @@ def some(things: list[str]) -> str:
     return ", ".join(things[:NAMED]) + (f" and {len(things) - NAMED:,} more" if len(things) > NAMED else "")
 
 
+def shortened(sentences: list[str]) -> list[str]:
+    more = len(sentences) - TOLD
+    return [*sentences[:TOLD], *[f"{more:,} more of this kind."] * (more > 0)]
+
+
 # --- what can be wrong ------------------------------------------------------------------------------------------
 
 
-def few_classes(own: Own) -> Iterator[str]:
+def one_class(own: Own) -> Iterator[str]:
     names = {item.classname for item in own.split["train"]}
     if len(names) == 1:
-        yield f"there is one class, {min(names)!r}, and nothing to tell it from: add another."
+        yield f"there is one class, {min(names)!r}, so that every prediction is right and 100% says nothing."
 
 
 def few_images(own: Own) -> Iterator[str]:
@@ -128,10 +141,13 @@ def report(found: Look) -> str:
     lines = [f"{found.folder}: {found.images:,} images of {len(found.classes):,} classes"]
     if found.classes:
         fewest, most = (pick(found.classes, key=found.classes.get) for pick in (min, max))
-        lines.append(f"  a class: {found.classes[fewest]:,} ({fewest!r}) to {found.classes[most]:,} ({most!r})")
+        several = f"{found.classes[fewest]:,} ({fewest!r}) to {found.classes[most]:,} ({most!r})"
+        same = found.classes[fewest] == found.classes[most]
+        lines.append(f"  a class: {f'{found.classes[most]:,}' if same else several}")
         parts = ", ".join(f"{count:,} {part}" for part, count in found.parts.items())
         lines.append(
             f"  parts: {parts or 'about half trains, a fifth validates and the rest tests, drawn from the path'}"
         )
     lines += [f"  {found.passed_over}"] * bool(found.passed_over)
+    lines += [f"  remark: {remark}" for remark in found.remarks]
     return "\n".join([*lines, *(f"  wrong: {problem}" for problem in found.problems), *["  whole"] * found.whole])

@@ -319,6 +319,65 @@ def test_own_lists(tmp_path, capsys):
     assert code == 1 and "line 6" in found["problems"][0]
 
 
+def test_all_folders_that_cannot_be_read_are_named(tmp_path, capsys):
+    """And what is wrong with the others is looked for all the same."""
+    drawn_apart(
+        tmp_path, *(f"{part}/{name}/{number}.png" for part in ("train", "test") for name in "ab" for number in range(2))
+    )
+    drawn_apart(tmp_path, "beside/1.png", "test/untrained/1.png", "train/untested/1.png")
+    for empty in ("train/none", "test/nothing", "val"):
+        (tmp_path / empty).mkdir()
+    (tmp_path / "train/a/1.png").write_text("no picture")
+    code, found = own(capsys, tmp_path)
+    says = [
+        "val holds no class folders: put",
+        "and beside it beside/",
+        "The class folder .*test/nothing holds no images",
+        "The class folder .*train/none holds no images",
+        "the class 'untrained' has test images and no training image",
+        "no images to test on: 'untested'",
+        "broken: .*train/a/1.png",
+    ]
+    assert code == 1 and found["classes"] == {"a": 4, "b": 4, "untested": 1}
+    assert all(any(re.search(said, problem) for problem in found["problems"]) for said in says)
+    assert len(found["problems"]) == len(says)
+
+
+def test_all_lines_of_a_list_that_cannot_be_read_are_named(tmp_path, capsys):
+    drawn_apart(tmp_path, *(f"p/{number}.png" for number in range(5)))
+    rows = [
+        "path,class,split",
+        *(f"p/{number}.png,{'ab'[number % 2]},{('train', 'test')[number // 2]}" for number in range(4)),
+    ]
+    (tmp_path / "list.csv").write_text(
+        "\n".join([*rows, ",a,train", "p/4.png,a,tomorrow", "p/9.png,b,test", "p/4.png,c,test"])
+    )
+    code, found = own(capsys, tmp_path, "--csv", "list.csv")
+    says = [
+        "line 6: there is no path",
+        "line 7: the split 'tomorrow'",
+        "names 1 images that are not",
+        "'c' has test images and no",
+    ]
+    assert code == 1 and found["images"] == 4 and len(found["problems"]) == len(says)
+    assert all(said in problem for said, problem in zip(says, found["problems"], strict=True))
+    (tmp_path / "list.csv").write_text("\n".join(["file,class", *rows[1:]]))
+    (problem,) = own(capsys, tmp_path, "--csv", "list.csv")[1]["problems"]
+    assert "line 2: there " in problem
+    (tmp_path / "list.csv").write_text("\n".join([rows[0], *["p/0.png,,"] * 30]))
+    assert own(capsys, tmp_path, "--csv", "list.csv")[1]["problems"][-1] == "10 more of this kind."
+
+
+def test_one_class_is_worth_a_remark(tmp_path, capsys):
+    """A run takes it, and says the same."""
+    drawn_apart(tmp_path, *(f"cat/{number}.png" for number in range(16)))
+    code, found = own(capsys, tmp_path)
+    assert code == 0 and found["whole"] and "there is one class, 'cat', so that every prediction" in found["remarks"][0]
+    assert verify.main(["folder", "--root", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "  a class: 16\n" in said and "  remark: there is one class" in said and said.endswith("whole\n")
+
+
 def test_own_pictures_alone(tmp_path, capsys):
     for args in (["folder", "dtd"], ["dtd", "--csv", "list.csv"]):
         with pytest.raises(SystemExit, match="2"):
