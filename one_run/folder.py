@@ -5,15 +5,19 @@ flock's, which belongs to an open file: a process that inherits that file holds 
 whoever started it and however it ends. (The filelock package keeps its file to itself.)
 """
 
+import contextlib
 import fcntl
 import json
 import os
+import platform
+import time
 from pathlib import Path
 
 from dassl.errors import InputError
 
 FILE = "results.json"
 LOCK = ".lock"
+GIVEN = "SPOTLIGHTER_LOCK"  # environment variable with the number of a lock's open file
 
 
 class BrokenRecord(InputError):
@@ -51,13 +55,72 @@ def state_of(folder: str | os.PathLike) -> str | None:
     return (whole_record(folder) or {}).get("state")
 
 
-def take_lock(folder: Path) -> int | None:
-    """The descriptor of an open file that holds the run's lock; None if another process has it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+# --- the lock ------------------------------------------------------------------------------------------------------
+
+
+def take_lock(folder: str | os.PathLike) -> int | None:
+    """The descriptor of an open file that holds the run's lock; None if another process has it (`holder` says who).
+
+    Where a file system has no locks, that is said, and the run goes on without.
+    """
+    try:
+        os.makedirs(folder, exist_ok=True)
+        lock = os.open(Path(folder, LOCK), os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise InputError(
+            f"{folder} cannot be made or written into ({error.strerror}): choose another output folder."
+        ) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(lock)
         return None
+    except OSError as error:
+        print(
+            f"{folder} is on a file system without locks ({error.strerror}): see to it that no other run works there."
+        )
+    sign(lock)
     return lock
+
+
+def sign(lock: int) -> None:
+    """Write into the lock who holds it now."""
+    with contextlib.suppress(OSError):  # a full disk: it is only for people
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"process {os.getpid()} on {platform.node()}, since {time.strftime('%F %T')}\n".encode(), 0)
+
+
+def holder(folder: str | os.PathLike) -> str:
+    """Who holds the lock: "process 4711 on node3, since 2026-03-01 14:02:11"."""
+    with contextlib.suppress(OSError):
+        return Path(folder, LOCK).read_text(encoding="utf-8", errors="replace").strip() or "another process"
+    return "another process"
+
+
+def given_lock(folder: str | os.PathLike) -> int | None:
+    """The lock that this process was started with (`to_give`), if it is of this folder."""
+    number = os.environ.pop(GIVEN, "")
+    with contextlib.suppress(OSError):
+        if number.isdecimal() and os.path.samestat(os.fstat(int(number)), os.stat(Path(folder, LOCK))):
+            sign(int(number))
+            return int(number)
+    return None
+
+
+def to_give(lock: int) -> dict[str, str]:
+    """What a process that inherits the lock's file finds in its environment."""
+    return {GIVEN: str(lock)}
+
+
+@contextlib.contextmanager
+def alone_in(folder: str | os.PathLike):
+    """Nobody else works in the run's folder meanwhile; refused where somebody does."""
+    lock = given_lock(folder)
+    if lock is None:
+        lock = take_lock(folder)
+    if lock is None:
+        raise InputError(f"{folder} is at work already ({holder(folder)}): wait for it, or choose another folder.")
+    try:
+        yield
+    finally:
+        os.close(lock)

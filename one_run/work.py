@@ -13,7 +13,7 @@ from dassl.engine import build_trainer
 from dassl.utils import InputError, collect_env_info, set_random_seed, setup_logger
 
 from .config import explain_undeclared_keys
-from .folder import FILE, whole_record
+from .folder import FILE, alone_in, whole_record
 from .identity import (
     identity_before,
     other_runs,
@@ -38,11 +38,23 @@ def do(cfg: CfgNode, model_dir: str = "", epoch: int | None = None, test: bool =
             f"--output-dir {cfg.OUTPUT_DIR} is the training run itself: choose another folder for its test."
         )
     record = RunRecord(cfg, weights_to_test(cfg, model_dir, epoch) if test else None)
+    if is_skipped(record, cfg):
+        return
+    with alone_in(cfg.OUTPUT_DIR):
+        if not is_skipped(record, cfg):  # who had the lock may have finished it
+            work(record, cfg, model_dir, epoch, test, train)
+
+
+def is_skipped(record: RunRecord, cfg: CfgNode) -> bool:
     former = record.already_finished(lambda: identity_before(cfg))
     if former is not None:
         unknown = "" if former.get("identity") else ", as far as its older record says"
         print(f"Skipped: {cfg.OUTPUT_DIR} holds this finished run{unknown} (accuracy {former['accuracy']}).")
-        return
+    return former is not None
+
+
+def work(record: RunRecord, cfg: CfgNode, model_dir: str, epoch: int | None, test: bool, train: bool) -> None:
+    """As `do` says, in a folder where nobody else is at work."""
     goes_on = not (test or cfg.RESUME) and record.broke_off()
     if goes_on:
         cfg.defrost()

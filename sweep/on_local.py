@@ -54,8 +54,8 @@ def fill(progress: Progress, free: list, working: dict) -> None:
             try:
                 work = Work(run, free[0])
             except Busy:
-                progress.ended(run, Outcome("busy", said="Another process is doing this run: start again later."))
-            except OSError as error:
+                progress.is_elsewhere(run)  # until its lock is free; then train.py finds what there is left to do
+            except (OSError, InputError) as error:
                 progress.ended(run, Outcome("failed", said=str(error)))
             else:
                 working[work] = free.pop(0)

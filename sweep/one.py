@@ -43,7 +43,7 @@ from collections.abc import Mapping
 
 from dassl.errors import InputError
 from one_run.command import carry_out
-from one_run.folder import take_lock
+from one_run.folder import holder, take_lock, to_give
 from one_run.layout import ROOT
 
 from .protocols import (
@@ -124,12 +124,10 @@ def check_device(environment: Mapping[str, str]) -> None:
 
 def lock_of(run: Run) -> int:
     """An open file with the run's lock, which a new process or program inherits."""
-    try:
-        lock = take_lock(run.folder)
-    except OSError as error:
-        raise InputError(f"{run.folder} cannot be made ({error.strerror}): choose another OUTPUT.") from error
+    lock = take_lock(run.folder)
     if lock is None:
-        raise InputError(f"Another process is working in {run.folder}: wait for it, or choose another OUTPUT.")
+        who = holder(run.folder)
+        raise InputError(f"{run.folder} is at work already ({who}): wait for it, or choose another OUTPUT.")
     os.set_inheritable(lock, True)
     return lock
 
@@ -176,13 +174,13 @@ def start(folder: str, script: str, *arguments: str) -> int:
     check_device(environment)
     if run.trains and run.after is not None:
         lock = lock_of(run.after)
-        code = subprocess.call([sys.executable, *run.after.command], env=environment, pass_fds=(lock,))
+        code = subprocess.call([sys.executable, *run.after.command], env=environment | to_give(lock), pass_fds=(lock,))
         os.close(lock)
         if code:
             return code
-    lock_of(run)
+    lock = lock_of(run)
     sys.stdout.flush()
-    os.execve(sys.executable, [sys.executable, *run.command], environment)
+    os.execve(sys.executable, [sys.executable, *run.command], environment | to_give(lock))
 
 
 if __name__ == "__main__":

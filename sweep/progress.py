@@ -4,6 +4,8 @@ import sys
 import time
 from statistics import fmean
 
+from one_run.folder import holder
+
 from .protocols import Run
 from .work import Outcome
 
@@ -15,6 +17,7 @@ class Progress:
         self.runs = runs
         self.begun = time.monotonic()
         self.at_work: set[Run] = set()
+        self.elsewhere: set[Run] = set()  # another process has had them at work
         self.outcomes: dict[Run, Outcome] = {run: Outcome("finished") for run in finished}
         self.before = finished
 
@@ -29,6 +32,11 @@ class Progress:
         self.at_work.add(run)
         self.say("started", run)
 
+    def is_elsewhere(self, run: Run) -> None:
+        if run not in self.elsewhere:
+            self.elsewhere.add(run)
+            self.say("waiting", run, f"for {holder(run.folder)}")
+
     def ended(self, run: Run, outcome: Outcome) -> None:
         self.at_work.discard(run)
         self.outcomes[run] = outcome
@@ -37,7 +45,7 @@ class Progress:
     def say(self, what: str, run: Run, more: str = "") -> None:
         counts = [f"{self.count('finished')} of {len(self.runs)} finished"]
         counts += [f"{len(self.at_work)} running"] if self.at_work else []
-        counts += [f"{self.count(state)} {state}" for state in ("failed", "busy", "skipped") if self.count(state)]
+        counts += [f"{self.count(state)} {state}" for state in ("failed", "skipped") if self.count(state)]
         left = self.seconds_left()
         counts += [f"about {duration(left)} left"] if left else []
         print("  ".join(filter(None, (f"{what:<8}", run.label, more, f"[{', '.join(counts)}]"))), flush=True)

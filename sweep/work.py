@@ -15,7 +15,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from one_run.folder import state_of, take_lock
+from dassl.errors import InputError
+from one_run.folder import state_of, take_lock, to_give
 
 from .protocols import Run
 
@@ -25,7 +26,7 @@ GRACE = 10.0  # seconds that a process has to end by itself once it was interrup
 
 @dataclass
 class Outcome:
-    state: str  # finished, failed, busy (another process is doing it), skipped (what it needs is not finished)
+    state: str  # finished, failed, skipped (what it needs is not finished)
     seconds: float = 0.0
     said: str = ""  # why it is not finished
     killed: bool = False  # by a signal
@@ -50,7 +51,7 @@ class Work:
                     stdin=subprocess.DEVNULL,
                     stdout=console,
                     stderr=subprocess.STDOUT,
-                    env={**os.environ, **environment},
+                    env={**os.environ, **environment, **to_give(lock)},
                     pass_fds=(lock,),
                     start_new_session=True,  # Ctrl-C comes from `stop` alone, once
                     preexec_fn=end_with_parent(),
@@ -113,7 +114,7 @@ def complete(run: Run, environment: dict[str, str]) -> Outcome:
             break
         except Busy:
             time.sleep(1)
-        except OSError as error:
+        except (OSError, InputError) as error:
             return Outcome("failed", said=str(error))
     try:
         while (outcome := work.outcome()) is None:

@@ -221,7 +221,7 @@ def test_help_needs_no_torch():
         ("coop/xd_train", ["1"], {"SOURCE": "imagenett"}, "source 'imagenett' is unknown; the nearest: imagenet"),
         ("coop/dg_test", ["imagenet_b", "1"], {}, "the nearest: imagenet_"),
         ("coop/dg_test", ["dtd", "1"], {}, "shifted data set 'dtd' is unknown; known are: "),
-        ("coop/few_shot", ["dtd", "1", "1"], {"OUTPUT": __file__}, "choose another OUTPUT"),
+        ("coop/few_shot", ["dtd", "1", "1"], {"OUTPUT": __file__}, "choose another output folder"),
     ],
 )  # fmt: skip
 def test_refusals(name, arguments, environment, words, tmp_path, capsys, monkeypatch):
@@ -238,7 +238,7 @@ def test_two_processes_of_one_run(tmp_path, capsys, monkeypatch):
     lock = one.lock_of(asked("zsclip/few_shot", "dtd", "1", "1", OUTPUT=str(tmp_path)))
     assert os.get_inheritable(lock)  # train.py takes this process's place, and keeps the lock
     assert one.main(["zsclip", "few_shot", "dtd", "1", "1"]) == 2
-    assert "Another process is working in" in capsys.readouterr().err
+    assert f"seed1 is at work already (process {os.getpid()} on" in capsys.readouterr().err
     os.close(lock)
 
 

@@ -1,5 +1,6 @@
 """Whole runs through train.py's command line, on the small benchmark with the shipped tiny CLIP."""
 
+import contextlib
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 import train
+from one_run.folder import alone_in
 from one_run.record import by_name
 from tests.helpers import CLASSES, REPOSITORY, arguments, results, train_elsewhere
 
@@ -486,3 +488,27 @@ def test_missing_and_truncated_weights(data_root, tmp_path, capsys, content):
         path.write_bytes(content)
     assert train.main(arguments(data_root, tmp_path / "out", "CoOp", backbone=path)) == 2
     assert "weights.pt" in one_sentence(capsys)
+
+
+def test_two_commands_in_one_folder(data_root, tmp_path, capsys):
+    """The second is refused while the first is at work, whatever it asks for, and changes nothing."""
+    with alone_in(tmp_path):
+        assert train.main(arguments(data_root, tmp_path, options=["OPTIM.LR", 0.5])) == 2
+        assert f"is at work already (process {os.getpid()} on" in one_sentence(capsys)
+    assert [path.name for path in tmp_path.iterdir()] == [".lock"]
+
+
+def test_what_the_first_has_finished_meanwhile_is_skipped(data_root, tmp_path, monkeypatch, capsys):
+    line = arguments(data_root, tmp_path, "ZeroshotCLIP")
+
+    @contextlib.contextmanager
+    def after_another(folder):
+        with monkeypatch.context() as patch:
+            patch.setattr("one_run.work.alone_in", alone_in)
+            assert train.main(line) == 0
+        capsys.readouterr()
+        yield
+
+    monkeypatch.setattr("one_run.work.alone_in", after_another)
+    assert train.main(line) == 0
+    assert "Skipped" in capsys.readouterr().out

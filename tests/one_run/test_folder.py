@@ -1,14 +1,17 @@
 """A run's folder (one_run/folder.py, dassl/checkpoints.py): its record, its checkpoints, its lock."""
 
 import ast
+import errno
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 
 from dassl.checkpoints import epoch_of, file_of, last_checkpoint, last_epoch, models_in
-from one_run.folder import BrokenRecord, read_record, state_of, take_lock, whole_record
+from dassl.errors import InputError
+from one_run.folder import BrokenRecord, alone_in, holder, read_record, state_of, take_lock, to_give, whole_record
 from tests.helpers import REPOSITORY
 
 
@@ -39,13 +42,54 @@ def test_checkpoints(tmp_path):
     assert file_of(None) == "model-best.pth.tar" and epoch_of(file_of(12)) == 12 and epoch_of(file_of(None)) is None
 
 
+WITH_THE_LOCK = """
+import sys
+from one_run.folder import alone_in
+try:
+    with alone_in(sys.argv[1]):
+        print("alone")
+except Exception as error:
+    print(error)
+"""
+
+
+def in_another_process(folder, **kwargs):
+    line = [sys.executable, "-c", WITH_THE_LOCK, str(folder)]
+    return subprocess.run(line, cwd=REPOSITORY, capture_output=True, text=True, **kwargs).stdout.strip()
+
+
 def test_the_lock_of_a_run(tmp_path):
     lock = take_lock(tmp_path / "run")
-    code = "import sys; from one_run.folder import take_lock; from pathlib import Path; print(take_lock(Path(sys.argv[1])))"
-    ask = [sys.executable, "-c", code, str(tmp_path / "run")]
-    assert subprocess.run(ask, cwd=REPOSITORY, capture_output=True, text=True).stdout == "None\n"
+    said = in_another_process(tmp_path / "run")
+    assert re.fullmatch(rf"{tmp_path}/run is at work already \(process {os.getpid()} on .+, since .+\): wait .*", said)
     os.close(lock)
-    assert subprocess.run(ask, cwd=REPOSITORY, capture_output=True, text=True).stdout != "None\n"
+    assert in_another_process(tmp_path / "run") == "alone"
+
+
+def test_a_lock_that_was_given(tmp_path):
+    """By who starts a run; it is of no other folder, and not for those that the run starts in turn."""
+    lock = take_lock(tmp_path / "run")
+    give = {"pass_fds": (lock,), "env": {**os.environ, **to_give(lock)}}
+    assert in_another_process(tmp_path / "run", **give) == "alone"
+    assert str(os.getpid()) not in holder(tmp_path / "run")  # who was given it has signed
+    assert in_another_process(tmp_path / "other", **give) == "alone"
+    assert "at work already" in in_another_process(tmp_path / "run", env=give["env"])  # the number alone is no lock
+    os.close(lock)
+
+
+def test_a_file_system_without_locks(tmp_path, monkeypatch, capsys):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with alone_in(tmp_path):
+        assert "is on a file system without locks (No locks available)" in capsys.readouterr().out
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"cannot be made or written into \(Not a directory\)"):
+        take_lock(tmp_path / "file" / "run")
 
 
 def test_a_record_has_one_reader():

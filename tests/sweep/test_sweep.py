@@ -1,9 +1,11 @@
 """Sweeps (../sweep): what is planned, in which order it is done, what is said; with stand-ins for train.py."""
 
+import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -264,17 +266,48 @@ def test_what_an_environment_cannot_start(tmp_path):
     assert [outcome.state for outcome in done.outcomes.values()] == ["failed", "finished"]
 
 
-def test_one_process_a_run(tmp_path):
-    """The lock lasts as long as the training, though nobody else holds it, and is free after a kill."""
-    run = fake(tmp_path, "run", 60)
-    at_work = Work(run, {})
+def test_one_process_a_run(tmp_path, capsys):
+    """The lock lasts as long as the training, though nobody else holds it; who wants the run too waits, and does the rest."""
+    at_work = Work(fake(tmp_path, "run", 60), {})
+    run = fake(tmp_path, "run")
     assert work.take_lock(run.folder) is None
     test = fake(tmp_path, "test", after=run)
-    done = do([run, test])
-    assert done.state(run) == "busy" and done.state(test) == "skipped" and done.conclude() == 1
-    at_work.process.kill()
-    at_work.process.wait()
-    assert do([fake(tmp_path, "run")]).state(fake(tmp_path, "run")) == "finished"
+    threading.Timer(1.0, at_work.process.kill).start()
+    done = do([run, test, fake(tmp_path, "other")])
+    assert done.conclude() == 0 and {outcome.state for outcome in done.outcomes.values()} == {"finished"}
+    assert capsys.readouterr().out.count(f"waiting   run  for process {os.getpid()} on ") == 1
+    begun = [name for word, name in journal(tmp_path) if word == "begun"]
+    assert begun == ["run", "other", "run", "test"]
+
+
+SECOND_SWEEP = """
+import sys
+from pathlib import Path
+from sweep.on_local import run_locally
+from sweep.progress import Progress
+from tests.sweep.test_sweep import chains
+progress = Progress(chains(Path(sys.argv[1])), set())
+run_locally(progress, [{}, {}], poll=0.02)
+sys.exit(progress.conclude())
+"""
+
+
+def chains(folder):
+    trainings = [fake(folder, name, 0.3) for name in ("first", "second", "third")]
+    return [*trainings, *(fake(folder, f"test_{run.label}", 0.1, after=run) for run in trainings)]
+
+
+def test_two_sweeps_of_one_folder(tmp_path):
+    """Both finish everything, and nothing is done twice."""
+    (tmp_path / "journal").touch()
+    other = subprocess.Popen(
+        [sys.executable, "-c", SECOND_SWEEP, str(tmp_path)], cwd=REPOSITORY, stdout=subprocess.DEVNULL
+    )
+    wait_until(lambda: journal(tmp_path))
+    done = do(chains(tmp_path))
+    assert done.conclude() == 0 and other.wait() == 0
+    finished = [name for word, name in journal(tmp_path) if word == "finished"]
+    assert sorted(finished) == sorted(run.label for run in chains(tmp_path))
 
 
 def test_those_that_are_finished_are_not_begun(tmp_path, capsys):
