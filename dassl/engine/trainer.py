@@ -150,13 +150,16 @@ class TrainerBase:
         self, epoch: int, directory: str, is_best: bool = False, val_result=None, model_name: str = ""
     ) -> None:
         """Write every registered model, with what a run needs to go on after `epoch` (counted from 0)."""
+        scaler = self.grad_scaler()
         for name in self.get_model_names():
             optim, sched = self._optims[name], self._scheds[name]
             state = {
                 "state_dict": self._models[name].state_dict(),
                 "epoch": epoch + 1,
                 "optimizer": optim.state_dict() if optim is not None else None,
+                "optimizer_class": type(optim).__name__ if optim is not None else None,
                 "scheduler": sched.state_dict() if sched is not None else None,
+                "scaler": scaler.state_dict() if scaler is not None else None,
                 "val_result": val_result,
                 "random_states": random_states(),
                 "identity": self.identity,
@@ -179,12 +182,18 @@ class TrainerBase:
         start_epoch = 0
         for name in names:
             path = os.path.join(directory, name)
-            start_epoch = resume_from_checkpoint(path, self._models[name], self._optims[name], self._scheds[name])
+            parts = self._models[name], self._optims[name], self._scheds[name]
+            start_epoch = resume_from_checkpoint(path, *parts, self.grad_scaler())
             best = os.path.join(path, BEST)
             if os.path.isfile(best):
                 result = load_checkpoint(best).get("val_result")
                 self.best_result = result if isinstance(result, int | float) else self.best_result
         return start_epoch
+
+    def grad_scaler(self) -> torch.amp.GradScaler | None:
+        """That of mixed precision, which trainers of this field keep as `scaler`."""
+        scaler = getattr(self, "scaler", None)
+        return scaler if isinstance(scaler, torch.amp.GradScaler) else None
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
         """Load the registered models of an epoch, or the best ones on validation images."""
@@ -345,6 +354,11 @@ class SimpleTrainer(TrainerBase):
                     f"The folder to resume from, {self.cfg.RESUME}, does not exist: correct --resume, or leave it out."
                 )
             self.start_epoch = self.resume_model_if_exist(self.cfg.RESUME)
+            if self.start_epoch > self.max_epoch:
+                raise InputError(
+                    f"The checkpoint in {self.cfg.RESUME} is of epoch {self.start_epoch}, beyond OPTIM.MAX_EPOCH "
+                    f"{self.max_epoch}: raise OPTIM.MAX_EPOCH, or leave out --resume."
+                )
             if self.start_epoch and not self.is_kept(self.start_epoch) and self.start_epoch < self.max_epoch:
                 self.passing = self.start_epoch
         writer_dir = os.path.join(self.output_dir, "tensorboard")

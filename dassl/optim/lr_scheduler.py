@@ -28,7 +28,7 @@ class EpochScheduler(LRScheduler):
 
     def go_to(self, epoch: int) -> None:
         """The rates of an epoch, whatever went before."""
-        self.last_epoch = epoch
+        self.last_epoch, self._step_count = epoch, epoch + 1  # PyTorch counts the first rates as a step
         self._last_lr = self.get_lr()
         for group, rate in zip(self.optimizer.param_groups, self._last_lr, strict=True):
             group["lr"] = rate

@@ -65,10 +65,11 @@ def load_checkpoint(fpath: str) -> dict:
     return checkpoint
 
 
-def resume_from_checkpoint(fdir: str, model: nn.Module, optimizer=None, scheduler=None) -> int:
-    """Load the latest checkpoint of a folder into model, optimiser and schedule; the next epoch is returned.
+def resume_from_checkpoint(fdir: str, model: nn.Module, optimizer=None, scheduler=None, scaler=None) -> int:
+    """Load the latest checkpoint of a folder into model, optimiser, schedule and GradScaler; the next epoch is returned.
 
-    The state of the random number generators, if it was saved, is restored too.
+    With a schedule of `dassl.optim` the rates and the optimiser's other settings stay this run's. The state of the random
+    number generators, if it was saved, is restored too.
     """
     file = last_checkpoint(fdir)
     if file is None:
@@ -85,26 +86,63 @@ def resume_from_checkpoint(fdir: str, model: nn.Module, optimizer=None, schedule
         raise InputError(
             f"{path} does not fit the run that is to go on ({reasons}): resume with the same method and config."
         ) from error
+    by_config = hasattr(scheduler, "go_to")
     if optimizer is not None and checkpoint.get("optimizer") is not None:
-        check_whole(checkpoint["optimizer"], f"The optimiser in {path}")
-        optimizer.load_state_dict(checkpoint["optimizer"])
-    if scheduler is not None and checkpoint.get("scheduler") is not None:
-        load_schedule(scheduler, checkpoint["scheduler"], checkpoint["epoch"], path)
+        load_optimizer(optimizer, checkpoint, path, by_config)
+    if by_config or (scheduler is not None and checkpoint.get("scheduler") is not None):
+        load_schedule(scheduler, checkpoint.get("scheduler") or {}, checkpoint["epoch"], path)
+    if scaler is not None and checkpoint.get("scaler"):  # a disabled one's state is empty
+        scaler.load_state_dict(checkpoint["scaler"])
     if checkpoint.get("random_states"):
         set_random_states(checkpoint["random_states"])
     print(f"Previous epoch: {checkpoint['epoch']}")
     return checkpoint["epoch"]
 
 
+def load_optimizer(optimizer, checkpoint: dict, path: str, by_config: bool) -> None:
+    """Its state; what it is set to (rates, momentum, decay) is the checkpoint's too, or this run's config's."""
+    state = checkpoint["optimizer"]
+    check_whole(state, f"The optimiser in {path}")
+    check_kind(optimizer, state, checkpoint.get("optimizer_class"), path)
+    try:
+        if by_config:
+            pairs = zip(optimizer.state_dict()["param_groups"], state["param_groups"], strict=True)
+            state = {**state, "param_groups": [{**ours, "params": theirs["params"]} for ours, theirs in pairs]}
+        optimizer.load_state_dict(state)
+    except ValueError as error:
+        raise InputError(
+            f"The optimiser in {path} has other groups of parameters than this run's ({error}): resume with the same "
+            "method, OPTIM.STAGED_LR and OPTIM.NEW_LAYERS."
+        ) from error
+
+
+def check_kind(optimizer, state: dict, name: str | None, path: str) -> None:
+    """Refuse the state of an optimiser of another kind; without the name of its class, as far as its settings tell."""
+    ours, theirs = optimizer.param_groups[0], state["param_groups"][0]
+    own = type(optimizer).__name__
+    alike = ours.get("amsgrad", False) == theirs.get("amsgrad", False) and all(
+        (setting in ours) == (setting in theirs) for setting in ("betas", "alpha", "nesterov", "amsgrad")
+    )
+    if name not in (None, own) or not alike:
+        raise InputError(
+            f"{path} was trained with another optimiser than this run's, {own}: resume with the OPTIM.NAME that "
+            "it had, or start with it as MODEL.INIT_WEIGHTS."
+        )
+    lacks_momentum = not any("momentum_buffer" in each for each in state["state"].values())
+    if own == "RMSprop" and ours["momentum"] > 0 and state["state"] and lacks_momentum:
+        raise InputError(f"{path} was trained with RMSprop without momentum: resume with OPTIM.MOMENTUM 0.")
+
+
 def load_schedule(scheduler, state: dict, epoch: int, path: str) -> None:
-    """Its state; where that has an object of other code, as after upstream's warm-up, the config's rates of `epoch`."""
+    """Its state; with a schedule of `dassl.optim` this run's rates, from as many steps on as have been taken."""
     other = inert.not_loaded(state)
-    if other and hasattr(scheduler, "go_to"):
-        print(f"The schedule in {path} holds {other[0]}, which is not loaded: the rates go on by this run's config")
-        scheduler.go_to(epoch)
+    if not hasattr(scheduler, "go_to"):
+        check_whole(state, f"The schedule in {path}")
+        scheduler.load_state_dict(state)
         return
-    check_whole(state, f"The schedule in {path}")
-    scheduler.load_state_dict(state)
+    if other:  # an object of other code, as after upstream's warm-up
+        print(f"The schedule in {path} holds {other[0]}, which is not loaded: the rates go on by this run's config")
+    scheduler.go_to(state["last_epoch"] if "settings" in state else epoch)  # upstream's stands still in its warm-up
 
 
 def check_whole(state: dict, what: str) -> None:

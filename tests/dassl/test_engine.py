@@ -124,14 +124,9 @@ def test_checkpoints(data_root, tmp_path):
     assert (folder / "checkpoint").read_text().strip() == "model.pth.tar-4"
     checkpoint = torch.load(folder / "model.pth.tar-4", weights_only=True)
     assert set(checkpoint) == {
-        "state_dict",
-        "epoch",
-        "optimizer",
-        "scheduler",
-        "val_result",
-        "random_states",
-        "identity",
-    }
+        "state_dict", "epoch", "optimizer", "optimizer_class", "scheduler", "scaler", "val_result", "random_states", "identity",
+    }  # fmt: skip
+    assert checkpoint["optimizer_class"] == "SGD" and checkpoint["scaler"] is None
     assert checkpoint["epoch"] == 4 and checkpoint["val_result"] is None
 
 
@@ -155,6 +150,65 @@ def test_a_resumed_run_ends_with_the_same_tensors(data_root, tmp_path, stop):
     assert resumed.start_epoch == stop
     for a, b in zip(whole.model.parameters(), resumed.model.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def seen_rates(monkeypatch) -> list[float]:
+    """Fills with the learning rate of each epoch that is trained from now on."""
+    seen = []
+    monkeypatch.setattr(Linear, "before_epoch", lambda self: seen.append(self.get_current_lr()))
+    return seen
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        ["OPTIM.MAX_EPOCH", 6],
+        ["OPTIM.LR", 0.05],
+        ["OPTIM.LR_SCHEDULER", "multi_step", "OPTIM.STEPSIZE", (3,)],
+        ["OPTIM.WARMUP_EPOCH", 3],
+    ],
+)
+def test_a_resumed_run_has_the_rates_of_its_own_config(data_root, tmp_path, monkeypatch, changed):
+    """Whatever the run had that it goes on from: those of a run of this config from the beginning."""
+    run(config(data_root, tmp_path, "OPTIM.MAX_EPOCH", 2))
+    seen = seen_rates(monkeypatch)
+    fresh = run(config(data_root, tmp_path / "fresh", *changed))
+    expected = seen[2:]
+    seen.clear()
+    resumed = run(config(data_root, tmp_path / "more", *changed, "RESUME", str(tmp_path)))
+    assert seen == expected and resumed.sched.state_dict() == fresh.sched.state_dict()
+
+
+def test_a_checkpoint_beyond_the_last_epoch(data_root, tmp_path):
+    run(config(data_root, tmp_path))
+    with pytest.raises(InputError, match=r"is of epoch 4, beyond OPTIM\.MAX_EPOCH 3"):
+        run(config(data_root, tmp_path / "more", "OPTIM.MAX_EPOCH", 3, "RESUME", str(tmp_path)))
+
+
+@TRAINER_REGISTRY.register()
+class Scaled(Linear):
+    """In mixed precision, as far as its gradients go: the scale grows every fifth step."""
+
+    def build_model(self):
+        super().build_model()
+        self.scaler = torch.amp.GradScaler("cpu", init_scale=4.0, growth_interval=5)
+
+    def model_backward_and_update(self, loss, names=None):
+        self.optim.zero_grad()
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optim)
+        self.scaler.update()
+
+
+def test_a_gradient_scaler_goes_on(data_root, tmp_path):
+    whole = run(config(data_root, tmp_path, "TRAIN.CHECKPOINT_FREQ", 1, trainer="Scaled"))
+    (tmp_path / "linear" / "checkpoint").write_text("model.pth.tar-3\n")  # three steps an epoch
+    resumed = run(config(data_root, tmp_path / "more", "RESUME", str(tmp_path), trainer="Scaled"))
+    assert resumed.scaler.state_dict() == whole.scaler.state_dict()
+    assert resumed.scaler.get_scale() == 16 and resumed.scaler.state_dict()["_growth_tracker"] == 2
+    assert torch.equal(resumed.model[2].weight, whole.model[2].weight)
+    unscaled = run(config(data_root, tmp_path / "other", "RESUME", str(tmp_path)))
+    assert getattr(unscaled, "scaler", None) is None
 
 
 def test_a_run_never_resumes_by_itself(data_root, tmp_path):
