@@ -17,12 +17,12 @@ from importlib import metadata
 
 import torch
 
-from dassl.checkpoints import models_in
+from dassl.checkpoints import last_epoch, models_in
 from dassl.utils import InputError, write_json
 
 from .command import users_errors
 from .folder import FILE, whole_record
-from .identity import differences, identity_of, in_short, sha256_of_images
+from .identity import differences, identity_of, in_short, of_config, sha256_of_images
 
 
 def as_json(value):
@@ -74,6 +74,7 @@ class RunRecord:
             "unlabelled_images": None,  # how many it saw, of whatever class
             "unlabelled_sha256": None,
             "weights": weights,
+            "resumed": None,  # {"folder", "epoch", "changed": config keys, None: not known}, of a run that went on
             "commit": commit(),
             "versions": versions(),
             "settings": settings_of(cfg),
@@ -106,6 +107,17 @@ class RunRecord:
             return False
         return bool(models_in(self.directory)) and not differences(self.content, former)
 
+    def goes_on_from(self, folder: str, former: dict | None) -> list[str]:
+        """Keep what the run in `folder`, whose record is `former`, had otherwise in its config; it is returned in words."""
+        former, epoch = former or {}, last_epoch(folder)
+        known = "config" in former
+        if epoch is not None:
+            changed = list(of_config(self.content, former)) if known else None
+            self.content["resumed"] = {"folder": folder, "epoch": epoch, "changed": changed}
+        if former.get("resumed") and os.path.realpath(folder) == os.path.realpath(self.directory):
+            self.content["resumed"] = former["resumed"]  # it broke off after it had been resumed from another folder
+        return differences(self.content, former) if known and epoch is not None else []
+
     def __enter__(self):
         self.write()
         return self
@@ -136,6 +148,8 @@ class RunRecord:
         """The results of the evaluation that came last, unrounded, in percent."""
         evaluator = trainer.evaluator
         results = getattr(evaluator, "results", None) or {}
+        if not getattr(trainer, "start_epoch", 0):  # a folder whose checkpoints are of different epochs
+            self.content["resumed"] = None
         self.content.update(
             state="finished",
             epoch=epoch,

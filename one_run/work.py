@@ -63,12 +63,15 @@ def work(record: RunRecord, cfg: CfgNode, model_dir: str, epoch: int | None, tes
 
     folder = model_dir if test else cfg.RESUME
     trained = whole_record(folder) if folder else None  # before it is written anew
+    changed = record.goes_on_from(folder, trained) if folder and not test else []
     learned_from = trained_on(folder, trained, epoch) if folder else None
 
     with saying_what_is_left(record, cfg), record:
         setup_logger(cfg.OUTPUT_DIR)
         if goes_on:
             print(f"{cfg.OUTPUT_DIR} holds this run, which broke off: it goes on from its last checkpoint.")
+        if changed:
+            print(f"Resumed with another config than the run in {folder} had: {'; '.join(changed)}.")
         set_seed(cfg)
         print(f"** Config **\n{cfg}\n** System **\n{collect_env_info()}\n")
         with record.building(), explain_undeclared_keys(cfg):

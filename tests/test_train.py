@@ -358,6 +358,40 @@ def test_resume_from_another_folder(trained, data_root, tmp_path, monkeypatch):
     assert len(list((tmp_path / "first").glob("*/model.pth.tar-*"))) == 2
 
 
+def test_what_a_resumed_run_has_otherwise_is_said_and_kept(trained, data_root, tmp_path, monkeypatch, capsys):
+    """Also when it breaks off in its turn, and goes on by itself; a fresh run has nothing of the kind."""
+    assert results(trained / "CoOp")["resumed"] is None
+    options = ["OPTIM.MAX_EPOCH", 5, "INPUT.TRANSFORMS", ("random_flip", "normalize"), "TRAIN.PRINT_FREQ", 1]
+    line = arguments(data_root, tmp_path, resume=trained / "CoOp", options=options)
+    resumed = {"folder": str(trained / "CoOp"), "epoch": 3, "changed": ["INPUT.TRANSFORMS", "OPTIM.MAX_EPOCH"]}
+    capsys.readouterr()
+    broken_off(line, monkeypatch, epoch=4)
+    assert "OPTIM.MAX_EPOCH is 3 there and 5 here" in capsys.readouterr().out
+    assert train.main(arguments(data_root, tmp_path, options=options)) == 0
+    said = capsys.readouterr().out
+    assert "another config" not in said and "epoch [5/5]" in said and "epoch [4/5]" not in said
+    assert results(tmp_path)["resumed"] == resumed
+
+
+def test_a_run_resumed_from_a_folder_without_a_record(trained, data_root, tmp_path, capsys):
+    shutil.copytree(trained / "CoOp", tmp_path / "first")
+    (tmp_path / "first" / "results.json").unlink()
+    line = arguments(data_root, tmp_path / "second", resume=tmp_path / "first", options=["OPTIM.MAX_EPOCH", 4])
+    assert train.main(line) == 0 and "another config" not in capsys.readouterr().out
+    assert results(tmp_path / "second")["resumed"] == {"folder": str(tmp_path / "first"), "epoch": 3, "changed": None}
+
+
+def test_a_checkpoint_beyond_the_last_epoch(trained, data_root, tmp_path, capsys):
+    assert train.main(arguments(data_root, tmp_path, resume=trained / "CoOp", options=["OPTIM.MAX_EPOCH", 2])) == 2
+    assert f"checkpoint in {trained / 'CoOp'} is of epoch 3, beyond OPTIM.MAX_EPOCH 2" in one_sentence(capsys)
+
+
+def test_another_kind_of_optimiser(trained, data_root, tmp_path, capsys):
+    options = ["OPTIM.MAX_EPOCH", 4, "OPTIM.NAME", "adam"]
+    assert train.main(arguments(data_root, tmp_path, resume=trained / "CoOp", options=options)) == 2
+    assert "than this run's, Adam: resume with the OPTIM.NAME that it had" in one_sentence(capsys)
+
+
 def test_a_broken_off_run_of_another_config_is_begun_anew(data_root, tmp_path, monkeypatch, capsys):
     broken_off(arguments(data_root, tmp_path, "CoOp"), monkeypatch)
     capsys.readouterr()
