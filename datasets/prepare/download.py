@@ -1,27 +1,17 @@
-"""Fetch a file from the places that have it, see that it is whole, unpack it where nothing can escape.
+"""Fetch a file from the places that have it, and see that it is whole.
 
-HTTP (resuming, retries, the bar) is clip/download.py's, Google Drive is gdown's, unpacking is the standard library's.
+HTTP (resuming, retries, the bar) is clip/download.py's, Google Drive is gdown's.
 """
 
 import glob
-import gzip
 import hashlib
 import os
 import shutil
-import stat
 import sys
-import tarfile
-import zipfile
-import zlib
-
-from tqdm import tqdm
 
 from dassl.utils import InputError, mkdir_if_missing
 
 from ..sources import Way
-
-BROKEN = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, EOFError, zlib.error)
-BROKEN += (RuntimeError, ValueError, KeyError)  # encrypted, nonsense, a link to nothing
 
 
 def fetch(way: Way, folder: str, by_hand: str) -> str:
@@ -115,39 +105,3 @@ def check_space(folder: str, needed: float, what: str) -> None:
             f"{what} needs {needed / 1e9:.1f} GB in {folder}, where {free / 1e9:.1f} GB are free: make room, or choose "
             "another --root."
         )
-
-
-def unpack(archive: str, folder: str) -> None:
-    """Unpack a .zip, .tar, .tar.gz or .tgz (told by its bytes) into an empty folder; refuse what would leave it."""
-    if not hasattr(tarfile, "data_filter"):
-        raise InputError("This Python cannot unpack a tar archive safely: use 3.10.12, 3.11.4, 3.12 or a newer one.")
-    os.makedirs(folder)
-    with open(archive, "rb") as file:  # zipfile.is_zipfile would find a zip at the end of a tar
-        zipped = file.read(2) == b"PK"
-    try:
-        if zipped:
-            unpack_zip(archive, folder)
-        else:
-            with (
-                open(archive, "rb") as file,
-                tqdm.wrapattr(file, "read", os.path.getsize(archive), desc="unpacking", disable=None) as bytes_read,
-                tarfile.open(fileobj=bytes_read, mode="r:*") as tar,
-            ):
-                tar.extractall(folder, filter="data")  # refuses paths and links that lead outside, and devices
-    except InputError:
-        raise
-    except BROKEN as error:
-        raise InputError(f"{archive} cannot be unpacked ({' '.join(str(error).split())}): fetch it again.") from error
-
-
-def unpack_zip(archive: str, folder: str) -> None:
-    with zipfile.ZipFile(archive) as file:
-        entries = file.infolist()
-        for entry in entries:  # zipfile would put them inside under another name
-            pieces = entry.filename.replace("\\", "/").split("/")
-            link = stat.S_ISLNK(entry.external_attr >> 16)
-            if link or ".." in pieces or not pieces[0] or ":" in pieces[0]:
-                raise ValueError(f"{entry.filename} is a link, or leads outside")
-        check_space(folder, sum(entry.file_size for entry in entries), archive)
-        for entry in tqdm(entries, desc="unpacking", unit="file", disable=None):
-            file.extract(entry, folder)

@@ -10,7 +10,8 @@ from dassl.utils import InputError, is_picture, mkdir_if_missing, read_json
 
 from ..sources import Archive, File, Source
 from ..splits import PARTS
-from .download import check_space, digest_of, unpack, what_is_wrong
+from .download import check_space, digest_of, what_is_wrong
+from .unpack import unpack
 
 
 def is_ready(source: Source, folder: str) -> bool:

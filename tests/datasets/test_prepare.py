@@ -352,13 +352,14 @@ def test_the_wrong_archive(server, pets, tmp_path, monkeypatch, capsys):
 
 
 KILLED = """
-import os, signal, sys, tarfile
+import os, signal, sys
 import datasets.prepare as prepare
-make = tarfile.TarFile.makefile
-def make_one(*args):
-    make(*args)
+from datasets.prepare.unpack import Target
+write = Target.write
+def write_one(*args):
+    write(*args)
     os.kill(os.getpid(), signal.SIGKILL)
-tarfile.TarFile.makefile = make_one
+Target.write = write_one
 archive = prepare.Archive("images.tar.gz", members={"images": "images"}, images={"images": 4})
 prepare.READERS["oxford_pets"].rows, prepare.READERS["oxford_pets"].sources = (2, 1, 1), (archive,)
 prepare.main(["oxford_pets", "--root", sys.argv[1]])
