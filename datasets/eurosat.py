@@ -42,7 +42,7 @@ class EuroSAT(Benchmark):
                 Way(url, 94_280_567, "md5:c8fa014336c82ac7804f0398fcb19387")
                 for url in (
                     "https://huggingface.co/datasets/torchgeo/eurosat/resolve/c877bcd43f099cd0196738f714544e355477f3fd/EuroSAT.zip",
-                    "http://madm.dfki.de/files/sentinel/EuroSAT.zip",
+                    "https://madm.dfki.de/files/sentinel/EuroSAT.zip",
                 )
             ),
             members={image_dir: "2750"},

@@ -28,7 +28,7 @@ class Food101(Benchmark):
             tuple(
                 Way(url, 4_996_278_331, "md5:85eeb15f3717b99a5da872d97d918f87")
                 for url in (
-                    "http://data.vision.ee.ethz.ch/cvl/food-101.tar.gz",
+                    "https://data.vision.ee.ethz.ch/cvl/food-101.tar.gz",
                     "https://huggingface.co/datasets/ethz/food101/resolve/main/food-101.tar.gz",
                 )
             ),

@@ -44,6 +44,11 @@ class Archive(Source):
     with_names: tuple[str, ...] = ()  # further archives that belong to it, and lie beside it
 
 
+def largest(source: Source, way: Way) -> int:
+    """Bytes that may come: its size, or half as much again as it has about, or 1 GB where nobody says."""
+    return way.size or int(1.5e9 * source.gigabytes) or 1_000_000_000
+
+
 @dataclass(frozen=True)
 class Mirror:
     """A benchmark's whole folder in one .zip, as CoOp lays it out, with its split file, which PromptKD's authors keep.

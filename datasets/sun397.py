@@ -26,7 +26,7 @@ class SUN397(Benchmark):
             "Partitions.zip",
             (
                 Way(
-                    "http://vision.princeton.edu/projects/2010/SUN/download/Partitions.zip",
+                    "https://vision.princeton.edu/projects/2010/SUN/download/Partitions.zip",
                     18_293_705,
                     "sha256:e3311ea5f812d4cc6faef194688343d1111f6cd6f70f2c62f393c2b8d6ba1ec9",
                 ),
@@ -38,7 +38,7 @@ class SUN397(Benchmark):
             "SUN397.tar.gz",
             (
                 Way(
-                    "http://vision.princeton.edu/projects/2010/SUN/SUN397.tar.gz",
+                    "https://vision.princeton.edu/projects/2010/SUN/SUN397.tar.gz",
                     39_077_296_924,
                     "md5:8ca2778205c41d23104230ba66911c7a",
                 ),

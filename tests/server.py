@@ -29,6 +29,12 @@ def serving() -> Iterator[Server]:
             path, wanted = self.path.lstrip("/"), self.headers.get("Range")
             server.requests.append((path, wanted))
             status = server.status.get(path, 200 if path in server.files else 404)
+            if status in (301, 302):
+                self.send_response(status)
+                self.send_header("Location", server.headers[path]["Location"])
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
             if status != 200:
                 self.send_error(status)
                 return

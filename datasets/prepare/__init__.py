@@ -10,7 +10,6 @@ import contextlib
 import difflib
 import os
 import shutil
-import urllib.request
 from collections.abc import Sequence
 
 from filelock import FileLock, Timeout
@@ -22,8 +21,17 @@ from one_run.command import OK, USERS_TO_MEND, carry_out
 from one_run.layout import BENCHMARKS, SHIFTED_IMAGENETS
 
 from ..base import Benchmark
-from ..sources import Archive, File, Source, Way
-from .download import NoRoom, check_space, come_so_far, fetch, web_address
+from ..sources import Archive, File, Source, Way, largest
+from .download import (
+    NoRoom,
+    check_remembered,
+    check_space,
+    come_so_far,
+    digest_of,
+    fetch,
+    remember_hash,
+    web_address,
+)
 from .hub import fetch_mirror
 from .install import (
     check_by_hand,
@@ -74,10 +82,6 @@ def main(argv: list[str] | None = None) -> int:
 
 def prepare_all(names: list[str], root: str, keep_archives: bool, place: str = "") -> int:
     """One after the other; what is left to do is said at the end."""
-    # Some servers refuse Python's own name.
-    opener = urllib.request.build_opener()
-    opener.addheaders = [("User-Agent", "spotlighter datasets.prepare")]
-    urllib.request.install_opener(opener)
     left = {name: prepare(name, root, keep_archives, place) for name in names}
     print("ready: " + (", ".join(name for name in left if not left[name]) or "none"))
     for name, tasks in left.items():
@@ -167,8 +171,10 @@ def from_mirror(name: str, reader: type[Benchmark], folder: str, sources: Sequen
             if isinstance(source, Archive):
                 check_members(source, folder)
         print(f"{name}: {names}: the mirror {reader.mirror.address} is asked", flush=True)
-        path = fetch_mirror(reader.mirror, folder)
+        path, sha256 = fetch_mirror(reader.mirror, folder)
         install_mirror(missing, path, reader.dataset_dir, folder)
+        if not reader.mirror.digest:
+            remember_hash(sha256, os.path.join(folder, reader.mirror.name))
     except InputError as error:
         print(f"{name}: {names}: the mirror did not help", flush=True)
         return [str(error)]
@@ -229,12 +235,18 @@ def obtain(source: Source, way: Way, folder: str, keep_archives: bool) -> None:
         size = way.size or source.gigabytes * 1e9
         unpacked = size * (2 if way.inside else 1)  # pictures hardly shrink in an archive
         check_space(folder, size - come_so_far(way, downloads(folder)) + unpacked, source.name)
-    path = fetch(way, downloads(folder), by_hand=os.path.join(folder, source.name))
+    called = os.path.join(folder, source.name)
+    path = fetch(way, downloads(folder), called, largest(source, way))
+    known = way.digest or (isinstance(source, File) and source.sha256)
     try:
+        if not known:
+            check_remembered(sha256 := digest_of(path), called)
         if isinstance(source, Archive):
             install_archive(source, path, folder, way.inside)
         else:
             install_file(path, source, folder)
+        if not known:
+            remember_hash(sha256, called)
     except InputError as error:
         if not way.digest and not isinstance(error, NoRoom):
             os.unlink(path)  # it came, but is something else

@@ -10,11 +10,11 @@ import re
 from dassl.utils import InputError, mkdir_if_missing
 
 from ..sources import Mirror
-from .download import check_space, digest_of
+from .download import check_remembered, check_space, digest_of
 
 
-def fetch_mirror(mirror: Mirror, folder: str) -> str:
-    """The path of the archive in the library's cache, whole; it will be unpacked in `folder`."""
+def fetch_mirror(mirror: Mirror, folder: str) -> tuple[str, str]:
+    """The archive's path in the library's cache, whole, and its SHA-256; it will be unpacked in `folder`."""
     from huggingface_hub import constants  # only here: few runs need it
 
     cache = constants.HF_HUB_CACHE
@@ -25,8 +25,10 @@ def fetch_mirror(mirror: Mirror, folder: str) -> str:
     check_space(folder, plan.file_size + same_disk * download, mirror.name)  # pictures hardly shrink in an archive
     check_space(cache, download, f"{mirror.name}, in Hugging Face's cache,")
     path = ask(mirror)
-    check_whole(path, mirror)
-    return path
+    found = check_whole(path, mirror)
+    if not mirror.digest:
+        check_remembered(found, os.path.join(folder, mirror.name))
+    return path, found
 
 
 def ask(mirror: Mirror, **options):
@@ -42,11 +44,10 @@ def ask(mirror: Mirror, **options):
         ) from error
 
 
-def check_whole(path: str, mirror: Mirror) -> None:
-    """Compare with the SHA-256 that the Hub states, which is the name of what it keeps, and with the one stated here."""
+def check_whole(path: str, mirror: Mirror) -> str:
+    """Its SHA-256, compared with the SHA-256 that the Hub states, which is the name of what it keeps, and with the one stated here."""
     found, kept_as = digest_of(path), os.path.basename(os.path.realpath(path))
     stated = mirror.digest.removeprefix("sha256:") or (kept_as if re.fullmatch("[0-9a-f]{64}", kept_as) else "")
     if stated and found != stated:
         raise InputError(f"{os.path.realpath(path)} is damaged (its SHA-256 is wrong): remove it, then run this again.")
-    if not mirror.digest:
-        print(f"{mirror.name}: its SHA-256 is {found}, which was not known before", flush=True)
+    return found

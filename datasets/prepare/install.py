@@ -10,7 +10,7 @@ from dassl.utils import InputError, is_picture, mkdir_if_missing, read_json
 
 from ..sources import Archive, File, Source
 from ..splits import PARTS
-from .download import check_space, digest_of, what_is_wrong
+from .download import check_space, digest_of, remembered_hash, what_is_wrong
 from .unpack import unpack
 
 
@@ -96,6 +96,13 @@ def check_by_hand(archive: Archive, path: str) -> None:
     for way in archive.ways:
         if way.digest and not way.inside and (wrong := what_is_wrong(path, way)):
             raise InputError(f"{path} is damaged ({wrong}): fetch it again, or remove it.")
+    if has_changed(path):
+        raise InputError(f"{path} has changed since it came (see {archive.name}.sha256): fetch it again, or remove it.")
+
+
+def has_changed(path: str) -> bool:
+    """Whether a file that is there is another than the one that came, whose SHA-256 was kept then."""
+    return os.path.isfile(path) and bool(kept := remembered_hash(path)) and digest_of(path) != kept
 
 
 def install_archive(archive: Archive, path: str, folder: str, inside: str = "") -> None:

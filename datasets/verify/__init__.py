@@ -27,7 +27,7 @@ from ..base import Benchmark
 from ..embedded import READERS as EMBEDDED
 from ..prepare import READERS, benchmark_names
 from ..prepare.download import digest_of
-from ..prepare.install import count_images, pictures_under, says_what_is_known
+from ..prepare.install import count_images, has_changed, pictures_under, says_what_is_known
 from ..sources import File
 from . import own
 
@@ -163,7 +163,11 @@ def read(finding: Finding, reader: type[Benchmark], root: str, deep: bool, remed
         items = [*(() if test_only else data.train_x), *(data.val or ()), *data.test]
         finding.broken = broken_images(sorted({item.impath for item in items}), finding.name)[:AT_MOST]
     finding.note = what_is_not_listed(finding, data)
-    if finding.broken:
+    changed = [each.name for each in reader.sources if has_changed(os.path.join(finding.folder, each.name))]
+    if changed:
+        names = " and ".join(changed)
+        finding.next = f"{names} changed since it came (see {changed[0]}.sha256): move it away, then {remedy}"
+    elif finding.broken:
         finding.next = f"broken: {', '.join(finding.broken)}; unpack the images again: move them away, then {remedy}"
     elif finding.split == "own":  # its parts may differ by a rounding
         finding.whole = sum(finding.rows) == sum(finding.rows_expected)

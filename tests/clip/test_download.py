@@ -1,5 +1,6 @@
 """Downloads (../clip/download.py) from a server on this machine that misbehaves as asked."""
 
+import contextlib
 import hashlib
 import socket
 import threading
@@ -123,6 +124,58 @@ def test_an_answer_that_is_no_answer(tmp_path, answer):
         with pytest.raises(clip.InputError, match=r"could not be fetched.*by hand as .*weights\.pt\.$") as caught:
             _download(f"http://127.0.0.1:{listener.getsockname()[1]}/{SHA256}/weights.pt", str(tmp_path))
     assert len(tries) == 5 and "\n" not in str(caught.value)
+
+
+def test_only_https_and_this_machine(tmp_path):
+    for url in ("http://example.com", "ftp://example.com", f"file://{tmp_path}", "http://127.0.0.1.example.com"):
+        with pytest.raises(clip.InputError, match=f"^{url}.* is not fetched, as it is not https"):
+            _download(f"{url}/{SHA256}/weights.pt", str(tmp_path))
+
+
+@pytest.mark.parametrize("to", ["https://127.0.0.1/weights.pt", "ftp://127.0.0.1/weights.pt", "file:///etc/passwd"])
+def test_no_redirection_to_another_scheme(server, tmp_path, to):
+    server.status, server.headers[FILE] = {FILE: 302}, {"Location": to}
+    with pytest.raises(clip.InputError, match=f"{to}(, which is not http: |' is not allowed)"):
+        fetch(server, tmp_path)
+    assert not list(tmp_path.glob("*.part")) and len(server.requests) == 1
+
+
+def test_no_redirection_from_this_machine_to_plain_http(server, tmp_path):
+    server.status, server.headers[FILE] = {FILE: 302}, {"Location": "http://example.com/weights.pt"}
+    with pytest.raises(clip.InputError, match="^http://example.com/weights.pt is not fetched, as it is not https"):
+        fetch(server, tmp_path)
+
+
+def test_a_redirection_on_the_way(server, tmp_path):
+    server.status[FILE], server.headers[FILE] = 302, {"Location": f"{server.url}/there"}
+    server.files["there"] = CONTENT
+    assert open(fetch(server, tmp_path), "rb").read() == CONTENT
+
+
+def test_no_more_bytes_than_weights_can_have(server, tmp_path, monkeypatch):
+    monkeypatch.setattr("clip.download.LARGEST", 100_000)
+    with pytest.raises(clip.InputError, match=r"gave a wrong file \(more than 100,000 bytes\), which was thrown away"):
+        fetch(server, tmp_path)
+    assert not list(tmp_path.glob("*.part")) and len(server.requests) == 1
+
+
+def test_a_size_that_nobody_states_is_bounded_too(tmp_path, monkeypatch):
+    """An answer that goes on and on."""
+    monkeypatch.setattr("clip.download.LARGEST", 1_000_000)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve():
+            connection, _ = listener.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.recv(65536)
+                connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+                while True:
+                    connection.sendall(bytes(1 << 16))
+
+        threading.Thread(target=serve, daemon=True).start()
+        with pytest.raises(clip.InputError, match="more than 1,000,000 bytes"):
+            _download(f"http://127.0.0.1:{listener.getsockname()[1]}/{SHA256}/weights.pt", str(tmp_path))
+    assert not list(tmp_path.glob("*.part"))
 
 
 def test_a_cache_folder_that_cannot_be(tmp_path, monkeypatch):

@@ -40,5 +40,6 @@ def link(name: str, to: str, kind: bytes = tarfile.SYMTYPE) -> tarfile.TarInfo:
 
 
 def tree(folder: Path) -> set[str]:
-    """All files but the lock."""
-    return {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file() and p.name != ".prepare.lock"}
+    """All files but the lock, and what is kept of hashes."""
+    files = {p for p in folder.rglob("*") if p.is_file() and p.name != ".prepare.lock" and p.suffix != ".sha256"}
+    return {str(p.relative_to(folder)) for p in files}

@@ -219,6 +219,50 @@ def test_a_list_that_is_known_to_be_another(server, pets, tmp_path, monkeypatch,
     assert run(tmp_path) == 0 and run(tmp_path) == 0
 
 
+def test_what_nobody_states_a_hash_of_is_told_kept_and_compared(server, pets, tmp_path, monkeypatch, capsys):
+    """Of the list that came and of an archive that did; what comes later must be the same, or is the user's to judge."""
+    replace_images(monkeypatch, ways=(Way(f"{server.url}/one"),))
+    folder = tmp_path / "oxford_pets"
+    assert run(tmp_path) == 0
+    out = capsys.readouterr().out
+    for name, content in (("split_zhou_OxfordPets.json", SPLIT.encode()), ("images.tar.gz", server.files["one"])):
+        digest = hashlib.sha256(content).hexdigest()
+        assert f"{name}: nobody states its SHA-256; it is {digest}, kept in {name}.sha256" in out
+        assert (folder / f"{name}.sha256").read_text() == f"{digest}  {name}\n"
+    shutil.rmtree(folder / "images")
+    server.files["one"] = tar_of(under("images", {**IMAGES, "a/3.jpg": b"new"}))
+    assert run(tmp_path) == 2 and not (folder / "images").exists()
+    assert f"came before with another SHA-256, which {folder}/images.tar.gz.sha256 holds" in capsys.readouterr().out
+    (folder / "images.tar.gz").write_bytes(server.files["one"])
+    assert run(tmp_path) == 2 and "images.tar.gz has changed since it came" in capsys.readouterr().out
+    (folder / "images.tar.gz.sha256").unlink()
+    assert run(tmp_path) == 0
+
+
+def test_what_was_no_archive_leaves_no_hash(server, pets, tmp_path, monkeypatch):
+    replace_images(monkeypatch, ways=(Way(f"{server.url}/one"),))
+    right, server.files["one"] = server.files["one"], b"<html>Try again later</html>"
+    assert run(tmp_path) == 2 and not (tmp_path / "oxford_pets/images.tar.gz.sha256").exists()
+    server.files["one"] = right
+    assert run(tmp_path) == 0
+
+
+def test_no_more_bytes_than_a_file_can_have(server, pets, tmp_path, monkeypatch, capsys):
+    replace_images(monkeypatch, ways=(Way(f"{server.url}/one"),), gigabytes=1e-5)
+    assert run(tmp_path) == 2
+    assert "/one gave a wrong file (more than 15,000 bytes), which was thrown away" in capsys.readouterr().out
+    assert not list((tmp_path / "oxford_pets/.downloads").iterdir())
+
+    def download(progress, **options):
+        progress(10_000, None)
+        progress(10_000, 20_000)
+
+    monkeypatch.setattr(gdown, "download", download)
+    replace_images(monkeypatch, ways=(Way("drive:large"),), gigabytes=1e-5)
+    assert run(tmp_path) == 2
+    assert "drive.google.com/file/d/large/view (it is more than 15,000 bytes)" in capsys.readouterr().out
+
+
 def test_google_drive(server, pets, tmp_path, monkeypatch, capsys):
     replace_images(monkeypatch, ways=(Way("drive:broken"), Way("drive:good")))
     calls = []

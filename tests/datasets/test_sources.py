@@ -61,7 +61,7 @@ def test_facts_are_well_formed(reader):
         assert not source.spare or (isinstance(first, File) and first.name.startswith("split_zhou"))
         for way in source.ways:
             assert re.fullmatch("(|md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})", way.digest)
-            assert urlparse(web_address(way)).scheme in ("http", "https") and urlparse(web_address(way)).path
+            assert urlparse(web_address(way)).scheme == "https" and urlparse(web_address(way)).path
             if isinstance(source, Archive):
                 assert way.size or source.gigabytes or source.spare, f"nobody knows how large {source.name} is"
         if isinstance(source, Archive):

@@ -147,6 +147,19 @@ def test_whose_list_it_is_shows_in_what_it_says(pets, tmp_path, capsys, monkeypa
     assert found["oxford_pets"]["next"].startswith("the lists are not CoOp's: move them away, then python -m datasets.")
 
 
+def test_a_file_that_changed_since_it_came(pets, tmp_path, capsys):
+    digest = sha256((pets / "split_zhou_OxfordPets.json").read_bytes()).hexdigest()
+    kept = pets / "split_zhou_OxfordPets.json.sha256"
+    kept.write_text(f"{digest}  split_zhou_OxfordPets.json\n")
+    assert run(capsys, tmp_path, "oxford_pets")[0] == 0
+    kept.write_text(f"{'0' * 64}  split_zhou_OxfordPets.json\n")
+    code, found = run(capsys, tmp_path, "oxford_pets")
+    says = (
+        "split_zhou_OxfordPets.json changed since it came (see split_zhou_OxfordPets.json.sha256): move it away, then"
+    )
+    assert code == 1 and found["oxford_pets"]["next"].startswith(says)
+
+
 def test_images_that_no_list_names_are_explained(pets, tmp_path, capsys):
     draw(pets / "images", "1.jpg", "a/1.jpg", "a/2.jpg", "b/1.jpg")
     code, found = run(capsys, tmp_path, "oxford_pets")
