@@ -18,10 +18,10 @@ import numpy as np
 import PIL
 import torch
 from filelock import FileLock  # comes with torch
-from PIL import Image, features
+from PIL import features
 
 from dassl.utils import InputError, mkdir_if_missing, read_image, replace_file, write_json
-from dassl.utils.tools import grey_range
+from dassl.utils.tools import grey_range, opened
 
 if TYPE_CHECKING:
     from torchvision.transforms import Compose
@@ -147,9 +147,9 @@ class Kept:
 def decoded_bytes(path: str) -> int:
     """Of a picture in RGB, told by the head of its file; 0 for a file that cannot be read, which its reader names."""
     try:
-        with Image.open(path) as image:
+        with opened(path) as image:
             return 3 * image.width * image.height
-    except Exception:  # decoders fail in many ways
+    except InputError:
         return 0
 
 
@@ -220,7 +220,9 @@ class OnDisk:
 
     def _mapped(self) -> np.ndarray | None:
         try:
-            pixels = np.load(self.path, mmap_mode="c")  # pages are shared; "c" rather than "r", which PyTorch warns of
+            pixels = np.load(
+                self.path, mmap_mode="c", allow_pickle=False
+            )  # pages are shared; "c" rather than "r", which PyTorch warns of
         except (OSError, ValueError, EOFError):
             return None
         return np.asarray(pixels) if pixels.shape == self.shape and pixels.dtype == np.uint8 else None

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import InputError
 from .files import check_isfile as check_isfile
@@ -19,6 +19,10 @@ from .files import read_json as read_json
 from .files import replace_file as replace_file
 from .files import write_json as write_json
 from .registry import get_most_similar_str_to_a_from_b as get_most_similar_str_to_a_from_b
+
+# Others are not tried, whatever a file is called: some of them are handed to other programs, as EPS is to Ghostscript.
+FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM")
+MOST_PIXELS = 178_956_970  # of an image, where Pillow refuses too: half a gigabyte in RGB
 
 
 def read_image(path: str) -> Image.Image:
@@ -39,11 +43,21 @@ def read_image(path: str) -> Image.Image:
 def opened(path: str) -> Iterator[Image.Image]:
     """A picture whose head is read; what fails here, or where it is decoded, is one sentence."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise Image.DecompressionBombError
             grey_range(image)
             yield image
     except FileNotFoundError as error:
         raise InputError(f"The image {path} does not exist: restore it, or take it out of the list.") from error
+    except UnidentifiedImageError as error:
+        raise InputError(
+            f"The image {path} cannot be read (it is none of {', '.join(FORMATS)}): fetch it again, or take it out of the list."
+        ) from error
+    except Image.DecompressionBombError as error:
+        raise InputError(
+            f"The image {path} has more than {MOST_PIXELS:,} pixels: save it smaller, or take it out of the list."
+        ) from error
     except NoRange as error:
         raise InputError(f"The image {path} {error}: save it with 8 or 16 unsigned bits a pixel.") from error
     except Exception as error:  # decoders fail in many ways

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from dassl.utils import InputError, read_image
+from dassl.utils.files import PICTURES
 
 
 def pixels(path) -> list:
@@ -149,3 +150,42 @@ def test_no_picture(tmp_path):
         read_image(str(tmp_path / "a.jpg"))
     with pytest.raises(InputError, match=r"b\.jpg does not exist"):
         read_image(str(tmp_path / "b.jpg"))
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "eps"])
+def test_no_other_program_is_started_for_a_picture(tmp_path, monkeypatch, suffix):
+    """Pillow hands EPS to Ghostscript, by what a file holds and not by its name."""
+    called = tmp_path / "called"
+    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {called}\n")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr("PIL.EpsImagePlugin.gs_binary", None)  # looked for again
+    path = tmp_path / f"a.{suffix}"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\n%%EOF\n")
+    with pytest.raises(InputError, match=rf"{path} cannot be read \(it is none of JPEG, PNG, .*\): fetch it again"):
+        read_image(str(path))
+    assert not called.exists()
+
+
+@pytest.mark.parametrize("suffix", PICTURES)
+def test_every_suffix_that_is_a_picture_is_read(tmp_path, suffix):
+    Image.new({".pbm": "1", ".pgm": "L"}.get(suffix, "RGB"), (8, 8), 1).save(tmp_path / f"a{suffix}")
+    assert read_image(str(tmp_path / f"a{suffix}")).size == (8, 8)
+
+
+def test_a_picture_that_would_fill_the_memory(tmp_path, monkeypatch):
+    path = tmp_path / "a.ppm"
+    path.write_bytes(b"P5 20000 20000 255\n")
+    with pytest.raises(InputError, match=rf"{path} has more than 178,956,970 pixels: save it smaller"):
+        read_image(str(path))
+    monkeypatch.setattr("dassl.utils.tools.MOST_PIXELS", 63)
+    Image.new("RGB", (8, 8)).save(tmp_path / "b.png")
+    with pytest.raises(InputError, match="b.png has more than 63 pixels"):
+        read_image(str(tmp_path / "b.png"))
+
+
+def test_several_pictures_in_one_file_give_the_first(tmp_path):
+    """As cameras write them: an MPO is a JPEG with more behind it."""
+    first, second = Image.new("RGB", (8, 8), 1), Image.new("RGB", (4, 4))
+    first.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[second])
+    assert Image.open(tmp_path / "a.jpg").format == "MPO" and read_image(str(tmp_path / "a.jpg")).size == (8, 8)
