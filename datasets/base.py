@@ -19,6 +19,7 @@ from .splits import (
     as_json,
     check_shared,
     hold_out,
+    inside,
     on_disk,
     parse_rows,
     read_lines,
@@ -51,6 +52,7 @@ class Benchmark(DatasetBase):
         self.dataset_dir = os.path.join(self.root, self.dataset_dir)
         self.image_dir = os.path.normpath(os.path.join(self.dataset_dir, self.image_dir))
         self.allow_shared = cfg.DATASET.ALLOW_SHARED_IMAGES
+        self.allow_outside = cfg.DATASET.ALLOW_OUTSIDE
         self.check_folders()
         split = self.read()
         self.check_classes(split)
@@ -82,7 +84,7 @@ class Benchmark(DatasetBase):
         ours = os.path.join(self.dataset_dir, f"split_own_{type(self).__name__}.json")
         for path in (theirs, ours):
             if os.path.isfile(path):
-                split = read_split(path, self.image_dir)
+                split = read_split(path, self.image_dir, self.allow_outside)
                 check_shared(split, path, self.allow_shared)
                 return split
         split = self.read_original()
@@ -116,7 +118,9 @@ class Benchmark(DatasetBase):
     def read_list(self, name: str, parse: Callable[..., Item], key: str = "") -> list[Item]:
         """The same where each is an image, which must be there."""
         items = self.read_rows(name, parse, key)
-        return on_disk({"": items}, self.image_dir, named_by=self.annotation_file(name))[""]
+        split, named_by = {"": items}, self.annotation_file(name)
+        split = split if self.allow_outside else inside(split, self.image_dir, named_by)
+        return on_disk(split, self.image_dir, named_by)[""]
 
     def held_out(self, trainval: list[Item], test: list[Item]) -> Split:
         """Official lists for training and test; as in CoOp, a fifth of each class's training images validates."""
@@ -196,8 +200,8 @@ class Benchmark(DatasetBase):
         path = os.path.join(self.dataset_dir, "split_fewshot", f"shot_{shots}-seed_{seed}.json")
         made_from = {"split_sha256": self.split_sha256, "shots": shots, "seed": seed}
         kept = read_draw(path)
-        if kept is not None and kept["made_from"] == made_from:
-            return {**split, **{part: [Item(*row) for row in kept[part]] for part in drawn}}
+        if kept is not None and kept["made_from"] == made_from and is_part_of(kept, split, drawn):
+            return {**split, **{part: kept[part] for part in drawn}}
         if kept is not None:
             print(f"{path} was drawn from another list of images: drawn again")
         save({"made_from": made_from, **as_json(drawn)}, path)
@@ -222,6 +226,11 @@ def same_in_a_prompt(names: Iterable[str]) -> list[tuple[str, str]]:
             pairs.append((first[key], name))
         first.setdefault(key, name)
     return pairs
+
+
+def is_part_of(kept: dict, split: Split, parts: Iterable[str]) -> bool:
+    """Whether a draw has images of the list alone, as it has unless somebody wrote others into it."""
+    return all(set(kept[part]) <= set(split[part]) for part in parts)
 
 
 def read_draw(path: str) -> dict | None:

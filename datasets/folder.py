@@ -57,7 +57,7 @@ class ImageFolder(Benchmark):
         """The classes are called by their folders here, until they get their names."""
         if self.keys.CSV:
             path = from_root(self.root, self.keys.CSV)
-            own = read_csv(self.root, path)
+            own = read_csv(self.root, path, allow_outside=self.allow_outside)
             check_shared(own.split, path, self.allow_shared)
         else:
             own = read_class_folders(self.root, self.outputs)

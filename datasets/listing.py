@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from dassl.utils import InputError, is_picture
 from one_run.folder import state_of
 
-from .splits import PARTS, Item, Split, Told, class_folders, on_disk, refuse
+from .splits import PARTS, Item, Split, Told, class_folders, inside, on_disk, refuse
 
 PART_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 PART_OF = {name: part for part, names in PART_NAMES.items() for name in names}
@@ -205,7 +205,7 @@ def relabelled(split: Split, source: str, wrong: Told) -> Split:
 # --- CSV files --------------------------------------------------------------------------------------------------
 
 
-def read_csv(root: str, path: str, wrong: Told = refuse) -> Own:
+def read_csv(root: str, path: str, wrong: Told = refuse, allow_outside: bool = False) -> Own:
     """path,class[,split], with paths from `root` on; what has no split trains, if there is such a column."""
     split: Split = {part: [] for part in PARTS}
     rows = csv_rows(path, ("path", "class"), wrong)
@@ -216,6 +216,7 @@ def read_csv(root: str, path: str, wrong: Told = refuse) -> Own:
             wrong(f"{path}, line {number}: the split {row['split']!r} is none of {', '.join(PARTS)}.")
             continue
         split[part].append(Item(row["path"], 0, nfc(row["class"])))
+    split = split if allow_outside else inside(split, root, path, wrong)
     split = on_disk(split, root, named_by=path, remedy="correct the list", wrong=wrong)
     if not divided:
         split["train"] = list(dict.fromkeys(split["train"]))  # a picture named twice must not come into two parts

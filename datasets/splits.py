@@ -3,6 +3,7 @@
 A split is {"train": items, "val": items, "test": items}; what is read from disk is checked here, in one place.
 """
 
+import functools
 import hashlib
 import json
 import os
@@ -33,7 +34,7 @@ Split = dict[str, list[Item]]
 # --- split files ------------------------------------------------------------------------------------------------
 
 
-def read_split(path: str, image_dir: str) -> Split:
+def read_split(path: str, image_dir: str, allow_outside: bool = False) -> Split:
     """A split file of CoOp's, {"train" | "val" | "test": [[path, label, class name], ...]}, in the file's order."""
     try:
         content = read_json(path)
@@ -43,7 +44,7 @@ def read_split(path: str, image_dir: str) -> Split:
             f"{path} is not a split file (lists train, val, test of [path, label, class name]): {error!r}. "
             "Fetch or write it again."
         ) from error
-    return on_disk(split, image_dir, named_by=path)
+    return on_disk(split if allow_outside else inside(split, image_dir, path), image_dir, named_by=path)
 
 
 UNPACK_AGAIN = "unpack the images again, or take the split file that belongs to them"
@@ -74,6 +75,39 @@ def on_disk(split: Split, image_dir: str, named_by: str, remedy: str = UNPACK_AG
     if missing:
         wrong(f"{named_by} names {len(missing)} images that are not in {image_dir}, {missing[0]} first: {remedy}.")
     return {part: [item for item in items if item.path is not None] for part, items in split.items()}
+
+
+def inside(split: Split, image_dir: str, named_by: str, wrong: Told = refuse) -> Split:
+    """The same; a list that names images outside the image folder is wrong."""
+    real = functools.cache(os.path.realpath)  # many paths lie in few folders
+    outside = [item.path for items in split.values() for item in items if leads_outside(item.path, image_dir, real)]
+    if not outside:
+        return split
+    wrong(
+        f"{named_by} names {len(outside)} images outside {image_dir}, {outside[0]} first: correct the list, or set "
+        "DATASET.ALLOW_OUTSIDE True if they are meant."
+    )
+    return {part: [item for item in items if item.path not in outside] for part, items in split.items()}
+
+
+def leads_outside(path: str, folder: str, real: Callable[[str], str] = os.path.realpath) -> bool:
+    """Whether a list's path, which may be absolute, leaves a folder by what it says; `real` resolves links.
+
+    Links within the folder are followed: no list can make one, so they are the user's own.
+    """
+    path = path.replace("\\", "/")
+    if ".." not in path and not os.path.isabs(path):  # all paths but a few; nothing is asked of the disk
+        return False
+    pieces = path.split("/")
+    if ".." not in pieces and is_under(os.path.normpath(os.path.join(folder, path)), os.path.abspath(folder)):
+        return False
+    beyond = len(pieces) - pieces[::-1].index("..") if ".." in pieces else 1  # the last `..`, or the root
+    places = (real(os.path.join(folder, "/".join(pieces[:end]) or "/")) for end in range(beyond, len(pieces)))
+    return not any(is_under(place, real(folder)) for place in places)
+
+
+def is_under(path: str, folder: str) -> bool:
+    return os.path.join(path, "").startswith(os.path.join(folder, ""))
 
 
 class Folders:

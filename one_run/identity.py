@@ -29,8 +29,8 @@ from .layout import OF_TRAINING, is_untrained
 
 # Where a run reads, writes and prints does not change what it computes.
 NO_PART_IN_RESULT = {
-    "OUTPUT_DIR", "RESUME", "VERBOSE", "DATASET.ROOT", "DATASET.ALLOW_SHARED_IMAGES", "DATALOADER.NUM_WORKERS", "DATALOADER.KEEP_MB",
-    "DATALOADER.TEST.CACHE_DIR", "TRAIN.PRINT_FREQ",
+    "OUTPUT_DIR", "RESUME", "VERBOSE", "DATASET.ROOT", "DATASET.ALLOW_SHARED_IMAGES", "DATASET.ALLOW_OUTSIDE",
+    "DATALOADER.NUM_WORKERS", "DATALOADER.KEEP_MB", "DATALOADER.TEST.CACHE_DIR", "TRAIN.PRINT_FREQ",
 }  # fmt: skip
 PARTS = {"train": "train_x", "unlabelled": "train_u", "val": "val", "test": "test"}
 LEARNED_FROM = ("train", "unlabelled", "val")  # what a training that goes on must have as before

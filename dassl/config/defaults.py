@@ -44,6 +44,7 @@ def get_defaults() -> CN:
     cfg.DATASET.NUM_SHOTS = -1  # images a class; below 1: all
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all, base, new
     cfg.DATASET.ALLOW_SHARED_IMAGES = False  # a list may name an image in two parts, or under two classes
+    cfg.DATASET.ALLOW_OUTSIDE = False  # a list may name images outside the data set's image folder
     cfg.DATASET.VAL_PERCENT = 0.1
     cfg.DATASET.STL10_FOLD = -1
     cfg.DATASET.CIFAR_C_TYPE = ""

@@ -69,6 +69,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--deep", action="store_true", help="open every image of the split, and list the broken ones")
     parser.add_argument("--csv", default="", metavar="FILE", help="with folder: DATASET.FOLDER.CSV")
     parser.add_argument("--names-csv", default="", metavar="FILE", help="with folder: DATASET.FOLDER.NAMES")
+    parser.add_argument("--allow-outside", action="store_true", help="with folder: DATASET.ALLOW_OUTSIDE")
     args = parser.parse_args(argv)
     root = os.path.abspath(os.path.expanduser(args.root))
     try:
@@ -77,9 +78,11 @@ def main(argv: list[str] | None = None) -> int:
         if OWN in args.names:
             if len(args.names) > 1:
                 raise InputError("Your own pictures are a data root of their own: name folder alone.")
-            return carry_out(lambda: verify_own(root, args.csv, args.names_csv, args.json))
-        if args.csv or args.names_csv:
-            raise InputError("--csv and --names-csv are for your own pictures: python -m datasets.verify folder ...")
+            return carry_out(lambda: verify_own(root, args.csv, args.names_csv, args.allow_outside, args.json))
+        if args.csv or args.names_csv or args.allow_outside:
+            raise InputError(
+                "--csv, --names-csv and --allow-outside are for your own pictures: python -m datasets.verify folder ..."
+            )
         names = benchmark_names(args.names, embedded_sets(root))
     except InputError as error:
         parser.error(str(error))
@@ -92,8 +95,8 @@ def verify(names: list[str], root: str, deep: bool, as_json: bool) -> int:
     return OK if all(finding.whole for finding in findings) else NOT_WHOLE
 
 
-def verify_own(root: str, csv: str, names: str, as_json: bool) -> int:
-    found = own.look(root, lambda paths: broken_images(paths, OWN), csv, names)
+def verify_own(root: str, csv: str, names: str, allow_outside: bool, as_json: bool) -> int:
+    found = own.look(root, lambda paths: broken_images(paths, OWN), csv, names, allow_outside)
     print(json.dumps([asdict(found)], indent=2) if as_json else own.report(found))
     return OK if found.whole else NOT_WHOLE
 
@@ -151,7 +154,9 @@ def images_of_embedded_set(folder: str) -> int:
 
 def read(finding: Finding, reader: type[Benchmark], root: str, deep: bool, remedy: str) -> None:
     """Let the reader itself say whether it can read; all shots, all classes."""
-    settings = SimpleNamespace(ROOT=root, NUM_SHOTS=-1, SUBSAMPLE_CLASSES="all", ALLOW_SHARED_IMAGES=False)
+    settings = SimpleNamespace(
+        ROOT=root, NUM_SHOTS=-1, SUBSAMPLE_CLASSES="all", ALLOW_SHARED_IMAGES=False, ALLOW_OUTSIDE=False
+    )
     try:
         data = reader(SimpleNamespace(DATASET=settings, SEED=1))
     except (InputError, OSError) as error:

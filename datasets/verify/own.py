@@ -31,13 +31,21 @@ class Look:
     whole: bool = False
 
 
-def look(root: str, broken_images: Callable[[list[str]], list[str]], csv: str = "", names: str = "") -> Look:
+def look(
+    root: str,
+    broken_images: Callable[[list[str]], list[str]],
+    csv: str = "",
+    names: str = "",
+    allow_outside: bool = False,
+) -> Look:
     """All pictures are opened, as one that is broken stops a run. What cannot be read is told, and the rest looked at."""
     found = Look("folder", root)
     wrong: list[str] = []
     try:
         own = (
-            read_csv(root, from_root(root, csv), wrong.append) if csv else read_class_folders(root, wrong=wrong.append)
+            read_csv(root, from_root(root, csv), wrong.append, allow_outside)
+            if csv
+            else read_class_folders(root, wrong=wrong.append)
         )
     except InputError as error:
         found.problems = [*shortened(wrong), str(error)]

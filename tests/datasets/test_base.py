@@ -106,6 +106,17 @@ def test_a_stale_draw_is_made_again(own_root, capsys, change):
     assert "drawn again" not in capsys.readouterr().out
 
 
+def test_a_draw_with_images_that_the_list_has_not(own_root, capsys):
+    """It could name any file of the disk."""
+    first = Caltech101(config(own_root))
+    whole = kept_draw(own_root).read_text()
+    draw = json.loads(whole)
+    draw["train"][0][0] = "../../../elsewhere.jpg"
+    kept_draw(own_root).write_text(json.dumps(draw))
+    assert rows(Caltech101(config(own_root)).train_x) == rows(first.train_x)
+    assert "drawn again" in capsys.readouterr().out and kept_draw(own_root).read_text() == whole
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"made_from": {}, "train": [1], "val": []}', "\u00ff"])
 def test_a_damaged_draw_is_made_again(own_root, capsys, content):
     first = Caltech101(config(own_root))

@@ -58,6 +58,22 @@ def test_few_shots_and_halves(tmp_path):
     assert again.classnames == ["n01", "über grey"] and {item.label for item in again.test} == {0, 1}
 
 
+def test_a_csv_file_that_leads_outside(tmp_path):
+    """Absolute paths are welcome as long as they lead into the data root; what lies elsewhere is asked for by name."""
+    root, rows = tmp_path / "root", [[f"n01/{index}.{'JPG' if index % 2 else 'png'}", "a"] for index in range(4)]
+    folders(root, 4)
+    folders(tmp_path / "elsewhere", 4)
+    write_csv(root / "list.csv", ["path", "class"], *[[root / path, name] for path, name in rows])
+    assert len(read(root, DATASET__FOLDER__CSV="list.csv").train_x) == 2
+    for other in (tmp_path / "elsewhere", "../elsewhere"):
+        write_csv(root / "list.csv", ["path", "class"], *[[f"{other}/{path}", name] for path, name in rows])
+        with pytest.raises(
+            InputError, match=rf"names 4 images outside {root}, {other}/n01/0.png first: .*ALLOW_OUTSIDE"
+        ):
+            read(root, DATASET__FOLDER__CSV="list.csv")
+        assert len(read(root, DATASET__FOLDER__CSV="list.csv", DATASET__ALLOW_OUTSIDE=True).train_x) == 2
+
+
 def test_csv(tmp_path):
     folders(tmp_path / "jumbled", 4)
     name = "jumbled/n01/0.png"

@@ -7,7 +7,7 @@ import pytest
 
 from dassl.utils import InputError
 from datasets.caltech101 import Caltech101
-from datasets.splits import PARTS, Item, check_shared, divide_by_path, drawn_from, on_disk, read_split
+from datasets.splits import PARTS, Item, check_shared, divide_by_path, drawn_from, leads_outside, on_disk, read_split
 from tests.datasets.helpers import config
 
 NFC, NFD = (unicodedata.normalize(form, "é") for form in ("NFC", "NFD"))
@@ -91,3 +91,54 @@ def test_divide_by_path():
     for part, some in divide_by_path(items[::-3]).items():
         assert some and all(part_of[item] == part for item in some)
     assert drawn_from(f"{NFC}/1.jpg") == drawn_from(f"{NFD}/1.jpg") != drawn_from("e/1.jpg")
+
+
+# --- no list leads outside ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def data(tmp_path):
+    """images/ with a folder, and links of the user's: to a folder, and to a picture, elsewhere; and a link to it."""
+    for name in ("data/images/a/1.jpg", "data/other/1.jpg", "data/images2/1.jpg", "disk/b/1.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "data/images/b").symlink_to(tmp_path / "disk/b")
+    (tmp_path / "data/images/a/2.jpg").symlink_to(tmp_path / "disk/b/1.jpg")
+    (tmp_path / "spelt").symlink_to(tmp_path / "data")
+    return tmp_path
+
+
+INSIDE = (
+    "a/1.jpg", "./a/1.jpg", "a/2.jpg", "b/1.jpg", "a/../a/1.jpg", "a/../b/1.jpg", "../images/a/1.jpg", "a/..\\a\\1.jpg", "a..b/1.jpg",
+    "{data}/data/images/a/1.jpg", "{data}/data/images/b/1.jpg", "{data}/spelt/images/a/1.jpg", "{data}/spelt/images/b/1.jpg", "{data}/data/other/../images/a/2.jpg",
+)  # fmt: skip
+OUTSIDE = (
+    "../other/1.jpg", "../../disk/b/1.jpg", "..\\other\\1.jpg", "a/../../other/1.jpg", "../images2/1.jpg", "b/../../../etc/passwd",
+    "b/../b/1.jpg", "/etc/passwd", "{data}/disk/b/1.jpg", "{data}/data/images2/1.jpg", "{data}/data/images/../other/1.jpg", "..",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("folder", ["data/images", "spelt/images"])
+@pytest.mark.parametrize("path, outside", [*((path, False) for path in INSIDE), *((path, True) for path in OUTSIDE)])
+def test_what_leads_outside(data, folder, path, outside):
+    assert leads_outside(path.format(data=data), str(data / folder)) == outside
+
+
+def test_nothing_is_asked_of_the_disk_for_a_plain_path(monkeypatch):
+    monkeypatch.setattr("os.path.realpath", None)
+    assert not leads_outside("n01440764/n01440764_10026.JPEG", "/data/imagenet")
+
+
+def test_a_split_file_that_leads_outside(data):
+    path = data / "split.json"
+    rows = {"train": [["a/1.jpg", 0, "a"]], "val": [], "test": [["../other/1.jpg", 0, "a"], ["/etc/passwd", 0, "a"]]}
+    path.write_text(json.dumps(rows))
+    images = str(data / "data/images")
+    with pytest.raises(
+        InputError, match=rf"{path} names 2 images outside {images}, ../other/1.jpg first: .*ALLOW_OUTSIDE"
+    ):
+        read_split(str(path), images)
+    assert [item.path for item in read_split(str(path), images, allow_outside=True)["test"]] == [
+        "../other/1.jpg",
+        "/etc/passwd",
+    ]

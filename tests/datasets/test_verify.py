@@ -391,6 +391,16 @@ def test_one_class_is_worth_a_remark(tmp_path, capsys):
     assert "  a class: 16\n" in said and "  remark: there is one class" in said and said.endswith("whole\n")
 
 
+def test_own_lists_that_lead_outside(tmp_path, capsys):
+    root = tmp_path / "root"
+    root.mkdir()
+    drawn_apart(tmp_path, *(f"p/{number}.png" for number in range(8)))
+    (root / "list.csv").write_text("\n".join(["path,class", *(f"../p/{n}.png,{'ab'[n % 2]}" for n in range(8))]))
+    code, found = own(capsys, root, "--csv", "list.csv")
+    assert code == 1 and "names 8 images outside" in found["problems"][0]
+    assert own(capsys, root, "--csv", "list.csv", "--allow-outside")[0] == 0
+
+
 def test_own_pictures_alone(tmp_path, capsys):
     for args in (["folder", "dtd"], ["dtd", "--csv", "list.csv"]):
         with pytest.raises(SystemExit, match="2"):
