@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from dassl.data.datasets import DatasetBase, Datum
 from dassl.utils import InputError, read_json, write_json
 
+from .paths import inside, on_disk
 from .sources import Mirror, Source
 from .splits import (
     Item,
@@ -19,8 +20,6 @@ from .splits import (
     as_json,
     check_shared,
     hold_out,
-    inside,
-    on_disk,
     parse_rows,
     read_lines,
     read_mat,

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from dassl.utils import InputError, is_picture
 from one_run.folder import state_of
 
-from .splits import PARTS, Item, Split, Told, class_folders, inside, on_disk, refuse
+from .paths import Told, inside, on_disk, refuse
+from .splits import PARTS, Item, Split, class_folders
 
 PART_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 PART_OF = {name: part for part, names in PART_NAMES.items() for name in names}

@@ -3,7 +3,6 @@
 A split is {"train": items, "val": items, "test": items}; what is read from disk is checked here, in one place.
 """
 
-import functools
 import hashlib
 import json
 import os
@@ -15,6 +14,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from dassl.utils import InputError, is_picture, read_json
+
+from .paths import inside, on_disk
 
 PARTS = ("train", "val", "test")
 SEED = 0  # of the divisions made here: every machine makes the same
@@ -45,98 +46,6 @@ def read_split(path: str, image_dir: str, allow_outside: bool = False) -> Split:
             "Fetch or write it again."
         ) from error
     return on_disk(split if allow_outside else inside(split, image_dir, path), image_dir, named_by=path)
-
-
-UNPACK_AGAIN = "unpack the images again, or take the split file that belongs to them"
-
-
-Told = Callable[[str], None]  # what is done with a sentence that says what is wrong
-
-
-def refuse(problem: str) -> None:
-    raise InputError(problem)
-
-
-def on_disk(split: Split, image_dir: str, named_by: str, remedy: str = UNPACK_AGAIN, wrong: Told = refuse) -> Split:
-    """The same with each path as its file is called; a list that names images which are not there is wrong.
-
-    A list may have been written on Windows, with backslashes, and folders on a Mac, which spells an accent as a sign of
-    its own.
-    """
-    folders, missing = Folders(image_dir), []
-
-    def found(item: Item) -> Item:
-        path = folders.find(item.path)
-        if path is None:
-            missing.append(item.path)
-        return item._replace(path=path)
-
-    split = {part: [found(item) for item in items] for part, items in split.items()}
-    if missing:
-        wrong(f"{named_by} names {len(missing)} images that are not in {image_dir}, {missing[0]} first: {remedy}.")
-    return {part: [item for item in items if item.path is not None] for part, items in split.items()}
-
-
-def inside(split: Split, image_dir: str, named_by: str, wrong: Told = refuse) -> Split:
-    """The same; a list that names images outside the image folder is wrong."""
-    real = functools.cache(os.path.realpath)  # many paths lie in few folders
-    outside = [item.path for items in split.values() for item in items if leads_outside(item.path, image_dir, real)]
-    if not outside:
-        return split
-    wrong(
-        f"{named_by} names {len(outside)} images outside {image_dir}, {outside[0]} first: correct the list, or set "
-        "DATASET.ALLOW_OUTSIDE True if they are meant."
-    )
-    return {part: [item for item in items if item.path not in outside] for part, items in split.items()}
-
-
-def leads_outside(path: str, folder: str, real: Callable[[str], str] = os.path.realpath) -> bool:
-    """Whether a list's path, which may be absolute, leaves a folder by what it says; `real` resolves links.
-
-    Links within the folder are followed: no list can make one, so they are the user's own.
-    """
-    path = path.replace("\\", "/")
-    if ".." not in path and not os.path.isabs(path):  # all paths but a few; nothing is asked of the disk
-        return False
-    pieces = path.split("/")
-    if ".." not in pieces and is_under(os.path.normpath(os.path.join(folder, path)), os.path.abspath(folder)):
-        return False
-    beyond = len(pieces) - pieces[::-1].index("..") if ".." in pieces else 1  # the last `..`, or the root
-    places = (real(os.path.join(folder, "/".join(pieces[:end]) or "/")) for end in range(beyond, len(pieces)))
-    return not any(is_under(place, real(folder)) for place in places)
-
-
-def is_under(path: str, folder: str) -> bool:
-    return os.path.join(path, "").startswith(os.path.join(folder, ""))
-
-
-class Folders:
-    """The folders under one, each listed once, which is quick on any disk."""
-
-    def __init__(self, root: str):
-        self.root = root
-        self.listed: dict[str, dict[str, str]] = {}  # folder -> a name, as it is and in NFC -> as it is
-
-    def names_in(self, folder: str) -> dict[str, str]:
-        if folder not in self.listed:
-            try:
-                names = os.listdir(os.path.join(self.root, folder))
-            except OSError:
-                names = []
-            self.listed[folder] = {unicodedata.normalize("NFC", name): name for name in names} | {n: n for n in names}
-        return self.listed[folder]
-
-    def find(self, path: str) -> str | None:
-        """The path of that file or folder, as it is called; None if it is not there."""
-        folder, name = os.path.split(path)
-        called = self.names_in(folder).get(name) if name else name
-        if called is not None:
-            return path if called == name else os.path.join(folder, called)
-        if "\\" in path:
-            return self.find(path.replace("\\", "/"))
-        there = self.find(folder) if folder else ""
-        name = None if there is None else self.names_in(there).get(unicodedata.normalize("NFC", name))
-        return None if name is None else os.path.join(there, name)
 
 
 def check_shared(split: Split, named_by: str, allowed: bool = False) -> None:

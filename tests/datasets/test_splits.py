@@ -1,4 +1,4 @@
-"""Lists of pictures: names as they are on the disk, and pictures that are listed twice (../datasets/splits.py)."""
+"""Lists of pictures: names as they are on the disk, and where they lead, and pictures that are listed twice (../datasets/splits.py, paths.py)."""
 
 import json
 import unicodedata
@@ -7,7 +7,8 @@ import pytest
 
 from dassl.utils import InputError
 from datasets.caltech101 import Caltech101
-from datasets.splits import PARTS, Item, check_shared, divide_by_path, drawn_from, leads_outside, on_disk, read_split
+from datasets.paths import leads_outside, on_disk
+from datasets.splits import PARTS, Item, check_shared, divide_by_path, drawn_from, read_split
 from tests.datasets.helpers import config
 
 NFC, NFD = (unicodedata.normalize(form, "é") for form in ("NFC", "NFD"))
