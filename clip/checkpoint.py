@@ -1,7 +1,8 @@
 """Weights in files: OpenAI's TorchScript archives, plain state dicts, safetensors, and our `.npz`."""
 
+import contextlib
 import os
-import tempfile
+import secrets
 
 import numpy as np
 import torch
@@ -62,12 +63,14 @@ def replace_file(path: str | os.PathLike, write) -> None:
     """Call `write(file)` on a temporary file beside `path`, then put it in place in one step."""
     folder = os.path.dirname(os.path.abspath(path))
     os.makedirs(folder, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{os.path.basename(path)}.")
+    temporary = os.path.join(folder, f".{os.path.basename(path)}.{secrets.token_hex(4)}.part")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(temporary, "xb") as file:
             write(file)
-        os.chmod(temporary, 0o644)
+            file.flush()
+            os.fsync(file.fileno())  # a power cut must not leave the name before the bytes
         os.replace(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
         raise

@@ -93,10 +93,21 @@ def _unpack_shipped(address: str, root: str) -> str:
             f"{source} is missing, though it belongs to this package: restore it, or make it with `python -m pretraining.pretrain`."
         )
     target = Path(root) / f"{source.stem}-{sha256_of(str(source))[:16]}.pt"
-    if not target.is_file():
-        state = load_state_dict(source)
+    state = load_state_dict(source)
+    if not _holds(target, state):
         replace_file(target, lambda file: torch.save(state, file))
     return str(target)
+
+
+def _holds(path: Path, state: dict[str, Tensor]) -> bool:
+    """Whether a copy that lies where anybody may write is these very tensors."""
+    if not path.is_file():
+        return False
+    try:
+        copy = load_state_dict(path)
+    except InputError:
+        return False
+    return copy.keys() == state.keys() and all(torch.equal(copy[name], value) for name, value in state.items())
 
 
 def load(

@@ -5,6 +5,7 @@ import io
 import os
 import struct
 import zipfile
+import zlib
 
 import torch
 
@@ -99,8 +100,16 @@ class Archive:
             raise Unreadable("is damaged (its parts are larger than it is)")
         return info.file_size
 
+    def check(self, name: str, content) -> None:
+        """Compare a part with its checksum, which torch.save writes unless it is told not to: it is 0 then."""
+        stated = self.parts[self.folder + name].CRC
+        if stated not in (0, zlib.crc32(content)):
+            raise Unreadable(f"is damaged (the checksum of its part {name} is another)")
+
     def bytes(self, name: str) -> bytes:
-        return self.file.read(self.find(name))
+        content = self.file.read(self.find(name))
+        self.check(name, content)
+        return content
 
     def text(self, name: str) -> str:
         """A part that is packed: code, which is short."""
@@ -108,7 +117,9 @@ class Archive:
             return part.read(LONGEST_CODE).decode()
 
     def storage(self, name: str) -> torch.UntypedStorage:
-        return read_storage(self.file, self.find(f"data/{name}"))
+        numbers = read_numbers(self.file, self.find(f"data/{name}"))
+        self.check(f"data/{name}", numbers.numpy())
+        return numbers.untyped_storage()
 
 
 def read_archive(file, size: int):
@@ -144,7 +155,7 @@ def next_storage(file, size: int, width: int) -> torch.UntypedStorage:
     (count,) = struct.unpack("<q", file.read(8))
     if not 0 <= count * width <= size - file.tell():
         raise EOFError
-    return read_storage(file, count * width)
+    return read_numbers(file, count * width).untyped_storage()
 
 
 # --- both -------------------------------------------------------------------------------------------------------
@@ -162,8 +173,9 @@ def next_pickle(file, size: int) -> tuple[object, list[Stored]]:
         raise
 
 
-def read_storage(file, nbytes: int) -> torch.UntypedStorage:
+def read_numbers(file, nbytes: int) -> torch.Tensor:
+    """(nbytes,) uint8"""
     numbers = torch.empty(nbytes, dtype=torch.uint8)
     if file.readinto(numbers.numpy()) != nbytes:
         raise EOFError
-    return numbers.untyped_storage()
+    return numbers

@@ -10,6 +10,7 @@ import inspect
 import json
 import mmap
 import os
+import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -153,6 +154,12 @@ def decoded_bytes(path: str) -> int:
         return 0
 
 
+def version_of(path: str) -> str:
+    """Bytes and times of change of a file; the last time is the system's own, which nobody sets back."""
+    stat = os.stat(path)
+    return f"{stat.st_size}\t{stat.st_mtime_ns}\t{stat.st_ctime_ns}"
+
+
 def files_of(name: str, folder: str) -> list[str]:
     """The files of a data set's lists of images that `OnDisk` has made in a folder."""
     folder = os.path.abspath(os.path.expanduser(folder))
@@ -171,7 +178,8 @@ class OnDisk:
         self.name, self.first, self.shape, self.threads = name, first, (len(self.rows), *size, 3), max(1, threads)
         self.path = ""  # of the file, once it is there
         self.pixels: np.ndarray | None = None
-        self.tried, self.broken = False, []  # errors of images that cannot be read
+        self.sums: list[int] = []  # of the pictures, by row
+        self.tried, self.said, self.broken = False, False, []  # errors of images that cannot be read
 
     def open(self) -> None:
         """Map the file, made before if it is not there; in the main process, before it starts workers.
@@ -206,26 +214,33 @@ class OnDisk:
 
         lines = []
         for path in self.rows:
-            stat = os.stat(path)
-            lines.append(f"{os.path.relpath(path, self.root)}\t{stat.st_size}\t{stat.st_mtime_ns}")
+            lines.append(f"{os.path.relpath(path, self.root)}\t{version_of(path)}")
         return {
-            "images_sha256": hashlib.sha256("\n".join(lines).encode()).hexdigest(),  # path, bytes, time of change
+            "images_sha256": hashlib.sha256("\n".join(lines).encode()).hexdigest(),  # path, bytes, times of change
             "shape": list(self.shape),
             "steps": [str(step) for step in self.first.transforms],  # with their sizes and interpolation
             "reader_sha256": hashlib.sha256("".join(map(inspect.getsource, READER)).encode()).hexdigest(),
             "pillow": PIL.__version__,
             "libjpeg": features.version("jpg"),
             "torchvision": torchvision.__version__,
+            "checksums": "crc32",  # of each picture, little-endian, behind the last
         }
 
     def _mapped(self) -> np.ndarray | None:
+        count = self.shape[0]
         try:
-            pixels = np.load(
-                self.path, mmap_mode="c", allow_pickle=False
-            )  # pages are shared; "c" rather than "r", which PyTorch warns of
+            # Pages are shared; "c" rather than "r", which PyTorch warns of.
+            pixels = np.load(self.path, mmap_mode="c", allow_pickle=False)
+            if pixels.shape != self.shape or pixels.dtype != np.uint8:
+                return None
+            with open(self.path, "rb") as file:
+                file.seek(-4 * count, os.SEEK_END)
+                if file.tell() != pixels.offset + pixels.size:  # another length than it was given
+                    return None
+                self.sums = np.frombuffer(file.read(), "<u4").tolist()
         except (OSError, ValueError, EOFError):
             return None
-        return np.asarray(pixels) if pixels.shape == self.shape and pixels.dtype == np.uint8 else None
+        return np.asarray(pixels)
 
     def _read(self, path: str) -> bytes:
         try:
@@ -241,25 +256,37 @@ class OnDisk:
         def write(file) -> None:
             header = {"descr": "|u1", "fortran_order": False, "shape": self.shape}
             np.lib.format.write_array_header_1_0(file, header)
+            sums: list[int] = []
             with ThreadPoolExecutor(self.threads) as pool:  # Pillow lets other threads run while it decodes and resizes
                 paths = list(self.rows)
                 for start in range(0, len(paths), A_TIME):
-                    file.writelines(pool.map(self._read, paths[start : start + A_TIME]))
-            file.flush()
-            os.fsync(file.fileno())  # a crash of the machine must not leave the name before the bytes
+                    for picture in pool.map(self._read, paths[start : start + A_TIME]):
+                        sums.append(zlib.crc32(picture))
+                        file.write(picture)
+            file.write(np.array(sums, "<u4").tobytes())
 
-        write_json(facts, self.path.removesuffix(".npy") + ".json")
         replace_file(self.path, write)
+        write_json(facts, self.path.removesuffix(".npy") + ".json")
 
     def get(self, path: str) -> np.ndarray | None:
         """(H, W, 3) uint8, to be read only; None if it is not there."""
         if self.pixels is None and self.path:  # in a spawned worker
             self.pixels = self._mapped()
         row = self.rows.get(path)
-        return None if self.pixels is None or row is None else self.pixels[row]
+        if self.pixels is None or row is None:
+            return None
+        if zlib.crc32(self.pixels[row]) != self.sums[row]:  # 0.07 ms for 224 x 224 pixels
+            self._say_damaged(path)
+            return None
+        return self.pixels[row]
+
+    def _say_damaged(self, path: str) -> None:
+        if not self.said:
+            self.said = True
+            print(f"{self.path} is damaged, at {path} first: what is, is decoded again. Remove that file.", flush=True)
 
     def put(self, path: str, pixels: np.ndarray) -> None:
         """The file is made as a whole, and nothing is added to it."""
 
     def __getstate__(self) -> dict:
-        return {**vars(self), "pixels": None}  # a map would be pickled as a copy
+        return {**vars(self), "pixels": None, "sums": []}  # a map would be pickled as a copy

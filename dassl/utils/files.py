@@ -1,9 +1,12 @@
 """Folders and files: made, listed, and replaced as a whole. Nothing here needs PyTorch, NumPy or Pillow."""
 
+import contextlib
 import json
 import os
-import tempfile
+import secrets
+import time
 from collections.abc import Callable
+from typing import BinaryIO
 
 from ..errors import InputError
 
@@ -18,6 +21,7 @@ __all__ = [
     "write_json",
 ]
 
+TEMPORARY = ".part"  # the end of the name of a file that is being written
 
 PICTURES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".webp", ".avif", ".jp2", ".ppm",
@@ -68,28 +72,72 @@ def listdir_nohidden(path: str, sort: bool = False) -> list[str]:
 def replace_file(path: str, write: Callable) -> None:
     """Call `write(file)` on a temporary file beside `path`, then put it in place in one step.
 
-    A kill or a full disk at any moment leaves the former file or the new one, never half of one.
+    A kill, a full disk or a power cut at any moment leaves the former file or the new one, never half of one.
     """
     folder = os.path.dirname(os.path.abspath(path))
     mkdir_if_missing(folder)
     try:
-        handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{os.path.basename(path)}.")
+        remove_leftovers(folder, os.path.basename(path), older=3600.0)
+        temporary, file = new_file(folder, os.path.basename(path))
     except OSError as error:
         raise InputError(f"Nothing can be written into {folder} ({error.strerror}): choose another folder.") from error
     try:
-        with os.fdopen(handle, "wb") as file:
+        with file:
             write(file)
-        os.chmod(temporary, 0o644)
+            file.flush()
+            os.fsync(file.fileno())  # the bytes are to be there before the name is
         os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
-        os.unlink(temporary)
+        sync_folder(folder)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        if (interrupt := interrupt_in(error)) is not None:
+            raise interrupt from None
+        if not isinstance(error, OSError | RuntimeError):  # torch.save reports a full disk as a RuntimeError
+            raise
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise InputError(
             f"{path} could not be written ({reason}): is the disk full? What was there before is untouched."
         ) from error
-    except BaseException:
-        os.unlink(temporary)
-        raise
+
+
+def new_file(folder: str, name: str) -> tuple[str, BinaryIO]:
+    """A file that nobody else writes, beside the one it is to become, with the rights that the user's umask leaves."""
+    path = os.path.join(folder, f".{name}.{secrets.token_hex(4)}{TEMPORARY}")
+    return path, os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666), "wb")
+
+
+def sync_folder(folder: str) -> None:
+    """So that a power cut does not take back the names that were put into it; some file systems cannot."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def remove_leftovers(folder: str, name: str = "", older: float = 0.0) -> None:
+    """What killed processes have left of `replace_file` (of one file), if it is older than so many seconds."""
+    with os.scandir(folder) as entries:
+        left = [entry.path for entry in entries if is_temporary(entry.name, name)]
+    for path in left:
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - os.stat(path).st_mtime >= older:
+                os.unlink(path)
+
+
+def is_temporary(entry: str, name: str = "") -> bool:
+    return entry.startswith(f".{name}") and entry.endswith(TEMPORARY)
+
+
+def interrupt_in(error: BaseException | None) -> BaseException | None:
+    """The interrupt that an error came of: PyTorch's writer turns it into an error of its own."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def write_json(obj, fpath: str) -> None:

@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -177,3 +178,20 @@ def test_importing_clip_does_not_import_open_clip():
     """It is slow, and only its vocabulary file is needed."""
     code = "import sys, clip; clip.tokenize('a'); sys.exit('open_clip' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("planted", ["other weights", "a flipped bit", "half of it"])
+def test_a_copy_of_shipped_weights_is_compared_before_it_is_used(tmp_path, planted):
+    """It lies where anybody may write."""
+    url = clip.clip._MODELS["ViT-Embedded/8"]
+    path = Path(clip.clip._download(url, str(tmp_path)))
+    whole, state = path.read_bytes(), load_state_dict(path)
+    if planted == "other weights":
+        torch.save(state | {"logit_scale": state["logit_scale"] + 1}, path)
+    else:
+        path.write_bytes(
+            whole[:-1000] if planted == "half of it" else whole[:99_000] + bytes([whole[99_000] ^ 1]) + whole[99_001:]
+        )
+    assert clip.clip._download(url, str(tmp_path)) == str(path)
+    again = load_state_dict(path)
+    assert again.keys() == state.keys() and all(torch.equal(again[name], value) for name, value in state.items())

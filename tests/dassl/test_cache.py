@@ -276,7 +276,8 @@ def file_in(folder):
 
 @pytest.mark.filterwarnings("error")  # PyTorch warns of memory that is to be read only
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_cached_test_set_gives_the_same_tensors(items, tmp_path, capsys, workers):
+def test_a_cached_test_set_gives_the_same_tensors(items, tmp_path, monkeypatch, capsys, workers):
+    monkeypatch.setattr(cache, "version_of", os.path.basename)  # so that only who reads a picture sees it spoilt
     folder, options = tmp_path / "cache", ("DATALOADER.NUM_WORKERS", workers)
     expected = epoch(loader(items, *options, is_train=False))
     cached = loader(items, *options, is_train=False, folder=folder)
@@ -315,17 +316,22 @@ def test_what_a_file_is_of(items, tmp_path, reads):
 
     assert [decoded(*options), decoded(*options)] == [8, 0]
     assert decoded(*options, "INPUT.PIXEL_MEAN", [0.1, 0.2, 0.3]) == decoded("DATALOADER.TEST.BATCH_SIZE", 2) == 0
-    moved = shutil.copytree(root, tmp_path / "moved", copy_function=shutil.copy2)
+    moved = shutil.move(root, tmp_path / "moved")
     paths = [item.impath.replace(root, str(moved)) for item in items]
     assert decoded(paths=paths, root=str(moved)) == 0
+    shutil.move(moved, root)
+    paths = [item.impath for item in items]
     assert decoded("INPUT.SIZE", (8, 6)) == 8
     assert decoded("INPUT.INTERPOLATION", "bilinear") == 8
-    assert decoded(paths=paths[:5], root=str(moved)) == 5
-    assert decoded(paths=[*paths[::-1], paths[0]], root=str(moved)) == 8  # one that is listed twice is there once
+    assert decoded(paths=paths[:5]) == 5
+    assert decoded(paths=[*paths[::-1], paths[0]]) == 8  # one that is listed twice is there once
     os.utime(items[0].impath, ns=(1, 1))
     assert decoded() == 8
     shutil.copy2(items[3].impath, items[4].impath)
     assert decoded() == 8
+    spoil(items[:1])  # of the same size and time
+    with pytest.raises(InputError, match=r"colour\.jpg"):
+        decoded()
 
 
 @pytest.mark.parametrize(
@@ -342,6 +348,23 @@ def test_other_versions_make_their_own(items, tmp_path, monkeypatch, name, other
         list(loader(items, is_train=False, folder=tmp_path))
         assert len(list(tmp_path.glob("*.npy"))) == count
         monkeypatch.setattr(name, other)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("harm", ["a bit", "zeros"])
+def test_damaged_pictures_in_a_file_are_decoded_again(items, tmp_path, capfd, harm, workers):
+    options = ("DATALOADER.NUM_WORKERS", workers)
+    expected = epoch(loader(items, *options, is_train=False, folder=tmp_path))
+    file = file_in(tmp_path)
+    damaged = bytearray(file.read_bytes())
+    begin = len(damaged) - 8 * (4 + 8 * 8 * 3)  # of the pictures
+    damaged[begin + 500 : begin + 700] = (
+        bytes(200) if harm == "zeros" else [damaged[begin + 500] ^ 4, *damaged[begin + 501 : begin + 700]]
+    )
+    file.write_bytes(damaged)
+    capfd.readouterr()
+    assert same(epoch(loader(items, *options, is_train=False, folder=tmp_path)), expected)
+    assert capfd.readouterr().out.count(f"{file} is damaged, at {items[2].impath} first") == 1
 
 
 @pytest.mark.parametrize("harm", ["half", "empty", "another shape", "floats"])

@@ -1,11 +1,11 @@
 """Files, seeds, registry, meters, log and checkpoints (../dassl/utils)."""
 
+import io
 import json
 import os
 import random
 import subprocess
 import sys
-import tempfile
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ import torch
 import torch.nn as nn
 from yacs.config import CfgNode
 
+from clip.checkpoint import replace_file as clip_replace_file
 from dassl.optim import build_lr_scheduler
 from dassl.utils import (
     AverageMeter,
@@ -20,6 +21,7 @@ from dassl.utils import (
     MetricMeter,
     Registry,
     count_num_param,
+    files,
     load_checkpoint,
     load_pretrained_weights,
     mkdir_if_missing,
@@ -163,12 +165,72 @@ def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
     def refuse(*args, **keywords):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(tempfile, "mkstemp", refuse)
+    monkeypatch.setattr("dassl.utils.files.new_file", refuse)
     with pytest.raises(InputError, match="Nothing can be written into .*Permission denied"):
         write_json({}, str(tmp_path / "a.json"))
     monkeypatch.setattr(os, "makedirs", refuse)
     with pytest.raises(InputError, match=r"The folder .*b cannot be made \(Permission denied\)"):
         mkdir_if_missing(str(tmp_path / "b"))
+
+
+@pytest.mark.parametrize("mask, mode", [(0o077, 0o600), (0o022, 0o644), (0o002, 0o664)])
+def test_the_rights_that_the_umask_leaves(tmp_path, mask, mode):
+    before = os.umask(mask)
+    try:
+        write_json({}, str(tmp_path / "a.json"))
+        clip_replace_file(tmp_path / "b", lambda file: file.write(b"b"))
+    finally:
+        os.umask(before)
+    assert {(tmp_path / name).stat().st_mode & 0o777 for name in ("a.json", "b")} == {mode}
+
+
+def test_bytes_are_on_the_disk_before_the_name_is(tmp_path, monkeypatch):
+    """And the name too, before anybody relies on it."""
+    done = []
+    monkeypatch.setattr(os, "fsync", lambda handle: done.append(f"sync {os.readlink(f'/proc/self/fd/{handle}')}"))
+    monkeypatch.setattr(os, "replace", lambda old, new: done.append(f"replace {old}") or os.rename(old, new))
+    write_json({}, str(tmp_path / "a.json"))
+    temporary = done[1].removeprefix("replace ")
+    assert done == [f"sync {temporary}", f"replace {temporary}", f"sync {tmp_path}"]
+
+
+@pytest.mark.parametrize("call", range(1, 40, 3))
+def test_an_interrupt_while_a_checkpoint_is_written_is_an_interrupt(tmp_path, monkeypatch, call):
+    """Wherever it comes; the former file stays, or the new one is there, and nothing else."""
+    path, calls = tmp_path / "model.pth.tar-2", []
+    save_checkpoint(state_of(nn.Linear(2, 2)), str(tmp_path))
+
+    class Interrupted(io.BufferedWriter):
+        def write(self, content):
+            calls.append(content)
+            if len(calls) == call:
+                raise KeyboardInterrupt
+            return super().write(content)
+
+    make = files.new_file
+    monkeypatch.setattr(files, "new_file", lambda *of: ((made := make(*of))[0], Interrupted(made[1].detach())))
+    try:
+        save_checkpoint(state_of(nn.Linear(3, 3)), str(tmp_path))
+    except KeyboardInterrupt:
+        assert len(calls) >= call  # the writer goes on to its end
+    else:
+        assert len(calls) < call
+    assert load_checkpoint(str(path))["epoch"] == 2
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint", "model.pth.tar-2"]
+
+
+def test_what_a_killed_process_left_goes(tmp_path):
+    """In a run's folder at once, by who has its lock; elsewhere when it is old, as another may be writing there."""
+    for name in (".a.json.0123.part", ".b.json.0123.part", "c.part"):
+        (tmp_path / name).touch()
+    write_json({}, str(tmp_path / "a.json"))
+    assert (tmp_path / ".a.json.0123.part").exists()
+    os.utime(tmp_path / ".a.json.0123.part", (1, 1))
+    os.utime(tmp_path / ".b.json.0123.part", (1, 1))
+    write_json({}, str(tmp_path / "a.json"))
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".b.json.0123.part", "a.json", "c.part"]
+    files.remove_leftovers(str(tmp_path))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.json", "c.part"]
 
 
 def test_a_full_disk(tmp_path):

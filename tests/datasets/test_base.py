@@ -139,7 +139,7 @@ def test_a_read_only_disk(own_root, capsys, monkeypatch):
     def refuse(*_, **__):
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr("dassl.utils.files.tempfile.mkstemp", refuse)
+    monkeypatch.setattr("dassl.utils.files.new_file", refuse)
     dataset = Caltech101(config(own_root))
     assert len(dataset.train_x) == 2 * len(CLASSES) and not kept_draw(own_root).exists()
     said = capsys.readouterr().out

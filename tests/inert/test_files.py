@@ -102,6 +102,27 @@ def test_a_missing_storage(tmp_path):
     refused(tmp_path / "b.pt", "is damaged")
 
 
+def test_one_bit_of_a_tensor(tmp_path):
+    """Each is told by the checksum that torch.save has written; it may be told to write none."""
+    torch.save(STATE, tmp_path / "a.pt")
+    whole = (tmp_path / "a.pt").read_bytes()
+    begin = whole.index(STATE["ctx"].numpy().tobytes())
+    for place in range(0, 12_000, 500):
+        damaged = bytearray(whole)
+        damaged[begin + place] ^= 1 << place % 8
+        (tmp_path / "a.pt").write_bytes(damaged)
+        refused(tmp_path / "a.pt", r"is damaged \(the checksum of its part data/0 is another\): fetch or copy it again")
+
+
+def test_without_checksums(tmp_path):
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(STATE, tmp_path / "a.pt")
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert torch.equal(inert.load(tmp_path / "a.pt")["ctx"], STATE["ctx"])
+
+
 def test_no_byte_of_a_file_can_do_more_than_spoil_it(path):
     """Each of many single bytes changed: a value or a sentence, and nothing else."""
     whole = path.read_bytes()
