@@ -1,15 +1,24 @@
-"""Where the paths of a list lead: whether into the image folder, and what a file there is called."""
+"""A list of pictures, and where its paths lead: whether into the image folder, and what a file there is called."""
 
 import functools
 import os
 import unicodedata
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 from dassl.utils import InputError
 
-if TYPE_CHECKING:
-    from .splits import Item, Split
+
+class Item(NamedTuple):
+    """A picture: its path under the benchmark's image folder (with /), its label and the name of its class."""
+
+    path: str
+    label: int
+    classname: str
+
+
+Split = dict[str, list[Item]]
+
 
 UNPACK_AGAIN = "unpack the images again, or take the split file that belongs to them"
 
@@ -21,7 +30,7 @@ def refuse(problem: str) -> None:
     raise InputError(problem)
 
 
-def on_disk(split: "Split", image_dir: str, named_by: str, remedy: str = UNPACK_AGAIN, wrong: Told = refuse) -> "Split":
+def on_disk(split: Split, image_dir: str, named_by: str, remedy: str = UNPACK_AGAIN, wrong: Told = refuse) -> Split:
     """The same with each path as its file is called; a list that names images which are not there is wrong.
 
     A list may have been written on Windows, with backslashes, and folders on a Mac, which spells an accent as a sign of
@@ -29,7 +38,7 @@ def on_disk(split: "Split", image_dir: str, named_by: str, remedy: str = UNPACK_
     """
     folders, missing = Folders(image_dir), []
 
-    def found(item: "Item") -> "Item":
+    def found(item: Item) -> Item:
         path = folders.find(item.path)
         if path is None:
             missing.append(item.path)
@@ -41,7 +50,7 @@ def on_disk(split: "Split", image_dir: str, named_by: str, remedy: str = UNPACK_
     return {part: [item for item in items if item.path is not None] for part, items in split.items()}
 
 
-def inside(split: "Split", image_dir: str, named_by: str, wrong: Told = refuse) -> "Split":
+def inside(split: Split, image_dir: str, named_by: str, wrong: Told = refuse) -> Split:
     """The same; a list that names images outside the image folder is wrong."""
     real = functools.cache(os.path.realpath)  # many paths lie in few folders
     outside = [item.path for items in split.values() for item in items if leads_outside(item.path, image_dir, real)]

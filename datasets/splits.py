@@ -11,25 +11,13 @@ import random
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
 
 from dassl.utils import InputError, is_picture, read_json
 
-from .paths import inside, on_disk
+from .paths import Item, Split, inside, on_disk
 
 PARTS = ("train", "val", "test")
 SEED = 0  # of the divisions made here: every machine makes the same
-
-
-class Item(NamedTuple):
-    """A picture: its path under the benchmark's image folder (with /), its label and the name of its class."""
-
-    path: str
-    label: int
-    classname: str
-
-
-Split = dict[str, list[Item]]
 
 
 # --- split files ------------------------------------------------------------------------------------------------
