@@ -2,6 +2,7 @@
 
     python -m datasets.embedded --root data
     python -m benchmarks.ablation --root data                           # about an hour on two cores; goes on where it stopped
+    python -m benchmarks.ablation --root data --rows fit --name ablation_fit    # ways to fit the scalars (a quarter of an hour)
     python -m datasets.embedded --root data-2 --world 2
     python -m benchmarks.ablation --root data-2 --rows core --name world2
 
@@ -13,6 +14,7 @@ A cell is one set and one seed; its accuracies go to `<work>/<name>/<set>_<seed>
 The table averages H over sets first, then takes a Student-t interval (95%) over the seeds' paired differences.
 
     encoded    a trainer's images, encoded once: what the rows are computed from
-    rows       the rows, and the cells: one set at one seed
+    rows       the rows
+    cells      what one set at one seed has of them
     table      cells -> means, gains, markdown and the figures that other programs ask for
 """

@@ -12,7 +12,7 @@ from dassl.utils import replace_file, write_json
 from one_run.command import carry_out
 from one_run.layout import ROOT
 
-from .rows import cell_file, run_cell
+from .cells import cell_file, run_cell
 from .table import Ablation, as_json, markdown, read_cells
 
 
@@ -20,7 +20,10 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ablation", description=ablation.__doc__.splitlines()[0])
     add_arguments(parser, seeds=[1, 2, 3, 4, 5])
     parser.add_argument(
-        "--rows", choices=("all", "core"), default="all", help="core: without the controls of single parts"
+        "--rows",
+        choices=("all", "core", "fit"),
+        default="all",
+        help="core: without the controls of single parts; fit: ways to fit the scalars, and no more",
     )
     parser.add_argument("--images", type=int, default=50, help="test images a class")
     parser.add_argument("--name", default="ablation", help="of the results: <out>/<name>.md and .json")

@@ -1,15 +1,11 @@
 """The rows: Spotlighter with parts left out, exchanged or added, in one set at one seed."""
 
-import contextlib
-import io
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from benchmarks.embedded import CROWDED, folder_of, trainer_on
-from dassl.utils import write_json
 from trainers.spotlighter.bank import Shots, remember
 from trainers.spotlighter.fit import choose_zoom, fit_scalars
 from trainers.spotlighter.head import SpotlighterHead
@@ -125,6 +121,7 @@ def score(head, shots: Shots, texts: Texts, tables: dict, trainer=None, how: str
     return result
 
 
+UNTRAINED = "tau_b never trained"  # no step of the fit leaves classes out of the bank
 HEAD_OPTIONS = ("kept", "prototypes", "levels", "full", "activations")
 
 
@@ -138,6 +135,13 @@ def make_head(trainer, **changes) -> SpotlighterHead:
     return head
 
 
+FITS = {  # name: what differs from a training run's fit
+    UNTRAINED: {"unseen": 0.0},
+    "Spotlighter": {},
+    "FIT_UNSEEN 1": {"unseen": 1.0},
+    f"HEAD full, {UNTRAINED}": {"unseen": 0.0},
+    "HEAD full": {},
+}
 HOST_ALONE = {"g": 0.0, "b": 0.0, "alpha": 0.0, "delta": 0.0}  # with these the head is its host
 HEADS = {  # name: changes to the head that starts from the initial scalars
     "+ centring": {"b": 0.0, "alpha": 0.0},
@@ -156,10 +160,19 @@ HEADS = {  # name: changes to the head that starts from the initial scalars
 }
 
 
-def fitted(trainer, shots: Shots, texts: Texts, seed: int, levels: float = 0.0, full: int = 0) -> SpotlighterHead:
-    """A head whose scalars are fitted as in a training run."""
-    head = make_head(trainer, full=full)
-    fit_scalars(head, shots, texts.t["base"], texts.z["base"], seed, pull=trainer.own.LOSS.PULL, levels=levels)
+def fitted(
+    trainer,
+    shots: Shots,
+    texts: Texts,
+    seed: int,
+    levels: float = 0.0,
+    full: int = 0,
+    unseen: float | None = None,
+) -> SpotlighterHead:
+    """A head whose scalars are fitted as in a training run; `unseen` in place of the config's FIT_UNSEEN."""
+    head, own = make_head(trainer, full=full), trainer.own
+    unseen = own.FIT_UNSEEN if unseen is None else unseen
+    fit_scalars(head, shots, texts.t["base"], texts.z["base"], seed, pull=own.LOSS.PULL, levels=levels, unseen=unseen)
     return head
 
 
@@ -209,6 +222,7 @@ def whole_encoder(root: str, set_name: str, seed: int, rows: str, images: int) -
         found["Spotlighter"] = score(head, own, texts, tables)
         if rows == "all" and host == MAIN:
             found["HEAD full"] = score(fitted(base, own, texts, seed, full=own.f.shape[1]), own, texts, tables)
+            found[UNTRAINED] = score(fitted(base, own, texts, seed, unseen=0.0), own, texts, tables)
             found["with level losses"] = score(fitted(base, own, texts, seed, levels=0.5), own, texts, tables)
         for most in (1, 3) if rows == "all" else (3,):
             found[f"Spotlighter, ZOOM {most}"], choices[f"{host}, ZOOM {most}"] = zooms(
@@ -263,18 +277,17 @@ def dropping(root: str, set_name: str, seed: int, names, images: int) -> dict:
     return result
 
 
-def cell_file(work: Path, set_name: str, seed: int) -> Path:
-    return work / f"{set_name}_{seed}.json"
-
-
-def run_cell(set_name: str, seed: int, root: str, rows: str, images: int, work: Path) -> str:
-    torch.set_num_threads(1)
-    start = time.time()
-    with contextlib.redirect_stdout(io.StringIO()):
-        cell = whole_encoder(root, set_name, seed, rows, images)
-        scores = set_name in SCORE_SETS and seed in SCORE_SEEDS
-        names = [name for name in ENCODERS if rows == "all" and (scores or "," not in name)]
-        cell["accuracies"][MAIN] |= dropping(root, set_name, seed, names or CORE, images)
-    facts = {"set": set_name, "seed": seed, "rows": rows, "images": images, "seconds": time.time() - start}
-    write_json({**facts, **cell}, str(cell_file(work, set_name, seed)))
-    return f"{set_name}, seed {seed}: {time.time() - start:.0f} s"
+def fits(root: str, set_name: str, seed: int, images: int) -> dict:
+    """Rows that differ in the fit alone, with every token kept and no second look: {row: [base, new]}."""
+    base, new = (build_spotlighter(root, set_name, seed, MAIN, half) for half in ("base", "new"))
+    tables = tables_of(base, new, folder_of(root, set_name).resolve(), images)
+    for table in tables.values():
+        table.encode(base)
+    train_host(base, tables["train"])
+    texts, shots = texts_of(base, new), Shots(tables["train"].f, tables["train"].v, tables["train"].y)
+    result = {"zero-shot CLIP": accuracies_of(tables, texts.z), "host alone": accuracies_of(tables, texts.t)}
+    result["+ selected tokens (initial scalars)"] = score(make_head(base), shots, texts, tables)
+    for name, options in FITS.items():
+        full = shots.f.shape[1] if name.startswith("HEAD full") else 0
+        result[name] = score(fitted(base, shots, texts, seed, full=full, **options), shots, texts, tables)
+    return result

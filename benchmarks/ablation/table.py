@@ -8,7 +8,8 @@ from benchmarks.embedded import CROWDED, FIRST_FIVE, SETS
 from benchmarks.statistics import paired_interval, signed
 from reports.cells import harmonic_mean
 
-from .rows import HOSTS, MAIN, cell_file
+from .cells import cell_file
+from .rows import FITS, HOSTS, MAIN, UNTRAINED
 
 SHOWN = (  # set by set; the first two are what the others are compared with
     "zero-shot CLIP", "host alone", "Spotlighter", "KEEP 0.6", "Spotlighter, ZOOM 1", "Spotlighter, ZOOM 3",
@@ -92,13 +93,16 @@ def markdown(ablation: Ablation, world: int, command: str, images: int) -> str:
     for host in HOSTS:
         if all(host in cell for cell in ablation.cells.values()):
             lines += ["", f"## {host}", "", *host_table(ablation, host)]
+    if UNTRAINED in ablation.rows(MAIN):
+        lines += ["", f"## With tau_b fitted on classes left out of the bank ({MAIN})", "", *table_of_fits(ablation)]
     lines += ["", f"## Set by set ({MAIN}): base/new H, and H − host", "", *table_by_set(ablation)]
-    lines += ["", "## What held-out shots chose for the second look", ""]
-    lines += [
-        "(map 0: attention of the block after the first possible drop, 1: of all blocks from there on; width; regions; share)",
-        "",
-    ]
-    lines += [f"- {row}: {chosen}" for row, chosen in ablation.choices().items()]
+    if choices := ablation.choices():
+        lines += ["", "## What held-out shots chose for the second look", ""]
+        lines += [
+            "(map 0: attention of the block after the first possible drop, 1: of all blocks from there on; width; regions; share)",
+            "",
+        ]
+        lines += [f"- {row}: {chosen}" for row, chosen in choices.items()]
     return "\n".join(lines) + "\n"
 
 
@@ -114,6 +118,19 @@ def host_table(ablation: Ablation, host: str) -> list[str]:
         mark = "" if sets == ablation.sets else f" ({', '.join(sets)})"
         mark += "" if seeds == ablation.seeds else f" (seeds {', '.join(map(str, seeds))})"
         lines.append(f"| {row}{mark} | {base:.1f} | {new:.1f} | {h:.1f} | {' | '.join(gains)} |")
+    return lines
+
+
+def table_of_fits(ablation: Ablation) -> list[str]:
+    """Each fit against the same one that leaves no class out; to hundredths, as there is little between them."""
+    hundredths = "{:+.2f} ± {:.2f}".format
+    lines = [f"| row, minus the same with {UNTRAINED} | base | new | H |", "|---|---|---|---|"]
+    for row in (row for row in FITS if row in ablation.rows(MAIN) and not row.endswith(UNTRAINED)):
+        other = f"{row}, {UNTRAINED}" if f"{row}, {UNTRAINED}" in FITS else UNTRAINED
+        if other in ablation.rows(MAIN):
+            halves = (lambda pair: pair[0], lambda pair: pair[1], harmonic)
+            gains = [hundredths(*ablation.gain(MAIN, row, other, ablation.sets, of=of)) for of in halves]
+            lines.append(f"| {row} | {' | '.join(gains)} |")
     return lines
 
 
@@ -150,10 +167,16 @@ def summary(ablation: Ablation) -> dict:
     """The figures of each form of the method, on average and set by set; what selecting regions is worth."""
     groups = {"mean": ablation.sets, **{name: [name] for name in ablation.sets}}
     found = {
-        form: {group: figures(ablation, row, sets) for group, sets in groups.items()} for form, row in FORMS.items()
+        form: {group: figures(ablation, row, sets) for group, sets in groups.items()}
+        for form, row in FORMS.items()
+        if row in ablation.rows(MAIN)
     }
     crowded = [name for name in ablation.sets if name in CROWDED]
-    return found | ({"selection_on_clutter_and_small": selection(ablation, crowded)} if crowded else {})
+    return found | (
+        {"selection_on_clutter_and_small": selection(ablation, crowded)}
+        if crowded and FORMS["spotlighter_zoom"] in ablation.rows(MAIN)
+        else {}
+    )
 
 
 def figures(ablation: Ablation, row: str, sets) -> dict:

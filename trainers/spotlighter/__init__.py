@@ -59,6 +59,7 @@ class Keys(ConfigKeys):
         "HOST": "CoOp",  # any registered method with prompts
         "HEAD": "lite",  # lite: the 21 scalars; full: with the paper's mapping modules
         "FIT": True,  # False keeps the scalars' initial values
+        "FIT_UNSEEN": 0.25,  # share of the fit's steps in which tau_b learns from classes left out of the bank; 0: none
         "JOINT": False,  # train the head in step with the host, whose prompts then feel it
         "R": 5,  # tokens kept by the head
         "K": 5,  # prototypes a class
@@ -75,6 +76,7 @@ class Keys(ConfigKeys):
     }
     config_ranges = {
         "HEAD": ("lite", "full"),
+        "FIT_UNSEEN": "at least 0 and at most 1",
         "R": "at least 1",
         "K": "at least 1",
         "LEVELS": (1, 2),

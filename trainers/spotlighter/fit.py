@@ -14,18 +14,21 @@ from .classes import Classes, lengths
 from .head import SpotlighterHead
 from .zoom import ZOOM_WIDTHS, Zoom
 
-# Initial values and steps were chosen on validation images and inner splits of the embedded world.
+# Initial values, steps and FIT_UNSEEN were chosen on validation images and inner splits of the embedded world.
 FIT_STEPS, FIT_WARMUP, FIT_LR, FIT_LR_SCALE, FIT_LR_FULL = 40, 8, 0.01, 0.1, 0.001
+FEWEST_CLASSES = 3  # of which two stay and one is left out: a bank of one class has nothing to centre
 ZOOM_SHARES = (0.5, 0.75, 1.0)  # of the second look in the logits, to choose from
 ZOOM_HALVES = 4  # random halves of the shots on which the choice is made
 
 
 def fit_scalars(
-    head: SpotlighterHead, shots: Shots, t: Tensor, z: Tensor, seed: int, *, pull: float, levels: float
+    head: SpotlighterHead, shots: Shots, t: Tensor, z: Tensor, seed: int, *, pull: float, levels: float, unseen: float
 ) -> None:
     """Fit the 21 scalars: each step builds the bank from a random half of every class's shots and takes the
     cross-entropy on the other half (`levels` as in `held_out_loss`), plus `pull` times the squared distance from the
     initial values. t and z (C, d) are the host's and the zero-shot text features.
+
+    In a share `unseen` of the steps `tau_b`, which classes in the bank have no use for, learns by `carrying_over`.
 
     The scale `delta` goes first and faster: cross-entropy acts first as a temperature fit, and everything
     else would shrink to serve as one.
@@ -43,10 +46,13 @@ def fit_scalars(
         groups.append(({"params": list(head.mapping.parameters()), "lr": FIT_LR_FULL}, late))
     optimiser = torch.optim.Adam([group for group, _ in groups])
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, [rate for _, rate in groups])
-    generator = torch.Generator().manual_seed(max(seed, 0))  # its own: the host's random numbers stay as they are
-    for _ in range(FIT_STEPS):
+    # Of their own: the host's random numbers stay as they are, and the halves what they are without classes left out.
+    generator, another = (torch.Generator().manual_seed(max(seed, 0)) for _ in range(2))
+    for step in range(FIT_STEPS):
         memory = half_of_each_class(shots.y, generator)
         loss = held_out_loss(head, shots[memory], shots[~memory], t, z, levels)
+        if (left_out := classes_left_out(len(t), step, unseen, another)) is not None:
+            loss = loss + carrying_over(head, shots[memory], shots[~memory], t, z, left_out.to(t.device))
         away = sum(((p - p0) ** 2).sum() for p, p0 in zip(others, initial, strict=True))
         optimiser.zero_grad()
         (loss + pull * away).backward()
@@ -66,6 +72,30 @@ def held_out_loss(
         for level in vectors.unbind(dim=1):
             loss = loss + levels * F.cross_entropy(head.logit_scale * level @ classes.text.t(), out.y)
     return loss
+
+
+def carrying_over(head: SpotlighterHead, memory: Shots, out: Shots, t: Tensor, z: Tensor, left_out: Tensor) -> Tensor:
+    """A term of a loss, which is zero and has a gradient for `tau_b` alone: that of `unseen_loss`.
+
+    The other scalars keep to the classes seen: the bank that they serve has all of these, and this one has not.
+    """
+    tau_b = head.scalars.tau_b
+    if left_out[memory.y].all():  # of no image there is no bank
+        return torch.zeros_like(tau_b)
+    (slope,) = torch.autograd.grad(unseen_loss(head, memory, out, t, z, left_out), tau_b)
+    return slope * (tau_b - tau_b.detach())
+
+
+def unseen_loss(head: SpotlighterHead, memory: Shots, out: Shots, t: Tensor, z: Tensor, left_out: Tensor) -> Tensor:
+    """Cross-entropy with the classes of a mask (C,) left out of the bank, and described as new ones are at test time.
+
+    It goes over all classes and the images in `out` of all: those left out alone may be too few to be told apart.
+    """
+    seen = ~left_out
+    rows = torch.where(seen, seen.cumsum(dim=0) - 1, -1)  # (C,), in the bank
+    memory = memory[seen[memory.y]]
+    bank = build_bank(head, memory._replace(y=rows[memory.y]), t[seen], z[seen])
+    return F.cross_entropy(head.logits(out.f, out.v, head.classes(t, z, rows, bank), bank), out.y)
 
 
 @torch.no_grad()
@@ -97,6 +127,17 @@ def choose_zoom(head: SpotlighterHead, shots: Shots, t: Tensor, z: Tensor, most:
 
 def half_cosine(progress: float) -> float:
     return 0.5 * (1 + math.cos(progress * math.pi))
+
+
+def classes_left_out(count: int, step: int, share: float, generator: torch.Generator) -> Tensor | None:
+    """A mask (C,) of the half of `count` classes, the smaller one, that a step takes as never seen; None in the others.
+
+    The steps, counted from 0, in which some are left out are the given share of all, spread evenly.
+    """
+    due = math.floor((step + 1) * share) > math.floor(step * share)
+    if not due or count < FEWEST_CLASSES:
+        return None
+    return torch.randperm(count, generator=generator) < count // 2
 
 
 def half_of_each_class(y: Tensor, generator: torch.Generator) -> Tensor:

@@ -200,6 +200,19 @@ class SpotlighterHead(nn.Module):
         logits = self.logit_scale * q.delta.exp() * cosines(unit(u), classes)  # (B, Z, C)
         return logits.logsumexp(dim=1) - math.log(again.shape[1])
 
+    def classes(self, t: Tensor, z: Tensor, rows: Tensor, bank: Bank) -> Classes:
+        """Classes by their texts t and z (C', d), and by where they stand in a bank: rows (C',), -1 if nowhere.
+
+        Those in the bank have their prototypes there, the others, never seen, get theirs carried over:
+        P_new,k = unit(T_new + sum_c softmax_c(<T_new, T_c> / tau_b) (P_ck - T_c)); no image of theirs is used.
+        """
+        text = self.centred_text(self.anchored(t, z), bank.text_mean)  # (C', d)
+        near = (text @ bank.text.t() / self.scalars.tau_b.clamp_min(0.02)).softmax(dim=1)  # (C', C)
+        residuals = bank.prototypes - bank.text[:, None]  # (C, K, d)
+        prototypes = unit(text[:, None] + torch.einsum("nc,ckd->nkd", near, residuals))  # (C', K, d)
+        prototypes = torch.where((rows >= 0)[:, None, None], bank.prototypes[rows], prototypes)
+        return Classes(text, prototypes, lengths(t))
+
     # --- with the bank ------------------------------------------------------------------------------------
 
     @property
@@ -209,18 +222,9 @@ class SpotlighterHead(nn.Module):
         return Bank(*(getattr(self, name) for name in Bank._fields))
 
     def describe(self, t: Tensor, z: Tensor, classnames: list[str]) -> Classes:
-        """The classes asked for: those in the bank keep their prototypes, others get theirs carried over.
-
-        P_new,k = unit(T_new + sum_c softmax_c(<T_new, T_c> / tau_b) (P_ck - T_c)); no image of theirs is used.
-        """
-        bank = self.bank
-        text = self.centred_text(self.anchored(t, z), bank.text_mean)  # (C', d)
-        near = (text @ bank.text.t() / self.scalars.tau_b.clamp_min(0.02)).softmax(dim=1)  # (C', C)
-        residuals = bank.prototypes - bank.text[:, None]  # (C, K, d)
-        prototypes = unit(text[:, None] + torch.einsum("nc,ckd->nkd", near, residuals))  # (C', K, d)
-        rows = torch.tensor(rows_of(classnames, self.classnames), device=text.device)  # (C',)
-        prototypes = torch.where((rows >= 0)[:, None, None], bank.prototypes[rows], prototypes)
-        return Classes(text, prototypes, lengths(t))
+        """The classes asked for, by their texts t and z (C', d) and their names."""
+        rows = torch.tensor(rows_of(classnames, self.classnames), device=t.device)
+        return self.classes(t, z, rows, self.bank)
 
     def forward(self, f: Tensor, v: Tensor, classes: Classes, again: Tensor | None = None) -> Tensor:
         """f (B, d), v (B, N, d) and, of regions looked at again, (B, Z, d), unit rows -> logits (B, C)."""

@@ -14,7 +14,7 @@ from ..prompts import template_of
 from .bank import Shots, remember
 from .checks import check_encoder
 from .classes import Classes
-from .fit import FIT_LR, choose_zoom, fit_scalars, held_out_loss
+from .fit import FEWEST_CLASSES, FIT_LR, carrying_over, choose_zoom, classes_left_out, fit_scalars, held_out_loss
 from .host import check_host, part
 from .model import SpotlitCLIP
 from .survey import survey
@@ -105,6 +105,9 @@ class SpotlighterOverHost(EncodesClassesOnce):
 
     def before_train(self):
         super().before_train()
+        own, count = self.own, self.dm.dataset.num_classes
+        if own.FIT_UNSEEN and (own.FIT or own.JOINT) and count < FEWEST_CLASSES:
+            print(f"Spotlighter keeps its initial tau_b: of {count} classes none can be taken as never seen")
         if self.start_epoch == 0:  # else its checkpoint has it
             self.survey_shots()
 
@@ -128,15 +131,22 @@ class SpotlighterOverHost(EncodesClassesOnce):
             return loss, shown
         memory = torch.ones(len(self.shots.y), dtype=torch.bool)
         memory[self.batch_index] = False
-        ours = held_out_loss(
-            self.head,
-            memory=self.shots[memory.to(labels.device)],
-            out=Shots(*self.model.image_features(images, tokens=True), labels),
-            t=self.model.text_features(),
-            z=self.spotlit.zero_shot,
-            levels=self.own.LOSS.LEVELS,
-        )
+        held_out = {
+            "memory": self.shots[memory.to(labels.device)],
+            "out": Shots(*self.model.image_features(images, tokens=True), labels),
+            "t": self.model.text_features(),
+            "z": self.spotlit.zero_shot,
+        }
+        ours = held_out_loss(self.head, **held_out, levels=self.own.LOSS.LEVELS)
+        if (left_out := self.left_out()) is not None:
+            ours = ours + carrying_over(self.head, **held_out, left_out=left_out.to(labels.device))
         return loss + ours, {**shown, "loss_head": ours.item()}
+
+    def left_out(self) -> Tensor | None:
+        """The classes (C,) that this step of JOINT takes as never seen, as in the fit; a run that goes on draws the same."""
+        step = self.epoch * self.num_batches + self.batch_idx
+        generator = torch.Generator().manual_seed(max(self.cfg.SEED, 0) + step)
+        return classes_left_out(self.dm.dataset.num_classes, step, self.own.FIT_UNSEEN, generator)
 
     def after_epoch(self):
         """Before a checkpoint is written, or validation images are classified, the head is fitted."""
@@ -159,7 +169,7 @@ class SpotlighterOverHost(EncodesClassesOnce):
                 for name, value in head.named_parameters():
                     value.copy_(self.initial[name])
             if own.FIT:
-                fit_scalars(head, shots, t, z, seed, pull=own.LOSS.PULL, levels=own.LOSS.LEVELS)
+                fit_scalars(head, shots, t, z, seed, pull=own.LOSS.PULL, levels=own.LOSS.LEVELS, unseen=own.FIT_UNSEEN)
         if own.ZOOM:
             head.zoom = choose_zoom(head, shots, t, z, own.ZOOM, seed)
             print(f"Spotlighter's second look: {head.zoom or 'none'}")

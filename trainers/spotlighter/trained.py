@@ -29,7 +29,7 @@ class Scalars(nn.Module):
         self.b = nn.Parameter(torch.tensor(0.5))  # weight of the zero-shot anchor
         self.log_lambda = nn.Parameter(torch.tensor(10.0).log())  # ridge of the bank's map
         self.tau_w = nn.Parameter(torch.tensor(1.0))  # temperature of the weights within a level
-        self.tau_b = nn.Parameter(torch.tensor(0.1))  # temperature of carrying over; base classes give it no gradient
+        self.tau_b = nn.Parameter(torch.tensor(0.1))  # temperature of carrying over to classes never seen
         self.delta = nn.Parameter(torch.tensor(-0.7))  # log factor on the logit scale
 
 

@@ -15,7 +15,7 @@ from tests.helpers import REPOSITORY, results
 from tests.trainers.spotlighter.runs import EPOCHS, ZERO_SHOT, PlainHost, PlugInHost, learned, line, one_sentence
 from tests.trainers.spotlighter.world import SECOND_LOOK
 from trainers import clip_trainer
-from trainers.spotlighter import over_host
+from trainers.spotlighter import fit, over_host
 from trainers.spotlighter.head import SpotlighterHead
 from trainers.spotlighter.trained import Scalars
 from trainers.spotlighter.zoom import window_centres
@@ -60,7 +60,16 @@ def test_lite_trains_21_scalars(data_root, tmp_path, host, capsys):
     assert record["trainable_parameters"] == 21 + (4 * 128 if host == "CoOp" else 0)
     mine, start = scalars_of(tmp_path), Scalars().state_dict()
     assert sum(value.numel() for value in mine.values()) == 21 and mine.keys() == start.keys()
-    assert (mine["delta"] - start["delta"]).abs() > 1e-3  # they were fitted
+    assert all((mine[name] != start[name]).all() for name in start)  # they were fitted
+    assert "tau_b" not in log
+
+
+def test_too_few_classes_keep_tau_b(data_root, tmp_path, capsys, monkeypatch):
+    for module in (over_host, fit):
+        monkeypatch.setattr(module, "FEWEST_CLASSES", 4)
+    assert train.main(line(data_root, tmp_path)) == 0
+    assert capsys.readouterr().out.count("keeps its initial tau_b: of 3 classes none") == 1
+    assert torch.equal(scalars_of(tmp_path)["tau_b"], Scalars().tau_b)
 
 
 def test_full_trains_the_mapping_modules(data_root, tmp_path, capsys):
@@ -111,7 +120,7 @@ def test_joint_training_reaches_the_context(runs, data_root, tmp_path, capsys):
     assert (context(tmp_path) - context(runs / "alone")).abs().max() > 1e-6  # after two short epochs
     start = Scalars().state_dict()
     moved = {name for name, value in scalars_of(tmp_path).items() if (value - start[name]).abs().max() > 1e-4}
-    assert {"delta", "alpha", "g", "b", "omega"} <= moved  # in step with the host
+    assert {"delta", "alpha", "g", "b", "omega", "tau_b"} <= moved  # in step with the host
     assert "loss_head" in capsys.readouterr().out
 
 

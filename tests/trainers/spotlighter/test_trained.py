@@ -29,6 +29,6 @@ def test_the_full_head_adds_its_agreement_to_the_cosines(world):
     assert (both - alone).abs().max() > 0.1
     fitted = SpotlighterHead(SCALE, full=D)
     before = [p.detach().clone() for p in fitted.mapping.parameters()]
-    fit_scalars(fitted, shots, t, z, pull=0.0, levels=0.5, seed=1)
+    fit_scalars(fitted, shots, t, z, pull=0.0, levels=0.5, unseen=0.5, seed=1)
     moved = [not torch.equal(p, p0) for p, p0 in zip(fitted.mapping.parameters(), before, strict=True)]
     assert sum(moved) >= len(moved) - 1

@@ -1,0 +1,32 @@
+"""The cells: some rows of one set at one seed, in a file of their own."""
+
+import contextlib
+import io
+import time
+from pathlib import Path
+
+import torch
+
+from dassl.utils import write_json
+
+from .rows import CORE, ENCODERS, MAIN, SCORE_SEEDS, SCORE_SETS, dropping, fits, whole_encoder
+
+
+def cell_file(work: Path, set_name: str, seed: int) -> Path:
+    return work / f"{set_name}_{seed}.json"
+
+
+def run_cell(set_name: str, seed: int, root: str, rows: str, images: int, work: Path) -> str:
+    torch.set_num_threads(1)
+    start = time.time()
+    with contextlib.redirect_stdout(io.StringIO()):
+        if rows == "fit":
+            cell = {"accuracies": {MAIN: fits(root, set_name, seed, images)}, "choices": {}}
+        else:
+            cell = whole_encoder(root, set_name, seed, rows, images)
+            scores = set_name in SCORE_SETS and seed in SCORE_SEEDS
+            names = [name for name in ENCODERS if rows == "all" and (scores or "," not in name)]
+            cell["accuracies"][MAIN] |= dropping(root, set_name, seed, names or CORE, images)
+    facts = {"set": set_name, "seed": seed, "rows": rows, "images": images, "seconds": time.time() - start}
+    write_json({**facts, **cell}, str(cell_file(work, set_name, seed)))
+    return f"{set_name}, seed {seed}: {time.time() - start:.0f} s"
