@@ -1,5 +1,6 @@
 # make quickstart   an environment, one embedded data set, three methods from base to new, one table
 # make test         an environment, then the tests, on all cores; PYTEST_ARGS="-n 0 -k name" goes on top
+# make fuzz         thousands of spoilt inputs: SEED=1 BUDGET=20000 (inputs) or BUDGET=600s (seconds)
 # make compare      all methods on the embedded data sets, one table; about an hour on two cores, goes on where it stopped
 SHELL := /bin/bash
 # The active virtual or conda environment is used as it is; otherwise .venv is made from requirements.txt.
@@ -12,7 +13,7 @@ PYTEST_ARGS ?=
 # are made once, and who is done first takes over tests of the others.
 PYTEST := python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
-.PHONY: quickstart compare test test-slow lint environment
+.PHONY: quickstart compare test test-slow fuzz lint environment
 
 quickstart: environment
 	bash scripts/quickstart.sh
@@ -30,6 +31,10 @@ test: environment lint
 
 test-slow: environment
 	$(PYTEST) -m "slow or not slow" $(PYTEST_ARGS)
+
+fuzz: export OMP_NUM_THREADS := 1
+fuzz: environment
+	python -m tests.fuzz --seed $(or $(SEED),0) --budget $(or $(BUDGET),12000)
 
 lint: environment
 	python -m ruff check . && python -m ruff format --check . && python -m mypy

@@ -7,6 +7,7 @@ import os
 import re
 
 POINTER = "checkpoint"  # a file with the name of the checkpoint that was written last
+LONGEST = 255  # letters of a file name
 BEST = "model-best.pth.tar"
 
 
@@ -16,15 +17,15 @@ def file_of(epoch: int | None) -> str:
 
 
 def epoch_of(file: str) -> int | None:
-    match = re.search(r"-(\d+)$", file)
+    match = re.search(r"-([0-9]{1,9})$", file)
     return int(match[1]) if match else None
 
 
 def last_checkpoint(folder: str) -> str | None:
     """The file name that a model's folder has as its last; None where there is no pointer."""
     try:
-        with open(os.path.join(folder, POINTER), encoding="utf-8") as file:
-            return file.readline().strip()
+        with open(os.path.join(folder, POINTER), encoding="utf-8", errors="replace") as file:
+            return file.readline(LONGEST).strip()
     except (FileNotFoundError, NotADirectoryError):
         return None
 

@@ -7,6 +7,7 @@ template, sources, and how its original files read. The file is called as the co
 
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 from dassl.data.datasets import DatasetBase, Datum
@@ -20,6 +21,8 @@ from .splits import (
     as_json,
     check_shared,
     hold_out,
+    is_text,
+    items_in,
     parse_rows,
     read_lines,
     read_mat,
@@ -157,8 +160,10 @@ class Benchmark(DatasetBase):
                     "write the split file again."
                 )
         for name in named.values():
-            if not name.replace("_", " ").strip():
+            if not name.encode(errors="ignore").decode().replace("_", " ").strip():
                 raise InputError(f"{self.dataset_dir}: the class {name!r} has no name in a prompt: rename it.")
+            if not is_text(name):
+                raise InputError(f"{self.dataset_dir}: the class {name!r} is spelt in no UTF-8: rename it.")
         for one, other in same_in_a_prompt(named.values()):
             if other not in self.twins:
                 raise InputError(
@@ -198,10 +203,12 @@ class Benchmark(DatasetBase):
             return {**split, **drawn}
         path = os.path.join(self.dataset_dir, "split_fewshot", f"shot_{shots}-seed_{seed}.json")
         made_from = {"split_sha256": self.split_sha256, "shots": shots, "seed": seed}
-        kept = read_draw(path)
-        if kept is not None and kept["made_from"] == made_from and is_part_of(kept, split, drawn):
-            return {**split, **{part: kept[part] for part in drawn}}
-        if kept is not None:
+        kept, kept_from = read_draw(path)
+        if kept_from == made_from:
+            if all(is_draw_of(kept[part], drawn[part], split[part]) for part in drawn):
+                return {**split, **kept}
+            print(f"{path} has other images than those of its list, or not as many of each class: drawn again")
+        elif kept is not None:
             print(f"{path} was drawn from another list of images: drawn again")
         save({"made_from": made_from, **as_json(drawn)}, path)
         return {**split, **drawn}
@@ -227,23 +234,26 @@ def same_in_a_prompt(names: Iterable[str]) -> list[tuple[str, str]]:
     return pairs
 
 
-def is_part_of(kept: dict, split: Split, parts: Iterable[str]) -> bool:
-    """Whether a draw has images of the list alone, as it has unless somebody wrote others into it."""
-    return all(set(kept[part]) <= set(split[part]) for part in parts)
-
-
-def read_draw(path: str) -> dict | None:
-    """A few-shot draw that was kept, or None if there is none that can be read."""
+def read_draw(path: str) -> tuple[Split | None, object]:
+    """A few-shot draw that was kept, and what it was made from; None if there is none that can be read."""
     if not os.path.isfile(path):
-        return None
+        return None, None
     try:
         content = read_json(path)
-        for part in ("train", "val"):
-            content[part] = [Item(str(image), int(label), str(name)) for image, label, name in content[part]]
-        return content if "made_from" in content else None
-    except (KeyError, ValueError, TypeError):
+        return items_in(content, ("train", "val")), content["made_from"]
+    except (KeyError, ValueError):
         print(f"{path} cannot be read: drawn again")
-        return None
+        return None, None
+
+
+def is_draw_of(kept: list[Item], drawn: list[Item], items: list[Item]) -> bool:
+    """Whether it can be another draw of the same items, such as another Python makes."""
+    chosen = {*kept}
+    return len(chosen) == len({*drawn}) and chosen <= {item for item in items if item in chosen} and labels_of(kept) == labels_of(drawn)  # fmt: skip
+
+
+def labels_of(items: list[Item]) -> Counter:
+    return Counter(item.label for item in items)
 
 
 def save(content: dict, path: str) -> None:

@@ -83,6 +83,9 @@ def is_under(path: str, folder: str) -> bool:
     return os.path.join(path, "").startswith(os.path.join(folder, ""))
 
 
+DEEPEST = 100  # folders in folders
+
+
 class Folders:
     """The folders under one, each listed once, which is quick on any disk."""
 
@@ -94,13 +97,15 @@ class Folders:
         if folder not in self.listed:
             try:
                 names = os.listdir(os.path.join(self.root, folder))
-            except OSError:
+            except (OSError, ValueError):  # no such folder, or no path at all
                 names = []
             self.listed[folder] = {unicodedata.normalize("NFC", name): name for name in names} | {n: n for n in names}
         return self.listed[folder]
 
     def find(self, path: str) -> str | None:
         """The path of that file or folder, as it is called; None if it is not there."""
+        if path.count("/") > DEEPEST:
+            return None
         folder, name = os.path.split(path)
         called = self.names_in(folder).get(name) if name else name
         if called is not None:

@@ -26,14 +26,27 @@ SEED = 0  # of the divisions made here: every machine makes the same
 def read_split(path: str, image_dir: str, allow_outside: bool = False) -> Split:
     """A split file of CoOp's, {"train" | "val" | "test": [[path, label, class name], ...]}, in the file's order."""
     try:
-        content = read_json(path)
-        split = {part: [Item(image, int(label), name) for image, label, name in content[part]] for part in PARTS}
-    except (KeyError, ValueError, TypeError) as error:
+        split = items_in(read_json(path), PARTS)
+    except ValueError as error:
         raise InputError(
-            f"{path} is not a split file (lists train, val, test of [path, label, class name]): {error!r}. "
+            f"{path} is not a split file (lists train, val, test of [path, label, class name]): {error}. "
             "Fetch or write it again."
         ) from error
     return on_disk(split if allow_outside else inside(split, image_dir, path), image_dir, named_by=path)
+
+
+def items_in(content, parts: Iterable[str]) -> Split:
+    """Those of a JSON file's lists of [path, label, class name]; ValueError where it has anything else there."""
+    split = {}
+    for part in parts:
+        rows = content.get(part) if isinstance(content, dict) else None
+        if not isinstance(rows, list):
+            raise ValueError(f"there is no list {part}")
+        wrong = next((row for row in rows if not isinstance(row, list) or [*map(type, row)] != [str, int, str]), None)
+        if wrong is not None:
+            raise ValueError(f"{part} has {wrong!r}")
+        split[part] = [Item(*row) for row in rows]
+    return split
 
 
 def check_shared(split: Split, named_by: str, allowed: bool = False) -> None:
@@ -56,6 +69,15 @@ def shared_images(split: Split) -> dict[str, tuple[tuple[str, str], tuple[str, s
             if seen.setdefault(path, place) != place:
                 twice.setdefault(path, (seen[path], place))
     return twice
+
+
+def is_text(name: str) -> bool:
+    """Whether it can be written; the bytes of a name that is no UTF-8 cannot."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def as_json(split: Split) -> dict[str, list[list]]:
@@ -175,7 +197,7 @@ def divide_by_path(items: Sequence[Item], root: str = "") -> Split:
 
 def drawn_from(path: str) -> float:
     """A number in [0, 1) that looks drawn at random, and is the same on every machine."""
-    spelt = unicodedata.normalize("NFC", path).encode()
+    spelt = unicodedata.normalize("NFC", path).encode(errors="surrogateescape")  # a name may be no UTF-8
     return int.from_bytes(hashlib.sha256(spelt).digest()[:6], "big") / 2**48
 
 

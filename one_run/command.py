@@ -11,7 +11,7 @@ import io
 import sys
 from collections.abc import Callable
 
-from dassl.errors import InputError
+from dassl.errors import InputError, in_one_line
 
 OK, USERS_TO_MEND, INTERRUPTED = 0, 2, 130
 
@@ -54,8 +54,6 @@ def users_errors() -> tuple[type[Exception], ...]:
 
 
 def sentence(error: Exception) -> str:
-    """The error's own sentence; a loader's worker wraps it into a traceback, of which it is the last line."""
-    last = str(error).strip().splitlines()[-1]
-    for layer in ("dassl.errors.InputError: ", "clip.errors.InputError: "):
-        last = last.removeprefix(layer)
-    return last
+    """The error's own sentence; a loader's worker puts a traceback before it."""
+    text = str(error.args[0]) if error.args else str(error)
+    return in_one_line(text.rpartition("errors.InputError: ")[2].strip())

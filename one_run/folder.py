@@ -7,17 +7,37 @@ whoever started it and however it ends. (The filelock package keeps its file to 
 
 import contextlib
 import fcntl
-import json
 import os
 import platform
 import time
 from pathlib import Path
 
 from dassl.errors import InputError
+from dassl.utils.files import NotJSON, read_json
 
 FILE = "results.json"
 LOCK = ".lock"
 GIVEN = "SPOTLIGHTER_LOCK"  # environment variable with the number of a lock's open file
+NONE = type(None)
+KINDS: dict[str, tuple[type, ...]] = {  # of what others build on in a record; an older one may lack some
+    "state": (str, NONE),
+    "method": (str, NONE),
+    "accuracy": (float, int, NONE),
+    "config": (dict, NONE),
+    "weights": (dict, NONE),
+    "identity": (dict, NONE),
+}
+KINDS_OF_IDENTITY: dict[str, tuple[type, ...]] = {  # one_run/identity.py
+    "dataset": (str,),
+    "subsample": (str,),
+    "shots": (int,),
+    "seed": (int,),
+    "classes": (list,),
+    "all_classes": (list, NONE),
+    "split": (str, NONE),
+    "images": (dict,),
+    "files": (dict,),
+}
 
 
 class BrokenRecord(InputError):
@@ -30,22 +50,50 @@ def read_record(folder: str | os.PathLike) -> dict | None:
     if not path.is_file():
         return None
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = read_json(path)
     except OSError as error:
         raise InputError(
             f"{path} cannot be read ({error.strerror}): make it readable, or choose another folder."
         ) from error
-    except ValueError as error:
+    except NotJSON as error:
         raise BrokenRecord(f"{path} is not JSON ({error}): run it again.") from error
     if not isinstance(record, dict):
         raise BrokenRecord(f"{path} is no record of a run, which is a JSON object: run it again.")
     return record
 
 
+def sound_record(folder: str | os.PathLike) -> dict | None:
+    """The same, and refused too where something in it that others build on is of another kind than a run writes."""
+    record = read_record(folder)
+    if record is None:
+        return None
+    odd = [name for name, kinds in KINDS.items() if type(record.get(name)) not in kinds]
+    if not odd and not 0 <= (record.get("accuracy") or 0) <= 100:
+        odd = ["accuracy"]
+    if not odd and record.get("identity") is not None and not is_identity(record["identity"]):
+        odd = ["identity"]
+    if odd:
+        raise BrokenRecord(f"{Path(folder, FILE)} has {odd[0]} as no run writes it ({record[odd[0]]!r}): run it again.")
+    return record
+
+
+def is_identity(value) -> bool:
+    """Whether it is an identity as a record, or a checkpoint, holds it."""
+    if not isinstance(value, dict) or not KINDS_OF_IDENTITY.keys() <= value.keys():
+        return False
+    if any(type(value[name]) not in kinds for name, kinds in KINDS_OF_IDENTITY.items()):
+        return False
+    names = [*value["classes"], *(value["all_classes"] or ()), *value["files"].values()]
+    return all(isinstance(name, str) for name in names) and all(
+        isinstance(part, dict) and type(part.get("count")) is int and isinstance(part.get("sha256"), str)
+        for part in value["images"].values()
+    )
+
+
 def whole_record(folder: str | os.PathLike) -> dict | None:
-    """The record, or None also where the file is no record: who writes there next replaces it."""
+    """The record, or None also where it is not sound: who writes there next replaces it."""
     try:
-        return read_record(folder)
+        return sound_record(folder)
     except BrokenRecord:
         return None
 

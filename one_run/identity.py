@@ -25,6 +25,7 @@ from dassl.checkpoints import file_of, last_epoch, models_in
 from dassl.data.datasets import DATASET_REGISTRY, build_dataset
 from dassl.utils import InputError, load_checkpoint, set_random_seed
 
+from .folder import is_identity
 from .layout import OF_TRAINING, is_untrained
 
 # Where a run reads, writes and prints does not change what it computes.
@@ -148,7 +149,7 @@ def of_config(record: dict, former: dict) -> dict[str, tuple]:
     ours, theirs = (
         {
             key: value
-            for key, value in flatten(each["config"]).items()
+            for key, value in flatten(each.get("config") or {}).items()
             if key not in no_part and not key.startswith(beginnings)
         }
         | {f"weights.{key}": value for key, value in (each.get("weights") or {}).items() if key != "model_dir"}
@@ -228,7 +229,7 @@ def trained_on(run: str, record: dict | None, epoch: int | None = None) -> dict 
         path = os.path.join(run, name, file_of(epoch or last_epoch(run)))
         if os.path.isfile(path):
             said.insert(0, load_checkpoint(path).get("identity"))
-    return next((identity for identity in said if isinstance(identity, dict)), None)
+    return next(filter(is_identity, said), None)
 
 
 def refuse_to_go_on(now: dict, then: dict | None, run: str) -> None:

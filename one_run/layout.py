@@ -99,5 +99,5 @@ def place_of(folder: Path) -> Place | None:
     if len(folder.parts) < 5:
         return None
     dataset, shots_part, method, config, seed_part = folder.parts[-5:]
-    shots, seed = re.fullmatch(r"shots_(-?\d+)", shots_part), re.match(r"seed(\d+)", seed_part)
+    shots, seed = re.fullmatch(r"shots_(-?\d{1,9})", shots_part), re.match(r"seed(\d{1,9})", seed_part)
     return Place(dataset, int(shots[1]), method, config, int(seed[1])) if shots and seed else None

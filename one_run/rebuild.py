@@ -18,9 +18,9 @@ def record_of_training(run: Path) -> dict:
     if not run.is_dir():
         raise InputError(f"The run {run} does not exist: pass the --output-dir of a finished training run.")
     record = whole_record(run)
-    if record is None or not isinstance(record.get("config"), dict):
+    if record is None or not isinstance(record.get("config"), dict) or not isinstance(record.get("method"), str):
         raise InputError(
-            f"{run} holds no {FILE} with a config, so it is not a run: pass a training run's --output-dir."
+            f"{run} holds no {FILE} with a method and its config, so it is not a run: pass a training run's --output-dir."
         )
     return record
 
@@ -29,8 +29,9 @@ def refuse_test(run: Path, record: dict) -> None:
     """A test has no model of its own."""
     weights = record.get("weights")
     if weights:
-        trained = weights.get("model_dir") if isinstance(weights, dict) else "another folder"
-        raise InputError(f"{run} is a test of the model in {trained}: pass that folder, and --classes.")
+        raise InputError(
+            f"{run} is a test of the model in {weights.get('model_dir')}: pass that folder, and --classes."
+        )
 
 
 def rebuild(run: Path, classes: str = "", root: str = "", epoch: int | None = None, options: tuple = ()):

@@ -13,7 +13,7 @@ from dassl.engine import build_trainer
 from dassl.utils import InputError, collect_env_info, set_random_seed, setup_logger
 
 from .config import explain_undeclared_keys
-from .folder import FILE, alone_in, whole_record
+from .folder import FILE, alone_in, sound_record, whole_record
 from .identity import (
     identity_before,
     other_runs,
@@ -49,7 +49,7 @@ def is_skipped(record: RunRecord, cfg: CfgNode) -> bool:
     former = record.already_finished(lambda: identity_before(cfg))
     if former is not None:
         unknown = "" if former.get("identity") else ", as far as its older record says"
-        print(f"Skipped: {cfg.OUTPUT_DIR} holds this finished run{unknown} (accuracy {former['accuracy']}).")
+        print(f"Skipped: {cfg.OUTPUT_DIR} holds this finished run{unknown} (accuracy {former.get('accuracy')}).")
     return former is not None
 
 
@@ -144,7 +144,7 @@ def weights_to_test(cfg: CfgNode, model_dir: str, epoch: int | None = None) -> d
             f"--model-dir {directory} does not exist: train first (base2new_train.sh, few_shot.sh or xd_train.sh of the same data set and "
             "seed), or correct the path."
         )
-    former = whole_record(directory)
+    former = sound_record(directory)  # the authors' folders hold none
     if former is not None:
         if former.get("state") != "finished" and epoch is None:
             raise InputError(

@@ -1,6 +1,5 @@
 """Runs' folders -> results. A run is read from its `results.json`, or, if other code made it, from its `log.txt`."""
 
-import math
 import re
 from collections import defaultdict
 from dataclasses import replace
@@ -40,9 +39,16 @@ def value_recorded(run: Path, record: dict, keyword: str) -> float:
         remedy = "wait for it, or run it again" if state == "running" else "run it again"
         raise ResultError(f"{run} did not finish (state: {state}{why}): {remedy}.")
     value = record.get("accuracy" if keyword == "error" else keyword)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         raise ResultError(f"{run / FILE} has no number {keyword!r}: those there are accuracy, error and macro_f1.")
-    return 100 - value if keyword == "error" else float(value)
+    value = in_percent(value, keyword, run / FILE)
+    return 100 - value if keyword == "error" else value
+
+
+def in_percent(value: float, keyword: str, path: Path) -> float:
+    if not 0 <= value <= 100:  # NaN is neither
+        raise ResultError(f"{path} says {value} of {keyword}, which is no percentage: run it again.")
+    return float(value)
 
 
 def value_logged(run: Path, keyword: str, test_log: bool) -> float:
@@ -50,25 +56,28 @@ def value_logged(run: Path, keyword: str, test_log: bool) -> float:
     if not log.is_file():
         raise ResultError(f"{run} holds neither {FILE} nor log.txt: it is not a run, or has not begun.")
     signals = TEST_SIGNALS if test_log else TRAIN_SIGNALS
-    value = parse_log(log.read_text(encoding="utf-8", errors="replace"), keyword, signals)
-    if value is None:
+    text = parse_log(log.read_text(encoding="utf-8", errors="replace"), keyword, signals)
+    if text is None:
         raise ResultError(
             f"{log} has no {keyword!r} after a line {signals[0]!r}: "
             "the run broke off, or is of the other kind (--test-log)."
         )
-    return value
+    if not re.fullmatch(NUMBER + "%", text):
+        raise ResultError(f"{log} says {text!r} of {keyword} last, which is no percentage: run it again.")
+    return in_percent(float(text[:-1]), keyword, log)
 
 
-def parse_log(text: str, keyword: str, signals: tuple[str, ...]) -> float | None:
-    """The last `* keyword: x%` after one of the signal lines, as Dassl writes it."""
-    number = re.compile(rf"\* {re.escape(keyword)}: ([.\deE+-]+)%")
-    value, ready = None, False
+NUMBER = r"[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?"
+
+
+def parse_log(text: str, keyword: str, signals: tuple[str, ...]) -> str | None:
+    """What stands behind the last `* keyword:` after one of the signal lines, `x%` as Dassl writes it."""
+    found, ready, mark = None, False, f"* {keyword}:"
     for line in map(str.strip, text.splitlines()):
         ready = ready or line in signals
-        match = number.search(line)
-        if match and ready:
-            value = float(match.group(1))
-    return value
+        if ready and mark in line:
+            found = line.partition(mark)[2].strip()
+    return found
 
 
 def runs_in(directory: Path) -> list[Path]:
@@ -82,7 +91,7 @@ def runs_in(directory: Path) -> list[Path]:
 
 
 def natural(path: Path) -> list:
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.as_posix())]
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path.as_posix())]
 
 
 # --- all runs of a protocol ------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "inert": set(),
     "clip": {"inert"},
     "trainers": BASE | {"dassl.data", "dassl.evaluation", "dassl.engine", "clip", "inert"},
-    **{name: set() for name in LEAVES},
+    **{name: {"dassl.utils"} for name in LEAVES},
     "one_run.request": {"one_run.layout"},
     "one_run": BASE
     | {"dassl.ranges", "dassl.data", "dassl.engine", "datasets", "trainers", "clip"},  # for its weights' hash

@@ -241,20 +241,24 @@ def teacher_checkpoint(directory: str, backbone: str) -> str:
     folder = next(filter(os.path.isdir, folders), folders[0])
     record = os.path.join(directory, "results.json")
     if os.path.isfile(record):
-        run = read_json(record)
-        if run["state"] != "finished":
+        try:
+            run = read_json(record)
+            state, trained_on = run["state"], run["backbone"]
+        except (ValueError, TypeError, KeyError) as error:
+            raise InputError(f"The teacher's {record} is no record of a run ({error!r}): run it again.") from error
+        if state != "finished":
             raise InputError(
                 f"The teacher's run in TRAINER.PROMPTKD.TEACHER_DIR {directory} has not finished (its state is "
-                f"{run['state']!r}): run it again."
+                f"{state!r}): run it again."
             )
-        if run["backbone"] != backbone:
+        if trained_on != backbone:
             raise InputError(
-                f"The teacher in {directory} was trained on {run['backbone']}, and TRAINER.PROMPTKD.TEACHER_NAME is "
-                f"{backbone}: set it to {run['backbone']}, or choose another TEACHER_DIR."
+                f"The teacher in {directory} was trained on {trained_on}, and TRAINER.PROMPTKD.TEACHER_NAME is "
+                f"{backbone}: set it to {trained_on}, or choose another TEACHER_DIR."
             )
     found = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
     if "checkpoint" in found:  # it names the one written last
-        with open(os.path.join(folder, "checkpoint"), encoding="utf-8") as file:
+        with open(os.path.join(folder, "checkpoint"), encoding="utf-8", errors="replace") as file:
             named = file.readline().strip()
         found = [named] if named in found else found
     found = [name for name in found if name.startswith("model") and ".pth.tar" in name]

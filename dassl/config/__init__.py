@@ -4,13 +4,14 @@ import functools
 import itertools
 import math
 import os
-from ast import literal_eval
 
-import yaml
 from yacs.config import CfgNode
 
 from ..errors import InputError
 from .defaults import get_defaults
+from .plain import evaluated, read_yaml
+
+MOST_FILES = 20  # that stand on one another
 
 __all__ = [
     "UnknownKey",
@@ -68,23 +69,22 @@ def read_layers(path: str, read_by: tuple[str, ...] = ()) -> list[tuple[str, dic
             else []
         )
         raise InputError(f"The config file {path} does not exist; in {folder} there are: {', '.join(there) or 'none'}.")
-    with open(path, encoding="utf-8") as file:
-        try:
-            tree = yaml.safe_load(file) or {}
-        except yaml.YAMLError as error:
-            raise InputError(
-                f"The config file {path} is no valid YAML ({' '.join(str(error).split())}): correct it."
-            ) from error
+    tree = read_yaml(path)
+    tree = {} if tree is None else tree  # an empty file
     if not isinstance(tree, dict):
         raise InputError(f"The config file {path} holds a {type(tree).__name__}: it must hold keys with values.")
     base = tree.pop("_BASE_", None)
     if base is None:
         return [(path, tree)]
-    base = os.path.normpath(os.path.join(os.path.dirname(path), str(base)))
+    if not isinstance(base, str):
+        raise InputError(f"The config file {path} has a {type(base).__name__} as its _BASE_: name a file.")
+    base = os.path.normpath(os.path.join(os.path.dirname(path), base))
     if base in (path, *read_by):
         raise InputError(
             f"The config file {path} has {base} as its _BASE_, which stands on it in turn: break the circle."
         )
+    if len(read_by) >= MOST_FILES:
+        raise InputError(f"The config file {path} stands on top of {MOST_FILES} files that stand on it: join some.")
     return [*read_layers(base, (*read_by, os.path.normpath(path))), (path, tree)]
 
 
@@ -148,16 +148,6 @@ def _merge(cfg: CfgNode, tree: dict, prefix: str, where: str, new_allowed: bool,
             cfg[key] = coerced(value, cfg[key], full, where) if known else evaluated(value)
 
 
-def evaluated(value):
-    """YAML reads 1e-5 and (224, 224) as strings; they are numbers and tuples."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return literal_eval(value)
-    except (ValueError, SyntaxError):
-        return value
-
-
 def coerced(value, former, key: str, where: str):
     """`value` in the type of the key's former value; what does not fit is refused."""
     found = value if isinstance(former, str) and isinstance(value, str) else evaluated(value)
@@ -184,5 +174,5 @@ def all_keys(cfg: CfgNode, prefix: str = "") -> list[str]:
 def unknown_key(cfg: CfgNode, key: str, where: str) -> UnknownKey:
     import difflib
 
-    near = difflib.get_close_matches(str(key), all_keys(cfg), n=1, cutoff=0)[0]
+    near = difflib.get_close_matches(str(key)[:100], all_keys(cfg), n=1, cutoff=0)[0]
     return UnknownKey(f"The config key {key} is unknown{where}; the nearest is {near}.", str(key))

@@ -7,7 +7,9 @@ float. The further steps get the very bytes that they would get from the image f
 import glob
 import hashlib
 import inspect
+import io
 import json
+import math
 import mmap
 import os
 import zlib
@@ -227,20 +229,24 @@ class OnDisk:
         }
 
     def _mapped(self) -> np.ndarray | None:
-        count = self.shape[0]
+        """The file's pixels if it begins as `_make` writes it and is as long, so that nothing in it needs reading."""
+        head, count, size = self._head(), self.shape[0], math.prod(self.shape)
         try:
-            # Pages are shared; "c" rather than "r", which PyTorch warns of.
-            pixels = np.load(self.path, mmap_mode="c", allow_pickle=False)
-            if pixels.shape != self.shape or pixels.dtype != np.uint8:
-                return None
             with open(self.path, "rb") as file:
-                file.seek(-4 * count, os.SEEK_END)
-                if file.tell() != pixels.offset + pixels.size:  # another length than it was given
+                if file.read(len(head)) != head or os.path.getsize(self.path) != len(head) + size + 4 * count:
                     return None
+                file.seek(len(head) + size)
                 self.sums = np.frombuffer(file.read(), "<u4").tolist()
-        except (OSError, ValueError, EOFError):
+            # Pages are shared; "c" rather than "r", which PyTorch warns of.
+            return np.asarray(np.memmap(self.path, np.uint8, "c", len(head), self.shape))
+        except (OSError, ValueError):
             return None
-        return np.asarray(pixels)
+
+    def _head(self) -> bytes:
+        """What NumPy writes before the pixels."""
+        head = io.BytesIO()
+        np.lib.format.write_array_header_1_0(head, {"descr": "|u1", "fortran_order": False, "shape": self.shape})
+        return head.getvalue()
 
     def _read(self, path: str) -> bytes:
         try:
@@ -254,8 +260,7 @@ class OnDisk:
             os.unlink(left)  # by a run that was killed: nobody else writes while the lock is held
 
         def write(file) -> None:
-            header = {"descr": "|u1", "fortran_order": False, "shape": self.shape}
-            np.lib.format.write_array_header_1_0(file, header)
+            file.write(self._head())
             sums: list[int] = []
             with ThreadPoolExecutor(self.threads) as pool:  # Pillow lets other threads run while it decodes and resizes
                 paths = list(self.rows)

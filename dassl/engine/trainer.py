@@ -33,7 +33,7 @@ from dassl.utils import (
     save_checkpoint,
     tolist_if_not,
 )
-from dassl.utils.torchtools import random_states
+from dassl.utils.torchtools import load_weights, random_states
 
 SAVE_SECONDS = 60.0  # between checkpoints to go on from: a run that breaks off loses this, and the epoch it is in
 REMEDY = "train again with a lower OPTIM.LR, or compute in fp32"
@@ -207,7 +207,10 @@ class TrainerBase:
             result = checkpoint.get("val_result")
             shown = f", val_result = {result:.1f}" if isinstance(result, int | float) else ""
             print(f"Load {path} to {name} (epoch={checkpoint.get('epoch')}{shown})")
-            self._models[name].load_state_dict(checkpoint["state_dict"])
+            state = checkpoint.get("state_dict")
+            if not isinstance(state, dict):
+                raise InputError(f"The checkpoint {path} has no state_dict: take another checkpoint.")
+            load_weights(self._models[name], state, path)
 
     # --- TensorBoard ------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from typing import BinaryIO
 from ..errors import InputError
 
 __all__ = [
+    "NotJSON",
     "check_folder",
     "check_isfile",
     "is_picture",
@@ -145,6 +146,43 @@ def write_json(obj, fpath: str) -> None:
     replace_file(fpath, lambda file: file.write(text))
 
 
-def read_json(fpath: str):
-    with open(fpath, encoding="utf-8") as file:
-        return json.load(file)
+DEEPEST = 50  # levels of a JSON file
+
+
+class NotJSON(ValueError):
+    """Why a file is none that is read here, in a few words."""
+
+
+def read_json(fpath: str | os.PathLike):
+    """What a JSON file says. NotJSON where it is not UTF-8 or no JSON, has a name twice, or too many levels."""
+    with open(fpath, "rb") as file:
+        data = file.read()
+    try:
+        content = json.loads(data.decode(), object_pairs_hook=each_once)
+    except RecursionError as error:
+        raise NotJSON("it has too many levels") from error
+    except UnicodeDecodeError as error:
+        raise NotJSON(f"byte {error.start} is no UTF-8") from error
+    except ValueError as error:
+        raise NotJSON(str(error)) from error
+    if levels_of(content) > DEEPEST:
+        raise NotJSON(f"it has more than {DEEPEST} levels")
+    return content
+
+
+def each_once(pairs: list[tuple]) -> dict:
+    """A JSON object; of a name that stands twice nobody knows which value was meant."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"it says {next(name for name in names if names.count(name) > 1)!r} twice")
+    return content
+
+
+def levels_of(content) -> int:
+    """How deep its lists and objects are nested."""
+    count, inside = 0, [content]
+    while inside := [node for node in inside if isinstance(node, dict | list)]:
+        count += 1
+        inside = [inner for node in inside for inner in (node.values() if isinstance(node, dict) else node)]
+    return count

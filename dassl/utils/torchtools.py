@@ -9,7 +9,7 @@ import torch.nn as nn
 
 import inert
 
-from ..checkpoints import BEST, POINTER, file_of, last_checkpoint
+from ..checkpoints import BEST, POINTER, epoch_of, file_of, last_checkpoint
 from ..errors import InputError
 from .files import mkdir_if_missing, replace_file
 from .tools import tolist_if_not
@@ -77,32 +77,45 @@ def resume_from_checkpoint(fdir: str, model: nn.Module, optimizer=None, schedule
     path = os.path.join(fdir, file)
     print(f'Loading checkpoint from "{path}"')
     checkpoint = load_checkpoint(path)
-    if not isinstance(checkpoint.get("state_dict"), dict) or not isinstance(checkpoint.get("epoch"), int):
+    state, epoch = checkpoint.get("state_dict"), checkpoint.get("epoch")
+    if not isinstance(state, dict) or not is_count(epoch):
         raise InputError(f"{path} has no state_dict and epoch to go on from: start with it as MODEL.INIT_WEIGHTS.")
-    try:
-        model.load_state_dict(inert.in_own_names(checkpoint["state_dict"], model.state_dict()))
-    except RuntimeError as error:
-        reasons = " ".join(line.strip() for line in str(error).splitlines()[1:])
-        raise InputError(
-            f"{path} does not fit the run that is to go on ({reasons}): resume with the same method and config."
-        ) from error
+    if epoch_of(file) not in (None, epoch):
+        raise InputError(f"{path} says that it is of epoch {epoch}: resume with the file as it was saved.")
+    load_weights(model, state, path)
     by_config = hasattr(scheduler, "go_to")
     if optimizer is not None and checkpoint.get("optimizer") is not None:
         load_optimizer(optimizer, checkpoint, path, by_config)
     if by_config or (scheduler is not None and checkpoint.get("scheduler") is not None):
-        load_schedule(scheduler, checkpoint.get("scheduler") or {}, checkpoint["epoch"], path)
-    if scaler is not None and checkpoint.get("scaler"):  # a disabled one's state is empty
-        scaler.load_state_dict(checkpoint["scaler"])
-    if checkpoint.get("random_states"):
-        set_random_states(checkpoint["random_states"])
-    print(f"Previous epoch: {checkpoint['epoch']}")
-    return checkpoint["epoch"]
+        load_schedule(scheduler, checkpoint.get("scheduler"), epoch, path)
+    if scaler is not None and checkpoint.get("scaler") is not None:
+        load_scaler(scaler, checkpoint["scaler"], path)
+    if checkpoint.get("random_states") is not None:
+        set_random_states(checkpoint["random_states"], path)
+    print(f"Previous epoch: {epoch}")
+    return epoch
+
+
+def is_count(value) -> bool:
+    return type(value) is int and 0 <= value < 2**31
+
+
+def load_weights(model: nn.Module, state: dict, path: str) -> None:
+    """A state dict whose names and shapes are all the model's."""
+    try:
+        model.load_state_dict(inert.in_own_names(state, model.state_dict()))
+    except (RuntimeError, AttributeError, TypeError) as error:  # of what is no tensor, or no name
+        reasons = " ".join(line.strip() for line in str(error).splitlines()[1:] or [str(error)])
+        raise InputError(
+            f"{path} does not fit the run that is to go on ({reasons}): resume with the same method and config."
+        ) from error
 
 
 def load_optimizer(optimizer, checkpoint: dict, path: str, by_config: bool) -> None:
     """Its state; what it is set to (rates, momentum, decay) is the checkpoint's too, or this run's config's."""
     state = checkpoint["optimizer"]
     check_whole(state, f"The optimiser in {path}")
+    check_layout(state, path)
     check_kind(optimizer, state, checkpoint.get("optimizer_class"), path)
     try:
         if by_config:
@@ -114,6 +127,34 @@ def load_optimizer(optimizer, checkpoint: dict, path: str, by_config: bool) -> N
             f"The optimiser in {path} has other groups of parameters than this run's ({error}): resume with the same "
             "method, OPTIM.STAGED_LR and OPTIM.NEW_LAYERS."
         ) from error
+    check_steps(optimizer, path)
+
+
+NO_OPTIMISER = "The optimiser in {} is none, or no whole one: start with it as MODEL.INIT_WEIGHTS."
+
+
+def check_layout(state, path: str) -> None:
+    """Refuse what no optimiser has saved: {"state": {number: {...}}, "param_groups": [{..., "params": numbers}, ...]}."""
+    groups, kept = (state.get(key) for key in ("param_groups", "state")) if isinstance(state, dict) else (None, None)
+    fits = isinstance(groups, list) and groups and all(isinstance(group, dict) for group in groups)
+    lists = [group.get("params") for group in groups] if fits else []
+    fits = fits and all(isinstance(numbers, list) and all(map(is_count, numbers)) for numbers in lists)
+    numbers = [number for numbers in lists for number in numbers] if fits else []
+    fits = fits and len({*numbers}) == len(numbers) and isinstance(kept, dict) and {*kept} <= {*numbers}
+    if not fits or not all(isinstance(each, dict) for each in kept.values()):
+        raise InputError(NO_OPTIMISER.format(path))
+
+
+def check_steps(optimizer, path: str) -> None:
+    """Refuse what an optimiser cannot go on with: of each parameter it has tensors of its shape, and counts its steps."""
+    for param, kept in optimizer.state.items():
+        for name, value in kept.items():
+            if torch.is_tensor(value):
+                fits = value.shape == param.shape or (name == "step" and value.numel() == 1)
+            else:
+                fits = value is None or (name == "step" and type(value) in (int, float))
+            if not fits:
+                raise InputError(NO_OPTIMISER.format(path))
 
 
 def check_kind(optimizer, state: dict, name: str | None, path: str) -> None:
@@ -133,16 +174,35 @@ def check_kind(optimizer, state: dict, name: str | None, path: str) -> None:
         raise InputError(f"{path} was trained with RMSprop without momentum: resume with OPTIM.MOMENTUM 0.")
 
 
-def load_schedule(scheduler, state: dict, epoch: int, path: str) -> None:
+def load_schedule(scheduler, state: dict | None, epoch: int, path: str) -> None:
     """Its state; with a schedule of `dassl.optim` this run's rates, from as many steps on as have been taken."""
+    state = {} if state is None else state
     other = inert.not_loaded(state)
+    steps = state.get("last_epoch") if isinstance(state, dict) and "settings" in state else epoch
+    if not isinstance(state, dict) or not is_count(steps):
+        raise InputError(f"The schedule in {path} is none: start with it as MODEL.INIT_WEIGHTS.")
     if not hasattr(scheduler, "go_to"):
         check_whole(state, f"The schedule in {path}")
         scheduler.load_state_dict(state)
         return
     if other:  # an object of other code, as after upstream's warm-up
         print(f"The schedule in {path} holds {other[0]}, which is not loaded: the rates go on by this run's config")
-    scheduler.go_to(state["last_epoch"] if "settings" in state else epoch)  # upstream's stands still in its warm-up
+    scheduler.go_to(steps)  # upstream's stands still in its warm-up
+
+
+def load_scaler(scaler, state, path: str) -> None:
+    own = scaler.state_dict()
+    if isinstance(state, dict) and not state:  # a disabled one's
+        return
+    if not isinstance(state, dict) or any(
+        not is_positive(state.get(name)) for name in own if name != "_growth_tracker"
+    ):
+        raise InputError(f"The gradient scaler in {path} is none: start with it as MODEL.INIT_WEIGHTS.")
+    scaler.load_state_dict(state)
+
+
+def is_positive(value) -> bool:
+    return type(value) in (int, float) and 0 < value < 2.0**128
 
 
 def check_whole(state: dict, what: str) -> None:
@@ -167,17 +227,30 @@ def random_states() -> dict:
     }
 
 
-def set_random_states(states: dict) -> None:
+def set_random_states(states: dict, path: str) -> None:
+    """As `random_states` gave them; `path` is the file they stand in."""
     import random
 
     import numpy as np
 
-    random.setstate((3, tuple(states["python"]), None))
-    kind, words, position, has_gauss, gauss = states["numpy"]
-    np.random.set_state((kind, np.array(words, dtype=np.uint32), position, has_gauss, gauss))
-    torch.set_rng_state(states["torch"])
-    if torch.cuda.is_available() and states["cuda"]:
-        torch.cuda.set_rng_state_all(states["cuda"])
+    try:
+        random.setstate((3, tuple(states["python"]), None))
+        kind, words, position, has_gauss, gauss = states["numpy"]
+        np.random.set_state((kind, np.array(words, dtype=np.uint32), position, has_gauss, gauss))
+        torch.set_rng_state(states["torch"])
+        if torch.cuda.is_available() and states["cuda"]:
+            torch.cuda.set_rng_state_all(states["cuda"])
+    except (
+        KeyError,
+        IndexError,
+        TypeError,
+        ValueError,
+        OverflowError,
+        RuntimeError,
+    ) as error:  # as each setter says it
+        raise InputError(
+            f"The state of the random numbers in {path} is none ({error}): start with it as MODEL.INIT_WEIGHTS."
+        ) from error
 
 
 def load_pretrained_weights(model: nn.Module, weight_path: str) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dassl.utils import InputError
+from dassl.utils import InputError, read_json
 
 from .atlas import S
 from .styles import STYLES, shift
@@ -160,7 +160,7 @@ def write_set(set_name: str, root: str, world: int = 0) -> str:
 def read_world(folder: Path) -> dict:
     """What a finished set was made from; empty if it is unfinished or not ours."""
     try:
-        made_from = json.loads((folder / "world.json").read_text())
+        made_from = read_json(folder / "world.json")
     except (OSError, ValueError):
         return {}
     return made_from if isinstance(made_from, dict) else {}

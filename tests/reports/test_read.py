@@ -57,7 +57,7 @@ def test_logs_of_other_code(tmp_path):
         ("[1]", "is no record"),
         ('{"state": "failed", "why": "out of memory"}', "state: failed, out of memory"),
         ('{"state": "running"}', "wait for it"),
-        ('{"state": "finished", "accuracy": NaN}', "no number 'accuracy'"),
+        ('{"state": "finished", "accuracy": NaN}', "nan of accuracy, which is no percentage"),
         ('{"state": "finished", "accuracy": "91"}', "no number 'accuracy'"),
         ('{"state": "finished", "accuracy": 91, "seed": 2}', "seed 2, where 1 belongs"),
         ('{"state": "finished", "accuracy": 91, "subsample": "base"}', "subsample base, where all belongs"),

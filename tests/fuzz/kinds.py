@@ -1,0 +1,12 @@
+"""All kinds of input."""
+
+from .caches import Caches
+from .checkpoints import Checkpoints
+from .configs import Configs
+from .lists import Lists
+from .options import Options
+from .records import Records
+from .results import Results
+from .splits import Splits
+
+KINDS = {kind.name: kind for kind in (Results, Configs, Options, Records, Caches, Splits, Checkpoints, Lists)}
