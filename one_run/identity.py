@@ -224,12 +224,17 @@ def flatten(config: dict, prefix: str = "") -> dict:
 
 def trained_on(run: str, record: dict | None, epoch: int | None = None) -> dict | None:
     """The identity of the run whose checkpoint (of an epoch; its last) is in `run`, else of its record; None: unknown."""
-    said = [(record or {}).get("identity")]
     for name in models_in(run):
         path = os.path.join(run, name, file_of(epoch or last_epoch(run)))
-        if os.path.isfile(path):
-            said.insert(0, load_checkpoint(path).get("identity"))
-    return next(filter(is_identity, said), None)
+        if os.path.isfile(path) and (identity := identity_in(load_checkpoint(path))) is not None:
+            return identity
+    return identity_in(record)
+
+
+def identity_in(said: dict | None) -> dict | None:
+    """Which a record or a checkpoint holds."""
+    identity = (said or {}).get("identity")
+    return identity if is_identity(identity) else None
 
 
 def refuse_to_go_on(now: dict, then: dict | None, run: str) -> None:

@@ -17,7 +17,7 @@ from importlib import metadata
 
 import torch
 
-from dassl.checkpoints import last_epoch, models_in
+from dassl.checkpoints import models_in
 from dassl.utils import InputError, write_json
 
 from .command import users_errors
@@ -107,16 +107,15 @@ class RunRecord:
             return False
         return bool(models_in(self.directory)) and not differences(self.content, former)
 
-    def goes_on_from(self, folder: str, former: dict | None) -> list[str]:
+    def goes_on_from(self, folder: str, former: dict | None, epoch: int) -> list[str]:
         """Keep what the run in `folder`, whose record is `former`, had otherwise in its config; it is returned in words."""
-        former, epoch = former or {}, last_epoch(folder)
+        former = former or {}
         known = "config" in former
-        if epoch is not None:
-            changed = list(of_config(self.content, former)) if known else None
-            self.content["resumed"] = {"folder": folder, "epoch": epoch, "changed": changed}
+        changed = list(of_config(self.content, former)) if known else None
+        self.content["resumed"] = {"folder": folder, "epoch": epoch, "changed": changed}
         if former.get("resumed") and os.path.realpath(folder) == os.path.realpath(self.directory):
             self.content["resumed"] = former["resumed"]  # it broke off after it had been resumed from another folder
-        return differences(self.content, former) if known and epoch is not None else []
+        return differences(self.content, former) if known else []
 
     def __enter__(self):
         self.write()

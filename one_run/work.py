@@ -7,15 +7,17 @@ from pathlib import Path
 import torch
 from yacs.config import CfgNode
 
-from dassl.checkpoints import file_of, last_epoch
+from dassl.checkpoints import file_of, last_epoch, models_in
 from dassl.data.whole import check_pictures, pictures_needed
 from dassl.engine import build_trainer
 from dassl.utils import InputError, collect_env_info, set_random_seed, setup_logger
+from dassl.utils.resume import latest
 
 from .config import explain_undeclared_keys
 from .folder import FILE, alone_in, sound_record, whole_record
 from .identity import (
     identity_before,
+    identity_in,
     other_runs,
     refuse_other_training,
     refuse_to_go_on,
@@ -63,8 +65,14 @@ def work(record: RunRecord, cfg: CfgNode, model_dir: str, epoch: int | None, tes
 
     folder = model_dir if test else cfg.RESUME
     trained = whole_record(folder) if folder else None  # before it is written anew
-    changed = record.goes_on_from(folder, trained) if folder and not test else []
-    learned_from = trained_on(folder, trained, epoch) if folder else None
+    resumed = latest(folder, models_in(folder)) if folder and not test else None
+    if resumed is None:
+        changed, learned_from = [], trained_on(folder, trained, epoch) if folder else None
+    else:
+        changed, learned_from = (
+            record.goes_on_from(folder, trained, resumed.epoch),
+            resumed.identity or identity_in(trained),
+        )
 
     with saying_what_is_left(record, cfg), record:
         setup_logger(cfg.OUTPUT_DIR)

@@ -408,7 +408,7 @@ def test_checkpoints_of_different_epochs_are_not_mixed(data_root, tmp_path, monk
     capsys.readouterr()
     assert train.main(line) == 0
     said = capsys.readouterr().out
-    assert "are of different epochs" in said and "epoch [1/3]" in said
+    assert "No checkpoint that all models have" in said and "epoch [1/3]" in said
 
 
 # --- bad input: one sentence, exit code not 0, before any long work -------------------------------------------

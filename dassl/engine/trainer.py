@@ -14,7 +14,7 @@ import torch
 import torch.nn as nn
 from tqdm import tqdm
 
-from dassl.checkpoints import BEST, file_of, last_checkpoint
+from dassl.checkpoints import BEST, file_of
 from dassl.data import DataManager
 from dassl.data.judges import by_validation, no_validation_images
 from dassl.evaluation import build_evaluator
@@ -29,11 +29,10 @@ from dassl.utils import (
     load_checkpoint,
     load_pretrained_weights,
     mkdir_if_missing,
-    resume_from_checkpoint,
     save_checkpoint,
     tolist_if_not,
 )
-from dassl.utils.torchtools import load_weights, random_states
+from dassl.utils.resume import latest, load_weights, random_states, restore
 
 SAVE_SECONDS = 60.0  # between checkpoints to go on from: a run that breaks off loses this, and the epoch it is in
 REMEDY = "train again with a lower OPTIM.LR, or compute in fp32"
@@ -168,27 +167,22 @@ class TrainerBase:
 
     def resume_model_if_exist(self, directory: str) -> int:
         """Load the latest checkpoints of a run that broke off; the epoch to go on with is returned, 0 without any."""
-        names = self.get_model_names()
-        latest = {last_checkpoint(os.path.join(directory, name)) for name in names}
-        if None in latest:
-            print(f"No checkpoint found in {directory}, train from scratch")
-            return 0
-        if len(latest) > 1:
-            print(
-                f"The checkpoints in {directory} are of different epochs: it broke off between them. Train from scratch"
-            )
+        found = latest(directory, self.get_model_names())
+        if found is None:
+            print(f"No checkpoint that all models have is in {directory}: train from scratch")
             return 0
         print(f"Found checkpoint at {directory} (will resume training)")
-        start_epoch = 0
-        for name in names:
-            path = os.path.join(directory, name)
+        for sentence in found.said:
+            print(sentence)
+        for name, checkpoint in found.checkpoints.items():
+            folder = os.path.join(directory, name)
             parts = self._models[name], self._optims[name], self._scheds[name]
-            start_epoch = resume_from_checkpoint(path, *parts, self.grad_scaler())
-            best = os.path.join(path, BEST)
+            restore(checkpoint, os.path.join(folder, found.file), *parts, self.grad_scaler())
+            best = os.path.join(folder, BEST)
             if os.path.isfile(best):
                 result = load_checkpoint(best).get("val_result")
                 self.best_result = result if isinstance(result, int | float) else self.best_result
-        return start_epoch
+        return found.epoch
 
     def grad_scaler(self) -> torch.amp.GradScaler | None:
         """That of mixed precision, which trainers of this field keep as `scaler`."""
