@@ -105,14 +105,20 @@ def sha256_of_weights(cfg) -> dict[str, str]:
             found[key] = sha256_of_file(value)
         elif value in clip.available_models():
             found[key] = clip.sha256_of_model(value)
-        elif checkpoints := sorted(Path(value).glob("*/model*.pth.tar*")) if is_run_folder(key) else []:
-            found[key] = hashlib.sha256("".join(map(sha256_of_file, checkpoints)).encode()).hexdigest()
+        elif checkpoints := sha256_of_checkpoints(value) if is_run_folder(key) else {}:
+            found[key] = hashlib.sha256("".join(checkpoints.values()).encode()).hexdigest()
     return found
 
 
 def is_run_folder(key: str) -> bool:
     """Whether a config key names the folder of another run, whose model is loaded."""
     return key.endswith("_DIR")
+
+
+def sha256_of_checkpoints(run: str | os.PathLike) -> dict[str, str]:
+    """Of all that a run has saved: path in its folder -> hash."""
+    files = sorted(Path(run).glob("*/model*.pth.tar*"))
+    return {file.relative_to(run).as_posix(): sha256_of_file(file) for file in files}
 
 
 def sha256_of_file(path: str | os.PathLike) -> str:

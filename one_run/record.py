@@ -22,7 +22,7 @@ from dassl.utils import InputError, write_json
 
 from .command import users_errors
 from .folder import FILE, whole_record
-from .identity import differences, identity_of, in_short, of_config, sha256_of_images
+from .identity import differences, identity_of, in_short, of_config, sha256_of_checkpoints, sha256_of_images
 
 
 def as_json(value):
@@ -45,6 +45,8 @@ class RunRecord:
 
     def __init__(self, cfg, weights: dict | None = None):
         self.directory = cfg.OUTPUT_DIR
+        self.former: dict | None = None  # the record that stood in the folder,
+        self.saved: dict[str, int] = {}  # and when its models were saved
         self.started = time.time()
         self.content = {
             "state": "running",
@@ -74,6 +76,7 @@ class RunRecord:
             "unlabelled_images": None,  # how many it saw, of whatever class
             "unlabelled_sha256": None,
             "weights": weights,
+            "checkpoints": None,  # of a training: path in its folder -> SHA-256
             "resumed": None,  # {"folder", "epoch", "changed": config keys, None: not known}, of a run that went on
             "commit": commit(),
             "versions": versions(),
@@ -118,6 +121,7 @@ class RunRecord:
         return differences(self.content, former) if known else []
 
     def __enter__(self):
+        self.former, self.saved = whole_record(self.directory), times_saved(self.directory)
         self.write()
         return self
 
@@ -157,13 +161,17 @@ class RunRecord:
             train_seconds=getattr(trainer, "train_seconds", None),
             test_images_per_second=getattr(trainer, "test_images_per_second", None),
             classwise=by_name(getattr(evaluator, "classwise", None) or {}),
+            checkpoints=None if self.content["weights"] else sha256_of_checkpoints(self.directory),
         )
         self.write()
 
     def stop(self, why: str) -> None:
-        """The run ends without a result."""
+        """The run ends without a result; if it has saved nothing either, a run that broke off here stays as it was."""
         self.content.update(state="failed", why=why)
-        self.write()
+        if self.former is not None and self.saved and self.saved == times_saved(self.directory):
+            write_json(self.former, os.path.join(self.directory, FILE))
+        else:
+            self.write()
 
     @contextlib.contextmanager
     def building(self):
@@ -177,6 +185,11 @@ class RunRecord:
     def __exit__(self, kind, error, trace):
         if error is not None:
             self.stop(f"{kind.__name__}: {error}")
+
+
+def times_saved(run: str) -> dict[str, int]:
+    """Model -> when one of its checkpoints was put into its folder or taken out, in ns."""
+    return {name: os.stat(os.path.join(run, name)).st_mtime_ns for name in models_in(run)}
 
 
 def by_name(classwise: dict[int, dict]) -> dict[str, dict]:

@@ -11,6 +11,7 @@ from dassl.checkpoints import file_of, last_epoch, models_in
 from dassl.data.whole import check_pictures, pictures_needed
 from dassl.engine import build_trainer
 from dassl.utils import InputError, collect_env_info, set_random_seed, setup_logger
+from dassl.utils.files import remove_leftovers
 from dassl.utils.resume import latest
 
 from .config import explain_undeclared_keys
@@ -74,6 +75,9 @@ def work(record: RunRecord, cfg: CfgNode, model_dir: str, epoch: int | None, tes
             resumed.identity or identity_in(trained),
         )
 
+    remove_leftovers(cfg.OUTPUT_DIR)
+    for name in models_in(cfg.OUTPUT_DIR):
+        remove_leftovers(os.path.join(cfg.OUTPUT_DIR, name))
     with saying_what_is_left(record, cfg), record:
         setup_logger(cfg.OUTPUT_DIR)
         if goes_on:
@@ -167,8 +171,20 @@ def weights_to_test(cfg: CfgNode, model_dir: str, epoch: int | None = None) -> d
                 )
     if epoch is None and cfg.TEST.FINAL_MODEL == "last_step":
         epoch = last_epoch(model_dir)
-    found = sorted(directory.glob(f"*/{file_of(epoch)}"))
-    return {"model_dir": str(directory), "epoch": epoch, "sha256": [sha256_of_file(path) for path in found]}
+    found = {path: sha256_of_file(path) for path in sorted(directory.glob(f"*/{file_of(epoch)}"))}
+    check_sums(found, directory, (former or {}).get("checkpoints"))
+    return {"model_dir": str(directory), "epoch": epoch, "sha256": list(found.values())}
+
+
+def check_sums(found: dict[Path, str], directory: Path, finished_with) -> None:
+    """Refuse checkpoints that are not those which the run in `directory` finished with, as its record says."""
+    stated = finished_with if isinstance(finished_with, dict) else {}
+    for path, sha256 in found.items():
+        if stated.get(path.relative_to(directory).as_posix(), sha256) != sha256:
+            raise InputError(
+                f"{path} is not the file that its run finished with, by its SHA-256: restore it, or train again in another "
+                "folder."
+            )
 
 
 def check_precision(cfg: CfgNode) -> None:

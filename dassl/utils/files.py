@@ -96,6 +96,8 @@ def replace_file(path: str, write: Callable) -> None:
             raise interrupt from None
         if not isinstance(error, OSError | RuntimeError):  # torch.save reports a full disk as a RuntimeError
             raise
+        if isinstance(error, IsADirectoryError):
+            raise InputError(f"{path} could not be written: a folder is in its place. Move it away.") from error
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise InputError(
             f"{path} could not be written ({reason}): is the disk full? What was there before is untouched."
