@@ -5,6 +5,7 @@ from . import model as model
 from .checkpoint import load_state_dict as load_state_dict
 from .checkpoint import save_npz as save_npz
 from .clip import available_models as available_models
+from .clip import find_weights as find_weights
 from .clip import load as load
 from .clip import sha256_of_model as sha256_of_model
 from .clip import tokenize as tokenize

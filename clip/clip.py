@@ -66,6 +66,14 @@ def sha256_of_model(name: str) -> str:
     return sha256_of(str(_shipped(address))) if address.startswith(SHIPPED) else address.split("/")[-2]
 
 
+def find_weights(name: str, root: str | None = None) -> str:
+    """The file behind a name of `available_models()`, or behind a path, for `load_state_dict`."""
+    if os.path.isfile(name):
+        return name
+    address = _MODELS[name]
+    return str(_shipped(address)) if address.startswith(SHIPPED) else _download(address, root)
+
+
 def _download(url: str, root: str | None = None) -> str:
     """The local file of an address of `_MODELS`; it is fetched once and checked by its SHA-256.
 
@@ -83,15 +91,16 @@ def _download(url: str, root: str | None = None) -> str:
 
 
 def _shipped(address: str) -> Path:
-    return Path(__file__).parent / "weights" / address.removeprefix(SHIPPED)
-
-
-def _unpack_shipped(address: str, root: str) -> str:
-    source = _shipped(address)
+    source = Path(__file__).parent / "weights" / address.removeprefix(SHIPPED)
     if not source.is_file():
         raise InputError(
             f"{source} is missing, though it belongs to this package: restore it, or make it with `python -m pretraining.pretrain`."
         )
+    return source
+
+
+def _unpack_shipped(address: str, root: str) -> str:
+    source = _shipped(address)
     target = Path(root) / f"{source.stem}-{sha256_of(str(source))[:16]}.pt"
     state = load_state_dict(source)
     if not _holds(target, state):
@@ -120,8 +129,7 @@ def load(
     if jit:
         warnings.warn("jit=True has no effect: the model is a plain module and never scripted.", stacklevel=2)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    path = name if os.path.isfile(name) else _download(_MODELS[name], download_root)
-    model = build_model(load_state_dict(path)).to(device)
+    model = build_model(load_state_dict(find_weights(name, download_root))).to(device)
     if device.type == "cpu":
         model.float()
     return model, _transform(model.visual.input_resolution)

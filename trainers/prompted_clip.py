@@ -5,8 +5,6 @@ A method whose features are no plain prompted CLIP's has a `PromptedCLIP` of its
     B images      N patch tokens      C classes      L tokens of the longest prompt      D width      d joint width
 """
 
-import os
-
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
@@ -40,8 +38,7 @@ def load_clip(
     are half precision (`clip.model.convert_weights`); the others, and what a method learns, stay fp32.
     """
     print(f"Loading CLIP (backbone: {backbone}, precision: {precision}, device: {device})")
-    path = backbone if os.path.isfile(backbone) else clip.clip._download(clip.clip._MODELS[backbone])
-    model = clip.build_model(clip.load_state_dict(path), design_details)  # fp16, as published
+    model = clip.build_model(clip.load_state_dict(clip.find_weights(backbone)), design_details)  # fp16, as published
     if precision in ("fp32", "amp"):
         model.float()
     elif precision == "bf16":
