@@ -13,7 +13,7 @@ import inert
 from dassl.config import get_cfg_default
 from dassl.optim import build_lr_scheduler
 from dassl.utils import load_checkpoint, load_pretrained_weights, resume_from_checkpoint
-from dassl.utils.torchtools import random_states
+from dassl.utils.resume import random_states
 
 from .harness import RIGHT, Kind, Wrong
 from .mutate import paths_in, spoilt_bytes
