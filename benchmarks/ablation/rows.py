@@ -139,8 +139,6 @@ FITS = {  # name: what differs from a training run's fit
     UNTRAINED: {"unseen": 0.0},
     "Spotlighter": {},
     "FIT_UNSEEN 1": {"unseen": 1.0},
-    f"HEAD full, {UNTRAINED}": {"unseen": 0.0},
-    "HEAD full": {},
 }
 HOST_ALONE = {"g": 0.0, "b": 0.0, "alpha": 0.0, "delta": 0.0}  # with these the head is its host
 HEADS = {  # name: changes to the head that starts from the initial scalars
@@ -288,6 +286,5 @@ def fits(root: str, set_name: str, seed: int, images: int) -> dict:
     result = {"zero-shot CLIP": accuracies_of(tables, texts.z), "host alone": accuracies_of(tables, texts.t)}
     result["+ selected tokens (initial scalars)"] = score(make_head(base), shots, texts, tables)
     for name, options in FITS.items():
-        full = shots.f.shape[1] if name.startswith("HEAD full") else 0
-        result[name] = score(fitted(base, shots, texts, seed, full=full, **options), shots, texts, tables)
+        result[name] = score(fitted(base, shots, texts, seed, **options), shots, texts, tables)
     return result

@@ -122,15 +122,13 @@ def host_table(ablation: Ablation, host: str) -> list[str]:
 
 
 def table_of_fits(ablation: Ablation) -> list[str]:
-    """Each fit against the same one that leaves no class out; to hundredths, as there is little between them."""
+    """Each fit against the one that leaves no class out; to hundredths, as there is little between them."""
     hundredths = "{:+.2f} ± {:.2f}".format
-    lines = [f"| row, minus the same with {UNTRAINED} | base | new | H |", "|---|---|---|---|"]
-    for row in (row for row in FITS if row in ablation.rows(MAIN) and not row.endswith(UNTRAINED)):
-        other = f"{row}, {UNTRAINED}" if f"{row}, {UNTRAINED}" in FITS else UNTRAINED
-        if other in ablation.rows(MAIN):
-            halves = (lambda pair: pair[0], lambda pair: pair[1], harmonic)
-            gains = [hundredths(*ablation.gain(MAIN, row, other, ablation.sets, of=of)) for of in halves]
-            lines.append(f"| {row} | {' | '.join(gains)} |")
+    lines = [f"| row, minus that with {UNTRAINED} | base | new | H |", "|---|---|---|---|"]
+    for row in (row for row in FITS if row in ablation.rows(MAIN) and row != UNTRAINED):
+        halves = (lambda pair: pair[0], lambda pair: pair[1], harmonic)
+        gains = [hundredths(*ablation.gain(MAIN, row, UNTRAINED, ablation.sets, of=of)) for of in halves]
+        lines.append(f"| {row} | {' | '.join(gains)} |")
     return lines
 
 
