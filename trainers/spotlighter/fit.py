@@ -14,7 +14,7 @@ from .classes import Classes, lengths
 from .head import SpotlighterHead
 from .zoom import ZOOM_WIDTHS, Zoom
 
-# Initial values, steps and FIT_UNSEEN were chosen on validation images and inner splits of the embedded world.
+# Initial values and steps were chosen on validation images and inner splits of the embedded world.
 FIT_STEPS, FIT_WARMUP, FIT_LR, FIT_LR_SCALE, FIT_LR_FULL = 40, 8, 0.01, 0.1, 0.001
 FEWEST_CLASSES = 3  # of which two stay and one is left out: a bank of one class has nothing to centre
 ZOOM_SHARES = (0.5, 0.75, 1.0)  # of the second look in the logits, to choose from
