@@ -114,8 +114,7 @@ def answer(args: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = parse_arguments(argv)
-    return carry_out(lambda: answer(args))
+    return carry_out(lambda: answer(parse_arguments(argv)))
 
 
 if __name__ == "__main__":

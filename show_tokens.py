@@ -183,8 +183,7 @@ def show(args: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = parse_arguments(argv)
-    return carry_out(lambda: show(args), interrupted="the pictures made so far are whole")
+    return carry_out(lambda: show(parse_arguments(argv)), interrupted="the pictures made so far are whole")
 
 
 if __name__ == "__main__":

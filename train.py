@@ -75,8 +75,7 @@ def run(args: argparse.Namespace) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = parse_arguments(argv)
-    return carry_out(lambda: run(args), interrupted="nothing was begun")
+    return carry_out(lambda: run(parse_arguments(argv)), interrupted="nothing was begun")
 
 
 if __name__ == "__main__":

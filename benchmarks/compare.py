@@ -262,8 +262,10 @@ def compare(args: argparse.Namespace, command: str) -> int:
 def main(argv: list[str] | None = None) -> int:
     """Exit code 0; 1 if a run failed; 2 for what the user can mend, in one sentence."""
     argv = sys.argv[1:] if argv is None else argv
-    args, command = parse_arguments(argv), f"python -m benchmarks.compare {' '.join(argv)}".strip()
-    return carry_out(lambda: compare(args, command), interrupted="the same command goes on where it stopped")
+    command = f"python -m benchmarks.compare {' '.join(argv)}".strip()
+    return carry_out(
+        lambda: compare(parse_arguments(argv), command), interrupted="the same command goes on where it stopped"
+    )
 
 
 if __name__ == "__main__":

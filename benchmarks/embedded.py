@@ -6,6 +6,7 @@ A cell is one set at one seed.
 import argparse
 import json
 import os
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -14,6 +15,7 @@ from dassl.engine import TrainerX, build_trainer
 from dassl.utils import InputError, cores, set_random_seed
 from one_run.arguments import add_data_root
 from one_run.config import build_config
+from one_run.interrupts import take
 from one_run.layout import CONFIGS, EMBEDDED
 
 SETS = tuple(name.removeprefix("embedded_") for name in EMBEDDED)
@@ -64,7 +66,7 @@ def in_processes(
 
     An error of one ends them all; those that have not begun are left out.
     """
-    with ProcessPoolExecutor(workers) as pool:
+    with ProcessPoolExecutor(workers, initializer=take, initargs=(signal.SIG_DFL,)) as pool:
         jobs = {pool.submit(work, *cell): cell for cell in cells}
         try:
             for number, job in enumerate(as_completed(jobs), start=1):

@@ -188,8 +188,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=5, help="how often every row is timed")
     parser.add_argument("--workers", nargs="+", type=int, default=[0, 2], help="numbers of worker processes")
     parser.add_argument("--out", help="the JSON file (default: benchmarks/results/loading_<device>.json)")
-    args = parser.parse_args(command)
-    return carry_out(lambda: run(args, command))
+    return carry_out(lambda: run(parser.parse_args(command), command))
 
 
 if __name__ == "__main__":

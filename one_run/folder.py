@@ -99,7 +99,7 @@ def whole_record(folder: str | os.PathLike) -> dict | None:
 
 
 def state_of(folder: str | os.PathLike) -> str | None:
-    """What the record of a run says: running, finished, failed; None where there is none."""
+    """What the record of a run says: running, finished, failed, stopped; None where there is none."""
     return (whole_record(folder) or {}).get("state")
 
 

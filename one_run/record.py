@@ -1,7 +1,8 @@
 """What one run leaves behind for people and programs: `results.json` beside `log.txt`.
 
-The record says `running` while a run goes on, then `finished` or `failed`. It is replaced as a whole, so a
-kill at any moment leaves the former or the new one. Only `finished` counts: a run that broke off goes on.
+The record says `running` while a run goes on, then `finished`, `failed` or, where a signal ended it, `stopped`. It is
+replaced as a whole, so a kill at any moment leaves the former or the new one. Only `finished` counts: a run that broke
+off goes on.
 """
 
 import contextlib
@@ -23,6 +24,7 @@ from dassl.utils import InputError, write_json
 from .command import users_errors
 from .folder import FILE, whole_record
 from .identity import differences, identity_of, in_short, of_config, sha256_of_checkpoints, sha256_of_images
+from .interrupts import signal_of
 
 
 def as_json(value):
@@ -47,7 +49,7 @@ class RunRecord:
         self.directory = cfg.OUTPUT_DIR
         self.former: dict | None = None  # the record that stood in the folder,
         self.saved: dict[str, int] = {}  # and when its models were saved
-        self.started = time.time()
+        self.started = time.monotonic()
         self.content = {
             "state": "running",
             "method": cfg.TRAINER.NAME,
@@ -126,7 +128,7 @@ class RunRecord:
         return self
 
     def write(self) -> None:
-        self.content["seconds"] = time.time() - self.started
+        self.content["seconds"] = time.monotonic() - self.started
         self.content["peak_memory_mib"], self.content["peak_gpu_memory_mib"] = peak_memory()
         write_json(self.content, os.path.join(self.directory, FILE))
 
@@ -165,9 +167,9 @@ class RunRecord:
         )
         self.write()
 
-    def stop(self, why: str) -> None:
+    def stop(self, why: str, state: str = "failed") -> None:
         """The run ends without a result; if it has saved nothing either, a run that broke off here stays as it was."""
-        self.content.update(state="failed", why=why)
+        self.content.update(state=state, why=why)
         if self.former is not None and self.saved and self.saved == times_saved(self.directory):
             write_json(self.former, os.path.join(self.directory, FILE))
         else:
@@ -183,8 +185,14 @@ class RunRecord:
             raise
 
     def __exit__(self, kind, error, trace):
-        if error is not None:
-            self.stop(f"{kind.__name__}: {error}")
+        """A folder that is gone is not made again, and a full disk, which the error says already, leaves `running`."""
+        if error is None or self.content["state"] == "finished" or not os.path.isdir(self.directory):
+            return
+        with contextlib.suppress(InputError):
+            if isinstance(error, KeyboardInterrupt):
+                self.stop(f"interrupted by {signal_of(error).name}", state="stopped")
+            else:
+                self.stop(f"{kind.__name__}: {error}")
 
 
 def times_saved(run: str) -> dict[str, int]:

@@ -271,7 +271,7 @@ def train_both(args, words: CompactVocabulary) -> CLIP:
     )
     muon = Muon(matrices)
     judge = Judge(words)
-    started, shown = time.time(), 0.0
+    started, shown = time.monotonic(), 0.0
     for step in range(args.steps):
         progress = step / args.steps
         speed = min(1, (step + 1) / 30) * cosine(progress) + 1e-3
@@ -303,7 +303,7 @@ def train_both(args, words: CompactVocabulary) -> CLIP:
         shown = contrast.item() if step == 0 else 0.95 * shown + 0.05 * contrast.item()
         if (step + 1) % 100 == 0 or step + 1 == args.steps:
             print(
-                f"{time.time() - started:4.0f} s  step {step + 1}  images {(step + 1) * args.batch}  loss {shown:.3f}  scale {model.logit_scale.exp():.1f}  {judge(fast)}",
+                f"{time.monotonic() - started:4.0f} s  step {step + 1}  images {(step + 1) * args.batch}  loss {shown:.3f}  scale {model.logit_scale.exp():.1f}  {judge(fast)}",
                 flush=True,
             )
     return model
@@ -341,7 +341,7 @@ class Judge:
 
 def train_text(args, words: CompactVocabulary, first: CLIP) -> CLIP:
     rng = np.random.default_rng(args.seed + 1)
-    started = time.time()
+    started = time.monotonic()
     model = new_clip(text_layers=4)
     model.visual.load_state_dict(first.visual.state_dict())
     model.visual.requires_grad_(False)
@@ -376,7 +376,7 @@ def train_text(args, words: CompactVocabulary, first: CLIP) -> CLIP:
             model.logit_scale.data.clamp_(math.log(40), math.log(100))
             step += 1
         print(
-            f"{time.time() - started:4.0f} s  text epoch {epoch + 1}  loss {loss.item():.3f}  scale {model.logit_scale.exp():.1f}  {judge(model)}",
+            f"{time.monotonic() - started:4.0f} s  text epoch {epoch + 1}  loss {loss.item():.3f}  scale {model.logit_scale.exp():.1f}  {judge(model)}",
             flush=True,
         )
     return model

@@ -5,11 +5,10 @@
 
 It can be stopped and started again at any time: what has finished, as its results.json says, is not done again. A run
 that fails does not stop the others; it is listed at the end, with its last lines. Exit code: 0 if all is finished, 1 if
-not, 2 for what the user can mend, 130 when stopped.
+not, 2 for what the user can mend; when stopped 130 (Ctrl-C), 143 (SIGTERM) or 129 (SIGHUP).
 """
 
 import argparse
-import signal
 import sys
 
 from dassl.errors import InputError
@@ -143,7 +142,6 @@ def sweep(args: argparse.Namespace) -> int:
             per_device = whole_number(args.per_device, "--per-device", 1)
             run_locally(progress, slots_of(args.devices, per_device, threads, gpus_here()))
         elif args.on == "ray":
-            signal.signal(signal.SIGTERM, signal.default_int_handler)
             run_on_ray(progress, args.address, args.gpus, threads or 4)
         else:
             folder, minutes = absolute(args.output) / "slurm", whole_number(args.minutes, "--minutes", 1)
@@ -155,8 +153,7 @@ def sweep(args: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    args = parse_arguments(argv)
-    return carry_out(lambda: sweep(args))
+    return carry_out(lambda: sweep(parse_arguments(argv)), interrupted="nothing was begun; start again to go on")
 
 
 if __name__ == "__main__":

@@ -1,47 +1,45 @@
 """The runs of a sweep on this machine: a queue over its devices, each run a process of its own."""
 
 import os
-import signal
 import time
 
 from dassl.errors import InputError
 from dassl.utils import cores
+from one_run.interrupts import Interrupt, on_signals
 
 from .progress import Progress
 from .work import GRACE, Busy, Outcome, Work, left_out
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def run_locally(progress: Progress, slots: list[dict[str, str]], poll: float = 0.1) -> None:
     """One run at a time in each slot; a slot is what its runs find in their environment.
 
-    A signal sets a mark that the loop sees, so no process is lost between its start and its entry in `working`.
+    A signal sets a mark that the loop sees, so no process is lost between its start and its entry in `working`. A second
+    one kills what is at work still.
     """
-    free, stop = list(slots), []
+    free = list(slots)
+    stop: list[int] = []  # the signals that have come
     working: dict[Work, dict[str, str]] = {}
-    former = {number: signal.signal(number, lambda *_: stop.append(True)) for number in SIGNALS}
-    try:
-        while not stop and (working or progress.waiting()):
-            fill(progress, free, working)
-            time.sleep(poll)
-            for work, slot in list(working.items()):
-                if (outcome := work.outcome()) is not None:
-                    del working[work]
-                    free.append(slot)
-                    progress.ended(work.run, outcome)
-        if stop:
-            raise KeyboardInterrupt
-    finally:
-        for work in working:
-            work.interrupt()
-        deadline = time.monotonic() + GRACE
-        for work in working:
-            while work.outcome() is None and len(stop) < 2 and time.monotonic() < deadline:
+    with on_signals(stop.append):
+        try:
+            while not stop and (working or progress.waiting()):
+                fill(progress, free, working)
                 time.sleep(poll)
-            work.end(0)
-        for number, handler in former.items():
-            signal.signal(number, handler)
+                for work, slot in list(working.items()):
+                    if (outcome := work.outcome()) is not None:
+                        del working[work]
+                        free.append(slot)
+                        progress.ended(work.run, outcome)
+            if stop:
+                raise Interrupt(stop[0])
+        finally:
+            for work in working:
+                work.interrupt()
+            deadline = time.monotonic() + GRACE
+            for work in working:
+                while work.outcome() is None and len(stop) < 2 and time.monotonic() < deadline:
+                    time.sleep(poll)
+                work.end(0)
 
 
 def fill(progress: Progress, free: list, working: dict) -> None:

@@ -6,11 +6,13 @@ know nothing of each other, so SLURM may do them in any order, and requeue one: 
 
 import os
 import shutil
+import signal
 import time
 from pathlib import Path
 
 from dassl.errors import InputError
 from one_run.folder import state_of
+from one_run.interrupts import signal_of
 from one_run.layout import ROOT
 
 from . import work
@@ -97,9 +99,10 @@ def follow(progress: Progress, pending: dict) -> None:
                 for run, outcome in zip(chain, outcomes, strict=True):
                     progress.ended(run, outcome)
             time.sleep(1)
-    except KeyboardInterrupt:
-        for job in pending:
-            job.cancel(check=False)
+    except KeyboardInterrupt as interrupt:
+        if signal_of(interrupt) == signal.SIGINT:
+            for job in pending:
+                job.cancel(check=False)
         raise
 
 

@@ -33,7 +33,7 @@ Environment variables, none of them needed (and their defaults):
   TEACHER_DIR  the folder of a teacher's run that is there already, such as the authors'; then none is trained
 
 A finished run is skipped; one that broke off goes on from its last checkpoint. The run's folder holds log.txt,
-results.json and the checkpoints. Exit code: 0 done, 1 a fault, 2 what you can mend, 130 stopped.
+results.json and the checkpoints. Exit code: 0 done, 1 a fault, 2 what you can mend; stopped: 130 (Ctrl-C), 143 (SIGTERM), 129 (SIGHUP).
 """
 
 import os
@@ -159,8 +159,7 @@ def what_is_missing(argv: list[str]) -> str:
 
 def main(argv: list[str]) -> int:
     if {"-h", "--help"} & {*argv}:
-        print(usage(argv))
-        return 0
+        return carry_out(lambda: print(usage(argv)))
     if not is_complete(argv):
         print(f"{usage(argv)}\nerror: {what_is_missing(argv)}", file=sys.stderr)
         return 2
@@ -174,13 +173,25 @@ def start(folder: str, script: str, *arguments: str) -> int:
     check_device(environment)
     if run.trains and run.after is not None:
         lock = lock_of(run.after)
-        code = subprocess.call([sys.executable, *run.after.command], env=environment | to_give(lock), pass_fds=(lock,))
+        code = ended([sys.executable, *run.after.command], env=environment | to_give(lock), pass_fds=(lock,))
         os.close(lock)
         if code:
             return code
     lock = lock_of(run)
     sys.stdout.flush()
     os.execve(sys.executable, [sys.executable, *run.command], environment | to_give(lock))
+
+
+def ended(command: list[str], **how) -> int:
+    """The exit code of another process, which is interrupted where this one is, and says itself what that leaves."""
+    process = subprocess.Popen(command, **how)
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        process.terminate()
+        if process.wait() <= 0:
+            raise
+        return process.returncode
 
 
 if __name__ == "__main__":

@@ -16,11 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dassl.errors import InputError
+from one_run.command import BY_SIGNAL
 from one_run.folder import state_of, take_lock, to_give
+from one_run.interrupts import SIGNALS
 
 from .protocols import Run
 
+PRCTL, SET_DEATH_SIGNAL = ctypes.CDLL(None).prctl if sys.platform == "linux" else None, 1
 LAST_LINES = 5  # that are shown of a run that failed
+ENDED_BY_SIGNAL = [BY_SIGNAL + number for number in SIGNALS]  # exit codes of a training that was told to end
 GRACE = 10.0  # seconds that a process has to end by itself once it was interrupted
 
 
@@ -54,7 +58,7 @@ class Work:
                     env={**os.environ, **environment, **to_give(lock)},
                     pass_fds=(lock,),
                     start_new_session=True,  # Ctrl-C comes from `stop` alone, once
-                    preexec_fn=end_with_parent(),
+                    preexec_fn=begin,
                 )
         finally:
             os.close(lock)  # the process has it now
@@ -70,10 +74,11 @@ class Work:
         why = [] if code else [f"It ended well, and its record says {state_of(self.run.folder)}."]
         if code < 0:
             why = [f"It was killed by {signal.Signals(-code).name}."]
-        return Outcome("failed", seconds, "\n".join([*tail(self.run.folder / "console.txt"), *why]), killed=code < 0)
+        said = "\n".join([*tail(self.run.folder / "console.txt"), *why])
+        return Outcome("failed", seconds, said, killed=code < 0 or code in ENDED_BY_SIGNAL)
 
     def interrupt(self) -> None:
-        self.process.send_signal(signal.SIGINT)
+        self.process.terminate()  # SIGINT is ignored in what a script has put into the background
 
     def end(self, patience: float) -> None:
         """Wait until the interrupted process has ended; kill it, and what it started, after `patience` seconds."""
@@ -85,12 +90,14 @@ class Work:
             self.process.wait()
 
 
-def end_with_parent():
-    """What a new process does first: ask Linux for an interrupt when the process that started it dies."""
-    if sys.platform != "linux":
-        return None
-    prctl, set_death_signal = ctypes.CDLL(None).prctl, 1
-    return lambda: prctl(set_death_signal, signal.SIGINT)
+def begin() -> None:
+    """What a new process does first: ask Linux for SIGTERM when the process that started it dies, and leave the
+    signals by which SLURM announces the end of a job to that process, which has handlers for them.
+    """
+    if PRCTL is not None:
+        PRCTL(SET_DEATH_SIGNAL, signal.SIGTERM)
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def tail(path: Path) -> list[str]:

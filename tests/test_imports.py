@@ -15,7 +15,13 @@ PACKAGES = {
 }  # fmt: skip
 OURS = SCRIPTS | PACKAGES
 BASE = {"dassl.utils", "dassl.config", "dassl.metrics", "dassl.optim", "dassl.checkpoints"}
-LEAVES = {"one_run.arguments", "one_run.command", "one_run.folder", "one_run.layout"}  # without PyTorch
+LEAVES = {
+    "one_run.arguments",
+    "one_run.command",
+    "one_run.folder",
+    "one_run.interrupts",
+    "one_run.layout",
+}  # without PyTorch
 MAY_IMPORT = {
     "dassl.checkpoints": set(),
     "dassl.utils": {"dassl.checkpoints", "inert"},
@@ -34,6 +40,7 @@ MAY_IMPORT = {
     "clip": {"inert"},
     "trainers": BASE | {"dassl.data", "dassl.evaluation", "dassl.engine", "clip", "inert"},
     **{name: {"dassl.utils"} for name in LEAVES},
+    "one_run.command": {"one_run.interrupts", "dassl.utils"},
     "one_run.request": {"one_run.layout"},
     "one_run": BASE
     | {"dassl.ranges", "dassl.data", "dassl.engine", "datasets", "trainers", "clip"},  # for its weights' hash

@@ -15,6 +15,7 @@ import torch
 
 import train
 from one_run.folder import alone_in
+from one_run.interrupts import SIGNALS
 from one_run.record import by_name
 from tests.helpers import CLASSES, REPOSITORY, arguments, results, train_elsewhere
 
@@ -182,9 +183,9 @@ def test_a_killed_run_is_not_taken_for_finished(trained, data_root, tmp_path, ca
     process = subprocess.Popen(
         [sys.executable, "train.py", *line, "OPTIM.MAX_EPOCH", "100000"], cwd=REPOSITORY, stdout=subprocess.DEVNULL
     )
-    deadline = time.time() + 120
+    deadline = time.monotonic() + 120
     while not (tmp_path / "prompt_learner" / "model.pth.tar-2").exists():
-        assert process.poll() is None and time.time() < deadline
+        assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.1)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -212,19 +213,19 @@ def broken_off(line, monkeypatch, seconds=0.0, epoch=2):
 
 
 @pytest.mark.parametrize(
-    "method, seconds, says",
+    "method, epoch, says",
     [
-        ("CoOp", 0.0, "the same command goes on from the last checkpoint"),
-        ("CoOp", 1e6, "nothing is saved yet, and the same command starts from the beginning"),
-        ("ZeroshotCLIP", 0.0, "nothing is saved yet, and the same command starts from the beginning"),
+        ("CoOp", 2, "the same command goes on from the last checkpoint"),
+        ("CoOp", 0, "nothing is saved yet, and the same command starts from the beginning"),
+        ("ZeroshotCLIP", 0, "nothing is saved yet, and the same command starts from the beginning"),
     ],
 )
 def test_an_interrupt_promises_no_checkpoint_that_is_not_there(
-    data_root, tmp_path, monkeypatch, capsys, method, seconds, says
+    data_root, tmp_path, monkeypatch, capsys, method, epoch, says
 ):
     if method == "ZeroshotCLIP":
         monkeypatch.setattr("dassl.engine.SimpleTrainer.test", interrupted)
-    broken_off(arguments(data_root, tmp_path, method), monkeypatch, seconds)
+    broken_off(arguments(data_root, tmp_path, method), monkeypatch, epoch=epoch)
     assert capsys.readouterr().err.splitlines()[-1] == f"error: interrupted; {says}."
     assert bool(list(tmp_path.glob("*/checkpoint"))) == ("last checkpoint" in says)
 
@@ -263,7 +264,7 @@ def test_a_run_that_broke_off_goes_on(trained, data_root, tmp_path, method, monk
     """By the same command, to the very tensors of one that did not; the checkpoint it went on from is gone then."""
     line = arguments(data_root, tmp_path, method)
     broken_off(line, monkeypatch)
-    assert results(tmp_path)["state"] == "failed"
+    assert results(tmp_path)["state"] == "stopped"
     assert {path.name for path in tmp_path.glob("*/model.pth.tar-*")} == {"model.pth.tar-2"}  # the first's is gone
     capsys.readouterr()
     assert train.main(line) == 0
@@ -272,6 +273,116 @@ def test_a_run_that_broke_off_goes_on(trained, data_root, tmp_path, method, monk
     assert_same_tensors(trained / method, tmp_path)
     assert results(tmp_path)["accuracy"] == results(trained / method)["accuracy"]
     assert {path.name for path in tmp_path.glob("*/model.pth.tar-*")} == {"model.pth.tar-3"}
+
+
+@pytest.mark.parametrize(
+    "method, number", [("CoOp", signal.SIGINT), ("CoOp", signal.SIGHUP), ("Spotlighter", signal.SIGTERM)]
+)
+def test_a_signal_in_the_midst_of_an_epoch(trained, data_root, tmp_path, method, number, monkeypatch, capsys):
+    """The last whole epoch is saved, whenever that was; the same command ends with the very tensors."""
+    from dassl.engine import TrainerX
+
+    step, handlers = TrainerX._step, [signal.getsignal(each) for each in SIGNALS]
+
+    def stopped(self, batch):
+        done = step(self, batch)
+        if (self.epoch, self.batch_idx) == (2, 1):
+            signal.raise_signal(number)
+        return done
+
+    line = arguments(data_root, tmp_path, method)
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainerX, "_step", stopped)
+        assert train.main(line) == 128 + number
+    assert [signal.getsignal(each) for each in SIGNALS] == handlers
+    assert "; the same command goes on from the last checkpoint." in one_sentence(capsys)
+    record = results(tmp_path)
+    assert (record["state"], record["why"]) == ("stopped", f"interrupted by {number.name}")
+    assert {path.name for path in tmp_path.glob("*/model.pth.tar-*")} == {"model.pth.tar-2"}
+    assert train.main(line) == 0
+    said = capsys.readouterr().out
+    assert "epoch [3/3]" in said and "epoch [2/3]" not in said
+    assert_same_tensors(trained / method, tmp_path)
+    assert {path.name for path in tmp_path.glob("*/model.pth.tar-*")} == {"model.pth.tar-3"}
+
+
+def test_a_signal_between_the_checkpoints_of_two_models(trained, data_root, tmp_path, monkeypatch, capsys):
+    from dassl.engine import trainer
+
+    save = trainer.save_checkpoint
+
+    def stopped(checkpoint, folder, **how):
+        save(checkpoint, folder, **how)
+        if checkpoint["epoch"] == 2:
+            monkeypatch.setattr(trainer, "save_checkpoint", save)
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(trainer, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(trainer, "save_checkpoint", stopped)
+    line = arguments(data_root, tmp_path, "Spotlighter")
+    assert train.main(line) == 143
+    assert {path.name for path in tmp_path.glob("*/model.pth.tar-*")} == {"model.pth.tar-2"}
+    capsys.readouterr()
+    assert train.main(line) == 0 and "epoch [2/3]" not in capsys.readouterr().out
+    assert_same_tensors(trained / "Spotlighter", tmp_path)
+
+
+def test_a_signal_to_the_process_and_its_workers(data_root, tmp_path):
+    """As `timeout` and schedulers send it: twice, and to the loaders' workers too."""
+    line = arguments(data_root, tmp_path, options=["DATALOADER.NUM_WORKERS", 2])
+    process = subprocess.Popen(
+        [sys.executable, "train.py", *line, "OPTIM.MAX_EPOCH", "100000"],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert any(text.startswith("epoch [3/") for text in process.stdout)
+    process.terminate()
+    os.killpg(process.pid, signal.SIGTERM)
+    _, said = process.communicate()
+    assert process.returncode == 143
+    assert said == "error: interrupted by SIGTERM; the same command goes on from the last checkpoint.\n"
+    assert results(tmp_path)["state"] == "stopped"
+
+
+@contextlib.contextmanager
+def printing_to(file, patch):
+    """As if the process had been started with its standard output there."""
+    with open(file, "w") as stream, patch.context() as patched:
+        patched.setattr(sys, "stdout", stream)
+        yield
+
+
+def nobody():
+    """The writing end of a pipe that nobody reads."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    return writer
+
+
+@pytest.mark.parametrize("file", [nobody, lambda: os.open("/dev/full", os.O_WRONLY)], ids=["no reader", "full disk"])
+def test_a_run_goes_on_when_its_output_goes_nowhere(trained, data_root, tmp_path, monkeypatch, file):
+    """`| head -1`, and a `| tee` that is gone: it has its log."""
+    with printing_to(file(), monkeypatch):
+        assert train.main(arguments(data_root, tmp_path)) == 0
+    ours, theirs = ((folder / "log.txt").read_text().splitlines() for folder in (tmp_path, trained / "CoOp"))
+    assert len(ours) == len(theirs) and ours[-1].startswith("Results: ")
+    assert_same_tensors(trained / "CoOp", tmp_path)
+
+
+def test_an_output_folder_that_is_removed(data_root, tmp_path, monkeypatch, capsys):
+    from dassl.engine import TrainerX
+
+    def remove(self):
+        if self.epoch == 1:
+            shutil.rmtree(tmp_path / "out")
+
+    monkeypatch.setattr(TrainerX, "before_epoch", remove)
+    assert train.main(arguments(data_root, tmp_path / "out")) == 2
+    assert re.search("was removed while the run|TensorBoard's file cannot be written", one_sentence(capsys))
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.fixture(scope="module")

@@ -53,8 +53,10 @@ def ablate(args: argparse.Namespace, command: str) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Exit code 0; 2 for what the user can mend, in one sentence."""
     argv = sys.argv[1:] if argv is None else argv
-    args, command = parse_arguments(argv), f"python -m benchmarks.ablation {' '.join(argv)}".strip()
-    return carry_out(lambda: ablate(args, command), interrupted="the same command goes on where it stopped")
+    command = f"python -m benchmarks.ablation {' '.join(argv)}".strip()
+    return carry_out(
+        lambda: ablate(parse_arguments(argv), command), interrupted="the same command goes on where it stopped"
+    )
 
 
 if __name__ == "__main__":

@@ -119,8 +119,7 @@ def run(args: argparse.Namespace, command: list[str]) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Exit code 0; 2 for what the user can mend, in one sentence."""
     command = sys.argv[1:] if argv is None else argv
-    args = parse_arguments(command)
-    return carry_out(lambda: run(args, command))
+    return carry_out(lambda: run(parse_arguments(command), command))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 """
 
 import contextlib
+import copy
 import datetime
 import itertools
 import math
@@ -34,7 +35,9 @@ from dassl.utils import (
 )
 from dassl.utils.resume import latest, load_weights, random_states, restore
 
-SAVE_SECONDS = 60.0  # between checkpoints to go on from: a run that breaks off loses this, and the epoch it is in
+from .board import open_writer, writing
+
+SAVE_SECONDS = 60.0  # between checkpoints to go on from: a run that is killed loses this, and the epoch it is in
 REMEDY = "train again with a lower OPTIM.LR, or compute in fp32"
 
 
@@ -149,21 +152,23 @@ class TrainerBase:
         self, epoch: int, directory: str, is_best: bool = False, val_result=None, model_name: str = ""
     ) -> None:
         """Write every registered model, with what a run needs to go on after `epoch` (counted from 0)."""
-        scaler = self.grad_scaler()
         for name in self.get_model_names():
-            optim, sched = self._optims[name], self._scheds[name]
-            state = {
-                "state_dict": self._models[name].state_dict(),
-                "epoch": epoch + 1,
-                "optimizer": optim.state_dict() if optim is not None else None,
-                "optimizer_class": type(optim).__name__ if optim is not None else None,
-                "scheduler": sched.state_dict() if sched is not None else None,
-                "scaler": scaler.state_dict() if scaler is not None else None,
-                "val_result": val_result,
-                "random_states": random_states(),
-                "identity": self.identity,
-            }
+            state = self.checkpoint_of(name, epoch, val_result)
             save_checkpoint(state, os.path.join(directory, name), is_best=is_best, model_name=model_name)
+
+    def checkpoint_of(self, name: str, epoch: int, val_result=None) -> dict:
+        optim, sched, scaler = self._optims[name], self._scheds[name], self.grad_scaler()
+        return {
+            "state_dict": self._models[name].state_dict(),
+            "epoch": epoch + 1,
+            "optimizer": optim.state_dict() if optim is not None else None,
+            "optimizer_class": type(optim).__name__ if optim is not None else None,
+            "scheduler": sched.state_dict() if sched is not None else None,
+            "scaler": scaler.state_dict() if scaler is not None else None,
+            "val_result": val_result,
+            "random_states": random_states(),
+            "identity": self.identity,
+        }
 
     def resume_model_if_exist(self, directory: str) -> int:
         """Load the latest checkpoints of a run that broke off; the epoch to go on with is returned, 0 without any."""
@@ -210,19 +215,19 @@ class TrainerBase:
 
     def init_writer(self, log_dir: str) -> None:
         if self._writer is None:
-            from torch.utils.tensorboard import SummaryWriter
-
             print(f"Initialize tensorboard (log_dir={log_dir})")
-            self._writer = SummaryWriter(log_dir=log_dir)
+            self._writer = open_writer(log_dir)
 
     def close_writer(self) -> None:
         if self._writer is not None:
-            self._writer.close()
+            with writing():
+                self._writer.close()
 
     def write_scalar(self, tag: str, scalar_value, global_step: int | None = None) -> None:
         """A number for TensorBoard; nothing happens where no writer is open."""
         if self._writer is not None:
-            self._writer.add_scalar(tag, scalar_value, global_step)
+            with writing():
+                self._writer.add_scalar(tag, scalar_value, global_step)
 
     # --- the run ------------------------------------------------------------------------------------------------
 
@@ -307,8 +312,9 @@ class SimpleTrainer(TrainerBase):
         self.device = torch.device("cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
         self.start_epoch = self.epoch = 0
         self.max_epoch = cfg.OPTIM.MAX_EPOCH
-        self.time_saved = time.time()
+        self.time_saved = time.monotonic()
         self.passing: int | None = None  # the epoch of a checkpoint that goes when the next is there
+        self.unsaved: dict[str, dict] = {}  # model -> its checkpoint of the last whole epoch, until that is written
         self.output_dir = cfg.OUTPUT_DIR
         self.cfg = cfg
         self.build_data_loader()
@@ -340,7 +346,11 @@ class SimpleTrainer(TrainerBase):
         self.register_model("model", self.model, self.optim, self.sched)
 
     def train(self):
-        super().train(self.start_epoch, self.max_epoch)
+        try:
+            super().train(self.start_epoch, self.max_epoch)
+        except KeyboardInterrupt:
+            self.save_unsaved()
+            raise
 
     def before_train(self):
         """Go on with RESUME's run, if there is one; a trainer never resumes by itself (train.py may set RESUME)."""
@@ -361,7 +371,7 @@ class SimpleTrainer(TrainerBase):
         writer_dir = os.path.join(self.output_dir, "tensorboard")
         mkdir_if_missing(writer_dir)
         self.init_writer(writer_dir)
-        self.time_start = self.time_saved = time.time()
+        self.time_start = self.time_saved = time.monotonic()
 
     def check_judges(self) -> None:
         """Refuse to train where validation images are to judge and there are none."""
@@ -378,11 +388,12 @@ class SimpleTrainer(TrainerBase):
             else:
                 print("Deploy the last-epoch model")
             self.test()
-        print(f"Elapsed: {datetime.timedelta(seconds=round(time.time() - self.time_start))}")
+        print(f"Elapsed: {datetime.timedelta(seconds=round(time.monotonic() - self.time_start))}")
         self.close_writer()
 
     def after_epoch(self):
         """Validation and the best model first, then the periodic or last checkpoint, or one to go on from."""
+        self.check_folder()
         self.check_learned()
         last = self.epoch + 1 == self.max_epoch
         if not self.cfg.TEST.NO_TEST and self.cfg.TEST.FINAL_MODEL == "best_val":
@@ -390,11 +401,26 @@ class SimpleTrainer(TrainerBase):
             if result > self.best_result:
                 self.best_result = result
                 self.save_model(self.epoch, self.output_dir, val_result=result, model_name=BEST)
-        if last or self.is_kept(self.epoch + 1) or time.time() - self.time_saved >= SAVE_SECONDS:
+        self.unsaved = {name: on_cpu(self.checkpoint_of(name, self.epoch)) for name in self.get_model_names()}
+        if last or self.is_kept(self.epoch + 1) or time.monotonic() - self.time_saved >= SAVE_SECONDS:
             self.save_model(self.epoch, self.output_dir)
-            self.time_saved = time.time()
+            self.time_saved, self.unsaved = time.monotonic(), {}
             self.remove_passing()
             self.passing = None if last or self.is_kept(self.epoch + 1) else self.epoch + 1
+
+    def check_folder(self) -> None:
+        """A folder that was there is not made a second time, with a part of what belongs in it."""
+        if self._writer is not None and not os.path.isdir(self.output_dir):
+            raise InputError(
+                f"The output folder {self.output_dir} was removed while the run was at work: start the same command again."
+            )
+
+    def save_unsaved(self) -> None:
+        """What an interrupted run goes on from: its last whole epoch, as it may be in the midst of another."""
+        for name, checkpoint in self.unsaved.items():
+            save_checkpoint(checkpoint, os.path.join(self.output_dir, name))
+        if self.unsaved:
+            self.remove_passing()
 
     def is_kept(self, epoch: int) -> bool:
         """Whether CHECKPOINT_FREQ asks for the checkpoint of an epoch (counted from 1)."""
@@ -469,11 +495,11 @@ class SimpleTrainer(TrainerBase):
         self.set_model_mode("train")
         losses, batch_time, data_time = MetricMeter(), AverageMeter(), AverageMeter()
         self.num_batches = count
-        end = time.time()
+        end = time.monotonic()
         for self.batch_idx, batch in enumerate(batches):
-            data_time.update(time.time() - end)
+            data_time.update(time.monotonic() - end)
             losses.update(self._step(batch))
-            batch_time.update(time.time() - end)
+            batch_time.update(time.monotonic() - end)
             if (self.batch_idx + 1) % self.cfg.TRAIN.PRINT_FREQ == 0 or count < self.cfg.TRAIN.PRINT_FREQ:
                 left = count - self.batch_idx - 1 + (self.max_epoch - self.epoch - 1) * count
                 print(
@@ -489,7 +515,7 @@ class SimpleTrainer(TrainerBase):
             for name, meter in losses.meters.items():
                 self.write_scalar(f"train/{name}", meter.avg, step)
             self.write_scalar("train/lr", self.get_current_lr(), step)
-            end = time.time()
+            end = time.monotonic()
 
     def _step(self, batch) -> dict:
         return self.forward_backward(batch)
@@ -522,6 +548,15 @@ class TrainerXU(SimpleTrainer):
     def parse_batch_train(self, batch_x, batch_u):
         images, labels = batch_x["img"].to(self.device), batch_x["label"].to(self.device)
         return images, labels, batch_u["img"].to(self.device)
+
+
+def on_cpu(value):
+    """A copy that stays as it is, and takes nothing of a GPU's memory."""
+    if torch.is_tensor(value):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: on_cpu(inner) for key, inner in value.items()}
+    return [on_cpu(inner) for inner in value] if isinstance(value, list) else copy.deepcopy(value)
 
 
 def check_finite(module: nn.Module, name: str) -> None:

@@ -1,5 +1,7 @@
 """What is printed goes to the terminal and into `log.txt`."""
 
+import contextlib
+import itertools
 import os
 import sys
 import time
@@ -11,7 +13,10 @@ __all__ = ["Logger", "setup_logger"]
 
 
 class Logger:
-    """Standard output, copied into a file; in all else it is the stream it stands for."""
+    """Standard output, copied into a file; in all else it is the stream it stands for.
+
+    A run goes on when nobody reads its output any more: the file has it all. Without the file it does not.
+    """
 
     def __init__(self, fpath: str):
         self.console = sys.stdout
@@ -20,18 +25,53 @@ class Logger:
         self.path = fpath
 
     def write(self, message: str) -> int:
-        self.file.write(message)
-        return self.console.write(message)
+        with self.refusing():
+            self.file.write(message)
+        with silencing(self.console):
+            self.console.write(message)
+        return len(message)
 
     def flush(self) -> None:
-        self.console.flush()
-        self.file.flush()
+        with silencing(self.console):
+            self.console.flush()
+        with self.refusing():
+            self.file.flush()
 
     def close(self) -> None:
-        self.file.close()
+        with self.refusing():
+            self.file.close()
+
+    @contextlib.contextmanager
+    def refusing(self):
+        """A full disk is one sentence; the rest of the log, which cannot be written, goes nowhere."""
+        try:
+            yield
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                self.file.close()
+            self.file = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+            raise InputError(
+                f"{self.path} cannot be written ({error.strerror}): make room, and start the same command again."
+            ) from error
 
     def __getattr__(self, name: str):  # isatty, fileno, encoding, ...
         return getattr(self.console, name)
+
+
+@contextlib.contextmanager
+def silencing(stream):
+    try:
+        yield
+    except OSError:
+        silence(stream)
+
+
+def silence(stream) -> None:
+    """What is written to it from now on goes nowhere, so that nothing more fails, at Python's end either."""
+    with contextlib.suppress(OSError, AttributeError):  # it has no file
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 def setup_logger(output: str | None = None) -> None:
@@ -45,7 +85,9 @@ def setup_logger(output: str | None = None) -> None:
     if os.path.isfile(output) and fpath != output:
         raise InputError(f"The output folder {output} is a file: choose another --output-dir.")
     if os.path.exists(fpath):
-        fpath += time.strftime("-%Y-%m-%d-%H-%M-%S")
+        stamped = fpath + time.strftime("-%Y-%m-%d-%H-%M-%S")
+        names = itertools.chain([stamped], (f"{stamped}-{number}" for number in itertools.count(2)))
+        fpath = next(name for name in names if not os.path.exists(name))  # a clock may be set back
     if isinstance(sys.stdout, Logger):  # a run before this one in the same process
         sys.stdout.close()
         sys.stdout = sys.stdout.console

@@ -5,12 +5,14 @@ All of them (528 MB) take about a minute on two cores. A set is written whole or
 
 import argparse
 import os
+import signal
 import sys
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 
 from dassl.utils import InputError
 from one_run.arguments import add_data_root
 from one_run.command import carry_out
+from one_run.interrupts import take
 
 from .sets import PREFIX, SETS, write_set
 
@@ -32,6 +34,10 @@ def set_name(text: str) -> str:
 
 
 def main() -> int:
+    return carry_out(write_asked, interrupted="a set is whole or not there, and the same command writes the others")
+
+
+def write_asked() -> None:
     parser = argparse.ArgumentParser(prog="python -m datasets.embedded", description=__doc__.splitlines()[0])
     add_data_root(parser)
     parser.add_argument(
@@ -52,19 +58,25 @@ def main() -> int:
         os.makedirs(args.root, exist_ok=True)
     except OSError as error:
         parser.error(f"The data root {args.root} cannot be made ({error.strerror}): pass another --root FOLDER.")
-    return carry_out(
-        lambda: write_sets(list(dict.fromkeys(args.sets)), args.root, args.world, args.workers),
-        interrupted="a set is whole or not there, and the same command writes the others",
-    )
+    write_sets(list(dict.fromkeys(args.sets)), args.root, args.world, args.workers)
 
 
 def write_sets(names: list[str], root: str, world: int, workers: int) -> None:
-    with ProcessPoolExecutor(min(workers, len(names))) as pool:
-        for done in as_completed([pool.submit(write_set, name, root, world) for name in names]):
-            try:
-                print(done.result(), flush=True)
-            except OSError as error:  # a folder that cannot be written, a full disk
-                raise InputError(str(error)) from error
+    ignoring = dict(initializer=take, initargs=(signal.SIG_IGN,))
+    with ProcessPoolExecutor(min(workers, len(names)), **ignoring) as pool:
+        try:
+            for done in as_completed([pool.submit(write_set, name, root, world) for name in names]):
+                print(written(done), flush=True)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # those at work are waited for
+            raise
+
+
+def written(done: Future) -> str:
+    try:
+        return done.result()
+    except OSError as error:  # a folder that cannot be written, a full disk
+        raise InputError(str(error)) from error
 
 
 if __name__ == "__main__":

@@ -58,6 +58,12 @@ READERS = fetchable()
 
 
 def main(argv: list[str] | None = None) -> int:
+    return carry_out(
+        lambda: prepare_asked(argv), interrupted="what has come is kept, and the same command goes on from there"
+    )
+
+
+def prepare_asked(argv: list[str] | None) -> int:
     parser = argparse.ArgumentParser(prog="python -m datasets.prepare", description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="+", metavar="NAME", help=f"all, or some of {', '.join(READERS)}")
     add_data_root(parser)
@@ -74,10 +80,7 @@ def main(argv: list[str] | None = None) -> int:
         names = benchmark_names(args.names)
     except InputError as error:
         parser.error(str(error))
-    return carry_out(
-        lambda: prepare_all(names, os.path.abspath(os.path.expanduser(args.root)), args.keep_archives, args.place),
-        interrupted="what has come is kept, and the same command goes on from there",
-    )
+    return prepare_all(names, os.path.abspath(os.path.expanduser(args.root)), args.keep_archives, args.place)
 
 
 def prepare_all(names: list[str], root: str, keep_archives: bool, place: str = "") -> int:

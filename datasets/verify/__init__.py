@@ -56,6 +56,10 @@ class Finding:
 
 
 def main(argv: list[str] | None = None) -> int:
+    return carry_out(lambda: verify_asked(argv))
+
+
+def verify_asked(argv: list[str] | None) -> int:
     parser = argparse.ArgumentParser(prog="python -m datasets.verify", description=__doc__.splitlines()[0])
     parser.add_argument(
         "names",
@@ -75,18 +79,19 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if not os.path.isdir(root):
             raise InputError(f"The data root {root} does not exist: pass --root FOLDER.")
-        if OWN in args.names:
-            if len(args.names) > 1:
-                raise InputError("Your own pictures are a data root of their own: name folder alone.")
-            return carry_out(lambda: verify_own(root, args.csv, args.names_csv, args.allow_outside, args.json))
-        if args.csv or args.names_csv or args.allow_outside:
+        own_alone = args.names == [OWN]
+        if OWN in args.names and not own_alone:
+            raise InputError("Your own pictures are a data root of their own: name folder alone.")
+        if not own_alone and (args.csv or args.names_csv or args.allow_outside):
             raise InputError(
                 "--csv, --names-csv and --allow-outside are for your own pictures: python -m datasets.verify folder ..."
             )
-        names = benchmark_names(args.names, embedded_sets(root))
+        names = [] if own_alone else benchmark_names(args.names, embedded_sets(root))
     except InputError as error:
         parser.error(str(error))
-    return carry_out(lambda: verify(names, root, args.deep, args.json))
+    if own_alone:
+        return verify_own(root, args.csv, args.names_csv, args.allow_outside, args.json)
+    return verify(names, root, args.deep, args.json)
 
 
 def verify(names: list[str], root: str, deep: bool, as_json: bool) -> int:

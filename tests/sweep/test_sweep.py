@@ -13,6 +13,7 @@ import pytest
 
 from dassl.errors import InputError
 from one_run.folder import state_of
+from one_run.interrupts import SIGNALS
 from one_run.layout import GROUPS
 from sweep import on_local, on_ray, on_slurm, progress, protocols, work
 from sweep.__main__ import main
@@ -416,6 +417,6 @@ def test_options_of_sbatch():
 
 
 def test_signals_are_put_back(tmp_path):
-    former = [signal.getsignal(number) for number in on_local.SIGNALS]
+    former = [signal.getsignal(number) for number in SIGNALS]
     do([fake(tmp_path, "run")])
-    assert [signal.getsignal(number) for number in on_local.SIGNALS] == former
+    assert [signal.getsignal(number) for number in SIGNALS] == former
