@@ -1,6 +1,7 @@
 """In train.py's place for tests of sweeps: python fake.py FOLDER SECONDS [WHAT]. It notes in FOLDER/../journal when
 it begins and finishes, and leaves a record. WHAT is fail, forget (the record), kill (itself), with:NAME (go on when the
-run of that name has begun), go (on when FOLDER/../go is there) or nothing.
+run of that name has begun), go (on when FOLDER/../go is there), deaf (to SIGTERM), ended (by SIGTERM, and says so) or
+nothing.
 """
 
 import fcntl
@@ -24,6 +25,10 @@ record = folder / "results.json"
 if record.is_file() and json.loads(record.read_text())["state"] == "finished":  # as train.py does
     note("skipped")
     sys.exit(0)
+if what == "deaf":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if what == "ended":
+    sys.exit(143)
 note("begun")
 record.write_text('{"state": "running"}')
 time.sleep(seconds)

@@ -30,3 +30,11 @@ def wait_until(is_so, seconds=60.0):
     while not is_so():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def is_gone(pid):
+    """Whether a process has ended; one that nobody has waited for has too."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True

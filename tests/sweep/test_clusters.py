@@ -1,16 +1,21 @@
 """Sweeps past one machine, with stand-ins for train.py: a Ray cluster that loses a node, submitit's local executor."""
 
+import os
+import signal
+import sys
 import tempfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
 from dassl.errors import InputError
 from sweep.on_ray import run_on_ray
-from sweep.on_slurm import run_on_slurm
+from sweep.on_slurm import Chain, run_on_slurm
 from sweep.progress import Progress
-from tests.sweep.stand_ins import fake, journal, wait_until
+from tests.helpers import REPOSITORY
+from tests.sweep.stand_ins import fake, is_gone, journal, wait_until
 
 
 @pytest.fixture
@@ -96,6 +101,27 @@ def test_an_array(tmp_path, monkeypatch):
     assert [event for event in journal(tmp_path) if event[1] in ("train", "test")] == [
         (word, name) for name in ("train", "test") for word in ("begun", "finished")
     ]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells which process the job is")
+def test_a_job_that_is_preempted(tmp_path, monkeypatch):
+    """It gets the signal of SLURM's that submitit asks for: its training ends, and it is handed in again."""
+    submitit = pytest.importorskip("submitit")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")]))
+    executor = submitit.AutoExecutor(folder=tmp_path / "slurm", cluster="local")
+    job = executor.submit(Chain([fake(tmp_path, "first"), fake(tmp_path, "second", what="go")], {}))
+    wait_until(lambda: (tmp_path / "journal").exists() and ("begun", "second") in journal(tmp_path))
+    training = int((tmp_path / "journal").read_text().split()[-1])
+    os.kill(int(Path(f"/proc/{training}/stat").read_text().rpartition(")")[2].split()[1]), signal.SIGUSR2)
+    wait_until(lambda: journal(tmp_path).count(("begun", "second")) == 2)
+    assert is_gone(training)
+    (tmp_path / "go").touch()
+    assert [outcome.state for outcome in job.result()] == ["finished", "finished"]
+    assert Counter(journal(tmp_path)) == {
+        ("begun", "first"): 1, ("finished", "first"): 1, ("skipped", "first"): 1,
+        ("begun", "second"): 2, ("finished", "second"): 1,
+    }  # fmt: skip
 
 
 def test_no_slurm(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ import pytest
 
 from dassl.errors import InputError
 from one_run.folder import state_of
-from one_run.interrupts import SIGNALS
+from one_run.interrupts import SIGNALS, Interrupt
 from one_run.layout import GROUPS
 from sweep import on_local, on_ray, on_slurm, progress, protocols, work
 from sweep.__main__ import main
@@ -22,7 +22,7 @@ from sweep.progress import Progress
 from sweep.protocols import Method, Run, Setting, find_datasets, find_method, plan
 from sweep.work import Outcome, Work
 from tests.helpers import REPOSITORY
-from tests.sweep.stand_ins import Fake, fake, journal, wait_until
+from tests.sweep.stand_ins import Fake, fake, is_gone, journal, wait_until
 
 SETTING = Setting(Path("/d"), Path("/o"))
 
@@ -331,6 +331,83 @@ run_locally(Progress(runs, set()), [{}], poll=0.02)
 """  # without conftest's PyTorch
 
 
+DEAF_DRIVER = """
+import sys
+from pathlib import Path
+from one_run import interrupts
+from one_run.command import carry_out
+from sweep import on_local
+from sweep.progress import Progress
+from tests.sweep.stand_ins import fake
+on_local.GRACE, interrupts.ECHO = 600, 0
+progress = Progress([fake(Path(sys.argv[1]), "deaf", 600, "deaf")], set())
+sys.exit(carry_out(lambda: on_local.run_locally(progress, [{}], poll=0.02), "one is left"))
+"""
+
+
+def test_a_second_signal_kills_what_does_not_end(tmp_path):
+    line = [sys.executable, "-c", DEAF_DRIVER, str(tmp_path)]
+    driver = subprocess.Popen(line, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: state_of(tmp_path / "deaf") == "running")
+    driver.send_signal(signal.SIGHUP)
+    pid = int((tmp_path / "journal").read_text().split()[-1])
+    with pytest.raises(subprocess.TimeoutExpired):
+        driver.wait(0.5)
+    assert not is_gone(pid)
+    driver.send_signal(signal.SIGHUP)
+    assert driver.communicate()[1] == "error: interrupted by SIGHUP; one is left.\n" and driver.returncode == 129
+    assert is_gone(pid)
+
+
+@pytest.mark.parametrize("name", ["planned", "is_finished", "gpus_here"])
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_while_a_sweep_starts(tmp_path, monkeypatch, capsys, name, number):
+    """While it plans, looks at what is finished, imports PyTorch: one line, and nothing is begun."""
+    monkeypatch.setattr("sweep.__main__.is_finished", lambda *_: False)
+    monkeypatch.setattr(f"sweep.__main__.{name}", lambda *_: signal.raise_signal(number))
+    line = ["--methods", "CoOp", "--datasets", "caltech101", "--data", str(tmp_path), "--output", str(tmp_path / "o")]
+    assert main(line) == 128 + number
+    said = capsys.readouterr()
+    assert "Stopped, 0 of 6 runs are finished; start again to go on." in said.out or "nothing was begun" in said.err
+    assert not (tmp_path / "o").exists()
+
+
+def test_a_training_that_was_told_to_end_may_be_tried_elsewhere(tmp_path):
+    """Its machine is going down, as where it was killed; a failure of its own is not tried again."""
+    assert work.complete(fake(tmp_path, "ended", what="ended"), {}).killed
+    assert work.complete(fake(tmp_path, "kill", what="kill"), {}).killed
+    assert not work.complete(fake(tmp_path, "fail", what="fail"), {}).killed
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2])
+def test_what_announces_the_end_of_a_job_is_not_for_its_training(tmp_path, number):
+    begun = Work(fake(tmp_path, "run", what="go"), {})
+    wait_until(lambda: state_of(tmp_path / "run") == "running")
+    begun.process.send_signal(number)
+    (tmp_path / "go").touch()
+    begun.process.wait()
+    assert begun.outcome().state == "finished"
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_only_ctrl_c_cancels_the_jobs_of_a_cluster(number):
+    """A terminal that closes does not."""
+
+    class Job:
+        cancelled = False
+
+        def done(self):
+            raise Interrupt(number)
+
+        def cancel(self, check):
+            self.cancelled = True
+
+    job = Job()
+    with pytest.raises(KeyboardInterrupt):
+        on_slurm.follow(Progress([], set()), {job: []})
+    assert job.cancelled == (number == signal.SIGINT)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_no_training_outlives_its_sweep(tmp_path, number):
     if number == signal.SIGKILL and sys.platform != "linux":
@@ -343,14 +420,6 @@ def test_no_training_outlives_its_sweep(tmp_path, number):
     pid = int((tmp_path / "journal").read_text().split()[-1])
     wait_until(lambda: is_gone(pid))
     assert journal(tmp_path) == [("begun", "first"), ("finished", "first"), ("begun", "second")]
-
-
-def is_gone(pid):
-    """Whether a process has ended; one that nobody has waited for has too."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
 
 
 def test_slots(monkeypatch):
