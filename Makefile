@@ -6,6 +6,9 @@ SHELL := /bin/bash
 # The active virtual or conda environment is used as it is; otherwise .venv is made from requirements.txt.
 ACTIVE := $(or $(VIRTUAL_ENV),$(CONDA_PREFIX))
 VENV := $(or $(ACTIVE),.venv)
+ifneq ($(words $(VENV)),1)
+$(error make takes no environment with a space in its path: deactivate $(VENV), or make another)
+endif
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 export PYTHON := python
 PYTEST_ARGS ?=

@@ -177,7 +177,7 @@ def pictures_under(directory: str, outputs: Collection[str] = ()) -> Tree:
 def loose_pictures(directory: str) -> list[str]:
     """Pictures that lie in a folder itself."""
     with os.scandir(directory) as entries:
-        return [entry.name for entry in entries if is_picture(entry.name) and entry.is_file()]
+        return [entry.name for entry in entries if is_picture(entry.name) and os.path.isfile(entry.path)]
 
 
 def items_of(trees: dict[str, Tree], directory: str, wrong: Told, under: str = "") -> list[Item]:

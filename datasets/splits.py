@@ -91,9 +91,17 @@ def class_folders(directory: str) -> list[str]:
     """The folders in a folder, sorted; files such as a README.txt, and hidden ones, are passed over."""
     try:
         with os.scandir(directory) as entries:
-            return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+            return sorted(entry.name for entry in entries if is_folder(entry) and not entry.name.startswith("."))
     except OSError as error:
         raise InputError(f"The folder {directory} cannot be listed ({error.strerror}): unpack it again.") from error
+
+
+def is_folder(entry: os.DirEntry) -> bool:
+    """Or a link to one; a link to itself is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def images_in(directory: str) -> list[str]:

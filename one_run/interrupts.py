@@ -47,10 +47,9 @@ def on_signals(act: Callable[[int], None]) -> Iterator[None]:
             act(number)
 
     former = {}
-    if threading.current_thread() is threading.main_thread():  # Python has handlers there alone
-        for number in SIGNALS:
-            if signal.getsignal(number) not in (signal.SIG_IGN, None):
-                former[number] = signal.signal(number, handle)
+    for number in SIGNALS if may_handle() else ():
+        if signal.getsignal(number) not in (signal.SIG_IGN, None):
+            former[number] = signal.signal(number, handle)
     try:
         yield
     finally:
@@ -92,5 +91,10 @@ def take(effect: signal.Handlers) -> None:
 
     SIG_IGN: it ends its work, and the main process waits for that. SIG_DFL: it dies.
     """
-    for number in SIGNALS:
+    for number in SIGNALS if may_handle() else ():
         signal.signal(number, effect)
+
+
+def may_handle() -> bool:
+    """Python has handlers in a process's main thread alone."""
+    return threading.current_thread() is threading.main_thread()

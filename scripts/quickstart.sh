@@ -2,7 +2,8 @@
 # The main job on one embedded set: three methods, trained on base classes, tested on base and new, one table.
 # These are the scripts a user of Caltech101 calls; only the name of the data set differs.
 set -euo pipefail
-ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+unset CDPATH # with it `cd` goes elsewhere, and prints where
+ROOT=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.." && pwd)
 cd "$ROOT"
 DATASET=${DATASET:-embedded_species}
 SEED=${SEED:-1}

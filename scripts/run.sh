@@ -5,13 +5,18 @@
 # What a run is stands in sweep/protocols.py.
 set -euo pipefail
 
+unset CDPATH # with it `cd` goes elsewhere, and prints where
 SELF=${BASH_SOURCE[0]}
+while TARGET=$(readlink "$SELF") && [ "$(basename "$TARGET")" != run.sh ]; do # a user's own link to one of the links
+    case $TARGET in /*) SELF=$TARGET ;; *) SELF=$(dirname "$SELF")/$TARGET ;; esac
+done
 if [ ! -L "$SELF" ]; then
     echo "usage: bash scripts/METHOD/SCRIPT.sh, such as scripts/coop/base2new_train.sh DATASET SEED (or --help)" >&2
     exit 2
 fi
-METHOD=$(basename "$(cd "$(dirname "$SELF")" && pwd)")
-ROOT=$(cd "$(dirname "$SELF")/../.." && pwd)
+HERE=$(cd "$(dirname "$SELF")" && pwd -P)
+METHOD=$(basename "$HERE")
+ROOT=$(cd "$HERE/../.." && pwd)
 export PYTHONPATH=$ROOT${PYTHONPATH:+:$PYTHONPATH}
 if [ -z "${PYTHON:-}" ]; then # that of the active environment, or of the .venv that `make` sets up
     PYTHON=python

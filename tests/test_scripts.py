@@ -60,6 +60,43 @@ def test_every_method_has_the_same_links():
     assert {find_method(folder.name).name for folder in folders} == ours
 
 
+@pytest.fixture
+def there(tmp_path):
+    """A folder with a space in it, with run.sh and its links, and a Python that says what it is asked for."""
+    root = tmp_path / "a folder" / "spotlighter"
+    (root / "scripts" / "coop").mkdir(parents=True)
+    shutil.copy(REPOSITORY / "scripts" / "run.sh", root / "scripts")
+    (root / "scripts" / "coop" / "few_shot.sh").symlink_to("../run.sh")
+    python = tmp_path / "my python"
+    python.write_text('#!/bin/sh\necho "$PYTHONPATH: $@"\n')
+    python.chmod(0o755)
+    return root
+
+
+@pytest.mark.parametrize(
+    "folder, script",
+    [
+        ("a folder/spotlighter", "scripts/coop/few_shot.sh"),
+        ("a folder/spotlighter/scripts/coop", "few_shot.sh"),
+        ("a folder/spotlighter/scripts/coop", "./few_shot.sh"),
+        (".", "a folder/spotlighter/scripts/coop/few_shot.sh"),
+        (".", "of mine.sh"),
+        (".", "linked/few_shot.sh"),
+        ("a folder", "to mine.sh"),
+    ],
+)
+def test_from_wherever_and_through_whatever_link_it_is_called(there, tmp_path, folder, script):
+    (tmp_path / "of mine.sh").symlink_to(there / "scripts" / "coop" / "few_shot.sh")
+    (tmp_path / "a folder" / "to mine.sh").symlink_to("../of mine.sh")
+    (tmp_path / "linked").symlink_to(there / "scripts" / "coop")
+    (tmp_path / "scripts" / "coop").mkdir(parents=True)  # where CDPATH leads
+    environment = {**os.environ, "PYTHON": str(tmp_path / "my python"), "CDPATH": f"{tmp_path}:.", "PYTHONPATH": ""}
+    done = subprocess.run(
+        ["bash", script, "dtd", "a b"], cwd=tmp_path / folder, env=environment, capture_output=True, text=True
+    )
+    assert (done.stdout, done.stderr) == (f"{there}: -m sweep.one coop few_shot dtd a b\n", "")
+
+
 def test_the_file_itself_is_no_method():
     done = script("run.sh", "caltech101", "1")
     assert done.returncode == 2 and done.stderr.startswith("usage:")

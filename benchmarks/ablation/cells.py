@@ -18,7 +18,7 @@ def cell_file(work: Path, set_name: str, seed: int) -> Path:
 
 def run_cell(set_name: str, seed: int, root: str, rows: str, images: int, work: Path) -> str:
     torch.set_num_threads(1)
-    start = time.time()
+    start = time.monotonic()
     with contextlib.redirect_stdout(io.StringIO()):
         if rows == "fit":
             cell = {"accuracies": {MAIN: fits(root, set_name, seed, images)}, "choices": {}}
@@ -27,6 +27,6 @@ def run_cell(set_name: str, seed: int, root: str, rows: str, images: int, work: 
             scores = set_name in SCORE_SETS and seed in SCORE_SEEDS
             names = [name for name in ENCODERS if rows == "all" and (scores or "," not in name)]
             cell["accuracies"][MAIN] |= dropping(root, set_name, seed, names or CORE, images)
-    facts = {"set": set_name, "seed": seed, "rows": rows, "images": images, "seconds": time.time() - start}
+    facts = {"set": set_name, "seed": seed, "rows": rows, "images": images, "seconds": time.monotonic() - start}
     write_json({**facts, **cell}, str(cell_file(work, set_name, seed)))
-    return f"{set_name}, seed {seed}: {time.time() - start:.0f} s"
+    return f"{set_name}, seed {seed}: {time.monotonic() - start:.0f} s"

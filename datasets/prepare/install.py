@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dassl.utils import InputError, is_picture, mkdir_if_missing, read_json
 
 from ..sources import Archive, File, Source
-from ..splits import PARTS
+from ..splits import PARTS, is_folder
 from .download import check_space, digest_of, remembered_hash, what_is_wrong
 from .unpack import unpack
 
@@ -188,13 +188,17 @@ def count_images(path: str) -> int:
 
 def pictures_under(path: str) -> Iterator[str]:
     """Paths of the pictures in a folder and the folders in it; hidden ones are passed over, and none is opened."""
-    folders = [path] if os.path.isdir(path) else []
+    folders, seen = [path] if os.path.isdir(path) else [], set()
     while folders:
-        with os.scandir(folders.pop()) as entries:
+        folder = folders.pop()
+        if (real := os.path.realpath(folder)) in seen:  # a link may lead back up
+            continue
+        seen.add(real)
+        with os.scandir(folder) as entries:
             for entry in entries:
                 if entry.name.startswith("."):
                     continue
-                if entry.is_dir():
+                if is_folder(entry):
                     folders.append(entry.path)
                 elif is_picture(entry.name):
                     yield entry.path

@@ -210,6 +210,14 @@ def test_folders_in_class_folders_are_read_as_torchvision_does(tmp_path):
     )
 
 
+def test_links_to_themselves_are_passed_over(tmp_path):
+    folders(tmp_path)
+    expected = everything(read(tmp_path), tmp_path)
+    for name in ("loop", "loop.png", "n01/loop"):
+        (tmp_path / name).symlink_to(Path(name).name)
+    assert everything(read(tmp_path), tmp_path) == expected
+
+
 def test_what_is_passed_over_is_said_once(tmp_path, capsys):
     folders(tmp_path)
     for name in ("n01/1.heic", "n01/more/2.HEIC", "n01/3", "grass_green/notes.txt", "n01/.DS_Store", "README.md"):

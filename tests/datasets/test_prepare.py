@@ -14,6 +14,7 @@ import time
 from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import gdown
 import pytest
@@ -22,6 +23,7 @@ from filelock import FileLock
 import datasets.prepare as prepare
 from dassl.utils import InputError
 from datasets.prepare import READERS
+from datasets.prepare.install import count_images
 from datasets.sources import Archive, File, Way
 from tests.datasets.archives import IMAGES, tar_of, tree, under, zip_of
 from tests.helpers import REPOSITORY
@@ -393,6 +395,31 @@ def test_the_wrong_archive(server, pets, tmp_path, monkeypatch, capsys):
     out = capsys.readouterr().out
     assert "it holds no images." in out and out.rstrip().endswith("Ask X.")
     assert tree(tmp_path / "oxford_pets") == {"split_zhou_OxfordPets.json"}
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_in_the_middle_of_a_download(server, pets, tmp_path, monkeypatch, capsys, number, code):
+    """It says what is kept, which the next run goes on from."""
+    server.breaks = 1
+    (tmp_path / "oxford_pets").mkdir()
+    (tmp_path / "oxford_pets/split_zhou_OxfordPets.json").write_text(SPLIT)
+    with monkeypatch.context() as patch:
+        stopping = SimpleNamespace(sleep=lambda _: signal.raise_signal(number))
+        patch.setattr("clip.download.time", stopping)  # before the next try
+        assert run(tmp_path) == code
+    assert capsys.readouterr().err.endswith("; what has come is kept, and the same command goes on from there.\n")
+    assert run(tmp_path) == 0
+    half = len(server.files["one"]) // 2
+    assert server.requests == [("one", None), ("one", f"bytes={half}-")]
+
+
+def test_links_that_lead_back_or_to_themselves_are_counted_once(tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    for name in ("a/1.jpg", "a/b/2.jpg"):
+        (tmp_path / name).touch()
+    (tmp_path / "a" / "b" / "up").symlink_to(tmp_path / "a")
+    (tmp_path / "a" / "self").symlink_to("self")
+    assert count_images(str(tmp_path)) == 2
 
 
 KILLED = """
