@@ -1,6 +1,7 @@
 """Whole runs through train.py's command line, on the small benchmark with the shipped tiny CLIP."""
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -370,6 +371,18 @@ def test_a_run_goes_on_when_its_output_goes_nowhere(trained, data_root, tmp_path
     ours, theirs = ((folder / "log.txt").read_text().splitlines() for folder in (tmp_path, trained / "CoOp"))
     assert len(ours) == len(theirs) and ours[-1].startswith("Results: ")
     assert_same_tensors(trained / "CoOp", tmp_path)
+
+
+def test_a_clock_that_is_set_back(data_root, tmp_path, monkeypatch):
+    """By an hour each time that it is looked at: durations are those of a clock that nobody sets."""
+    now, hours = time.time(), itertools.count()
+    monkeypatch.setattr(time, "time", lambda: now - 3600 * next(hours))
+    monkeypatch.setattr("dassl.engine.trainer.SAVE_SECONDS", 0.0)
+    assert train.main(arguments(data_root, tmp_path)) == 0
+    assert results(tmp_path)["seconds"] > results(tmp_path)["train_seconds"] > 0
+    log = (tmp_path / "log.txt").read_text()
+    assert all(f"Checkpoint saved to {tmp_path}/prompt_learner/model.pth.tar-{epoch}\n" in log for epoch in (1, 2, 3))
+    assert "Elapsed: 0:00:" in log and " eta 0:00:" in log and " time -" not in log
 
 
 def test_an_output_folder_that_is_removed(data_root, tmp_path, monkeypatch, capsys):

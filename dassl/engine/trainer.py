@@ -3,7 +3,6 @@
 """
 
 import contextlib
-import copy
 import datetime
 import itertools
 import math
@@ -551,12 +550,14 @@ class TrainerXU(SimpleTrainer):
 
 
 def on_cpu(value):
-    """A copy that stays as it is, and takes nothing of a GPU's memory."""
+    """A copy of a state that stays as it is, and takes nothing of a GPU's memory. Objects of other code are not copied:
+    a schedule may hold its optimiser, and with it the model.
+    """
     if torch.is_tensor(value):
         return value.detach().to("cpu", copy=True)
     if isinstance(value, dict):
         return {key: on_cpu(inner) for key, inner in value.items()}
-    return [on_cpu(inner) for inner in value] if isinstance(value, list) else copy.deepcopy(value)
+    return type(value)(map(on_cpu, value)) if type(value) in (list, tuple) else value
 
 
 def check_finite(module: nn.Module, name: str) -> None:

@@ -6,6 +6,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from dassl.optim import build_lr_scheduler
 from dassl.utils import (
     AverageMeter,
     InputError,
+    Logger,
     MetricMeter,
     Registry,
     count_num_param,
@@ -31,6 +33,7 @@ from dassl.utils import (
     resume_from_checkpoint,
     save_checkpoint,
     set_random_seed,
+    setup_logger,
     write_json,
 )
 from tests.helpers import REPOSITORY
@@ -385,3 +388,25 @@ def test_open_layers():
     assert all(p.requires_grad for p in model.parameters()) and count_num_param(model) == 4
     with pytest.raises(InputError, match="'b' is no child"):
         open_specified_layers(model, ["b"])
+
+
+def test_a_log_that_cannot_be_written_is_one_sentence(monkeypatch, capsys):
+    """And what is printed after it does not fail again, nor does its end."""
+    monkeypatch.setattr(sys, "stdout", logger := Logger("/dev/full"))
+    with pytest.raises(InputError, match=r"^/dev/full cannot be written \(No space left on device\): make room"):
+        print("much " * 10_000, flush=True)
+    print("more", flush=True)
+    logger.close()
+    assert capsys.readouterr().out.endswith("more\n")
+
+
+def test_no_log_takes_the_place_of_a_former_one(tmp_path, monkeypatch):
+    """Though the clock says what it said then."""
+    monkeypatch.setattr(sys, "stdout", sys.stdout)
+    monkeypatch.setattr(time, "strftime", lambda _: "-then")
+    for number in range(4):
+        setup_logger(str(tmp_path))
+        print(number, flush=True)
+    sys.stdout.close()
+    names = ["log.txt", "log.txt-then", "log.txt-then-2", "log.txt-then-3"]
+    assert [(tmp_path / name).read_text() for name in names] == ["0\n", "1\n", "2\n", "3\n"]
