@@ -17,7 +17,6 @@ import sys
 from collections.abc import Callable
 
 from dassl.errors import InputError, in_one_line
-from dassl.utils.logger import silence
 
 from .interrupts import Interrupt, interruptible, signal_of
 
@@ -79,6 +78,8 @@ def lost_console() -> OSError | None:
         if sys.stdout is not None:
             sys.stdout.flush()
     except OSError as error:
+        from dassl.utils.logger import silence  # only here: --help starts faster without
+
         silence(sys.stdout)
         return error
     return None
