@@ -9,6 +9,7 @@ import math
 import os
 import time
 from collections import OrderedDict
+from pathlib import Path
 
 import torch
 import torch.nn as nn
@@ -29,6 +30,7 @@ from dassl.utils import (
     load_checkpoint,
     load_pretrained_weights,
     mkdir_if_missing,
+    replace_file,
     save_checkpoint,
     tolist_if_not,
 )
@@ -365,12 +367,23 @@ class SimpleTrainer(TrainerBase):
                     f"The checkpoint in {self.cfg.RESUME} is of epoch {self.start_epoch}, beyond OPTIM.MAX_EPOCH "
                     f"{self.max_epoch}: raise OPTIM.MAX_EPOCH, or leave out --resume."
                 )
+            if self.start_epoch and os.path.realpath(self.cfg.RESUME) != os.path.realpath(self.output_dir):
+                self.take_over(self.cfg.RESUME)
             if self.start_epoch and not self.is_kept(self.start_epoch) and self.start_epoch < self.max_epoch:
                 self.passing = self.start_epoch
         writer_dir = os.path.join(self.output_dir, "tensorboard")
         mkdir_if_missing(writer_dir)
         self.init_writer(writer_dir)
         self.time_start = self.time_saved = time.monotonic()
+
+    def take_over(self, run: str) -> None:
+        """What it goes on from, and the best model so far, are here too, so that this run stands on its own."""
+        self.save_model(self.start_epoch - 1, self.output_dir)
+        for name in self.get_model_names():
+            best = os.path.join(name, BEST)
+            if os.path.isfile(os.path.join(run, best)):
+                content = Path(run, best).read_bytes()
+                replace_file(os.path.join(self.output_dir, best), lambda file, content=content: file.write(content))
 
     def check_judges(self) -> None:
         """Refuse to train where validation images are to judge and there are none."""
