@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from yacs.config import CfgNode
 
-from dassl.checkpoints import file_of, last_epoch, models_in
+from dassl.checkpoints import epochs, file_of, last_epoch, models_in
 from dassl.data.whole import check_pictures, pictures_needed
 from dassl.engine import build_trainer
 from dassl.utils import InputError, collect_env_info, set_random_seed, setup_logger
@@ -75,9 +75,6 @@ def work(record: RunRecord, cfg: CfgNode, model_dir: str, epoch: int | None, tes
             resumed.identity or identity_in(trained),
         )
 
-    remove_leftovers(cfg.OUTPUT_DIR)
-    for name in models_in(cfg.OUTPUT_DIR):
-        remove_leftovers(os.path.join(cfg.OUTPUT_DIR, name))
     with saying_what_is_left(record, cfg), record:
         setup_logger(cfg.OUTPUT_DIR)
         if goes_on:
@@ -89,6 +86,7 @@ def work(record: RunRecord, cfg: CfgNode, model_dir: str, epoch: int | None, tes
         with record.building(), explain_undeclared_keys(cfg):
             trainer = build_trainer(cfg)
             chosen_on_test = check_judges(trainer, trains=not test)
+        clear(cfg.OUTPUT_DIR, trainer, resumed.epoch if goes_on and resumed else 0)
         record.describe(trainer, the_trained_ones(record, trained) if test else chosen_on_test)
         trainer.identity = record.content["identity"]
         (refuse_other_training if test else refuse_to_go_on)(trainer.identity, learned_from, folder)
@@ -121,6 +119,19 @@ def saying_what_is_left(record: RunRecord, cfg: CfgNode):
             raise KeyboardInterrupt(f"nothing is saved yet, and the same command starts {again}") from interrupt
         command = "the same command" if cfg.RESUME in ("", cfg.OUTPUT_DIR) else "the same command without --resume"
         raise KeyboardInterrupt(f"{command} goes on from the last checkpoint") from interrupt
+
+
+def clear(folder: str, trainer, epoch: int) -> None:
+    """Remove what killed processes have left: files that they were writing, perhaps for a first checkpoint, and
+    checkpoints to go on from that have one after them, that of `epoch` (0: none).
+    """
+    places = [os.path.join(folder, name) for name in trainer.get_model_names()]
+    for place in filter(os.path.isdir, [folder, *places]):
+        remove_leftovers(place)
+    for place in filter(os.path.isdir, places if epoch else []):
+        for former in epochs(os.listdir(place)):
+            if former < epoch and not trainer.is_kept(former):
+                os.unlink(os.path.join(place, file_of(former)))
 
 
 def the_trained_ones(record: RunRecord, trained: dict | None) -> bool | None:
