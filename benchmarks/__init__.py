@@ -1,10 +1,11 @@
-"""Measurements that are no tests. Five commands:
+"""Measurements that are no tests. Six commands:
 
     compare     all methods side by side on the embedded sets
     ablation    which part of Spotlighter earns its place
     fps         images per second of a prediction
     loading     images per second from files to batches
     start       how long a process takes until it can begin
+    reliability what is left when trainings, sweeps and nodes are killed
 
 and what they share:
 
