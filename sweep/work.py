@@ -7,6 +7,7 @@ lives exactly as long as the training, whoever started it and however either end
 
 import contextlib
 import ctypes
+import functools
 import os
 import signal
 import subprocess
@@ -58,7 +59,7 @@ class Work:
                     env={**os.environ, **environment, **to_give(lock)},
                     pass_fds=(lock,),
                     start_new_session=True,  # Ctrl-C comes from `stop` alone, once
-                    preexec_fn=begin,
+                    preexec_fn=functools.partial(begin, os.getpid()),
                 )
         finally:
             os.close(lock)  # the process has it now
@@ -90,12 +91,15 @@ class Work:
             self.process.wait()
 
 
-def begin() -> None:
+def begin(parent: int) -> None:
     """What a new process does first: ask Linux for SIGTERM when the process that started it dies, and leave the
     signals by which SLURM announces the end of a job to that process, which has handlers for them.
     """
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a handler would only note it, and the note is lost with this code
     if PRCTL is not None:
         PRCTL(SET_DEATH_SIGNAL, signal.SIGTERM)
+        if os.getppid() != parent:  # it has died before that
+            os._exit(BY_SIGNAL + signal.SIGTERM)
     for number in (signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
 

@@ -422,6 +422,18 @@ def test_no_training_outlives_its_sweep(tmp_path, number):
     assert journal(tmp_path) == [("begun", "first"), ("finished", "first"), ("begun", "second")]
 
 
+def test_a_sweep_that_dies_before_its_training_has_begun():
+    """Linux tells of a death that is still to come; one before that is looked for."""
+    if sys.platform != "linux":
+        pytest.skip("only Linux tells a process of its parent's death")
+    ours, dead = os.getpid(), subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    line = [sys.executable, "-c", "print('begun')"]
+    for parent, ends in ((ours, (0, b"begun\n")), (dead.pid, (128 + signal.SIGTERM, b""))):
+        done = subprocess.run(line, stdout=subprocess.PIPE, preexec_fn=lambda parent=parent: work.begin(parent))
+        assert (done.returncode, done.stdout) == ends
+
+
 def test_slots(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
