@@ -42,9 +42,9 @@ def items_in(content, parts: Iterable[str]) -> Split:
         rows = content.get(part) if isinstance(content, dict) else None
         if not isinstance(rows, list):
             raise ValueError(f"there is no list {part}")
-        wrong = next((row for row in rows if not isinstance(row, list) or [*map(type, row)] != [str, int, str]), None)
-        if wrong is not None:
-            raise ValueError(f"{part} has {wrong!r}")
+        wrong = [row for row in rows if not isinstance(row, list) or [*map(type, row)] != [str, int, str]]
+        if wrong:
+            raise ValueError(f"{part} has {wrong[0]!r}")
         split[part] = [Item(*row) for row in rows]
     return split
 

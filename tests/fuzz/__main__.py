@@ -31,7 +31,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse_arguments(argv)
     share = float(args.budget.removesuffix("s")) / len(args.kinds)
-    print(f"seed {args.seed}; an input may take {SECONDS} s\n{HEAD}", flush=True)
+    print(f"seed {args.seed}; an input may take {SECONDS} s of processor time\n{HEAD}", flush=True)
     bad = {}
     for name in args.kinds:
         with tempfile.TemporaryDirectory() as folder:

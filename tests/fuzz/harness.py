@@ -1,7 +1,7 @@
 """Inputs, one after the other, and what became of each.
 
-An input may take `SECONDS`, and what holds the interpreter in C for `HELD` ends the process with the place in the code.
-All of them together have `MEMORY` for what they allocate.
+An input may take `SECONDS` of processor time, and `HELD` in all; one that Python cannot interrupt ends the process after
+`HELD`, with its place in the code. All of them together have `MEMORY` for what they allocate.
 """
 
 import contextlib
@@ -111,20 +111,28 @@ def is_sentence(text: str) -> bool:
     return text.isprintable() and len(text) <= LONGEST and text.rstrip(")").endswith(".")
 
 
+TIMERS = {
+    signal.SIGPROF: (signal.ITIMER_PROF, SECONDS),
+    signal.SIGALRM: (signal.ITIMER_REAL, HELD),
+    signal.SIGVTALRM: (signal.ITIMER_VIRTUAL, HELD),  # of what Python cannot interrupt: it ends the process
+}
+
+
 @contextlib.contextmanager
 def bounded_time() -> Iterator[None]:
     def stop(*_):
         raise Hang
 
-    former = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
-    signal.setitimer(signal.ITIMER_VIRTUAL, HELD)  # its signal ends the process
+    former = {number: signal.signal(number, stop) for number in (signal.SIGPROF, signal.SIGALRM)}
+    for timer, seconds_left in TIMERS.values():
+        signal.setitimer(timer, seconds_left)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        signal.signal(signal.SIGALRM, former)
+        for timer, _ in TIMERS.values():
+            signal.setitimer(timer, 0)
+        for number, handler in former.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
