@@ -11,15 +11,17 @@ import torch
 
 import inert
 from dassl.config import get_cfg_default
+from dassl.engine import TrainerBase
 from dassl.optim import build_lr_scheduler
 from dassl.utils import load_checkpoint, load_pretrained_weights, resume_from_checkpoint
 from dassl.utils.resume import random_states
+from trainers.clip_trainer import load_learner
 
 from .harness import RIGHT, Kind, Wrong
 from .mutate import paths_in, spoilt_bytes
 
 ODD = (
-    None, "", "x", -1, 0, 3.5, float("nan"), float("inf"), True, 10**400, [], {}, (), [[]], {"a": 1}, b"\x00", torch.zeros(2), torch.zeros(0), torch.zeros(2, 3).long(),
+    None, 10**5000, "a\nb\ud800", "", "x", -1, 0, 3.5, float("nan"), float("inf"), True, 10**400, [], {}, (), [[]], {"a": 1}, b"\x00", torch.zeros(2), torch.zeros(0), torch.zeros(2, 3).long(),
     torch.full((3, 2), float("nan")), ["torch"], "cuda", {1: 2}, 2**70, [1, 2, 3], "model", torch.device("cpu"), torch.float16,
 )  # fmt: skip
 
@@ -47,8 +49,9 @@ class Checkpoints(Kind):
             "val_result": None,
             "random_states": random_states(),
         }
-        (folder / "checkpoint").write_text("model.pth.tar-1\n")
-        self.path = folder / "model.pth.tar-1"
+        (folder / "linear").mkdir()
+        (folder / "linear" / "checkpoint").write_text("model.pth.tar-1\n")
+        self.path = folder / "linear" / "model.pth.tar-1"
         self.data = {new: self.saved(self.content, new) for new in (True, False)}
 
     def parts(self):
@@ -134,18 +137,27 @@ class Checkpoints(Kind):
         return bytes(data)
 
     def read(self, chance: Random, content: dict, summed: bool = True) -> str:
-        """By the three that read checkpoints; `summed`: the file has sums, so that no flipped bit goes unseen."""
+        """By one of those that read checkpoints; `summed`: the file has sums, so that no flipped bit goes unseen."""
         model, optimizer, scheduler = self.parts()
         what = chance.random()
         state = content.get("state_dict")
-        if what < 0.4:
+        if what < 0.2:
             found = inert.weights_of(load_checkpoint(str(self.path)))
-        elif what < 0.6:
+        elif what < 0.3:
+            trainer = TrainerBase()
+            trainer.register_model("linear", model)
+            trainer.load_model(str(self.folder), epoch=1)
+            found = model.state_dict()
+        elif what < 0.4:
+            checkpoint = load_checkpoint(str(self.path))
+            load_learner(model, inert.weights_of(checkpoint, model.state_dict()), str(self.path), frozenset())
+            found = model.state_dict()
+        elif what < 0.5:
             found = dict(model.state_dict())
             load_pretrained_weights(model, str(self.path))
             found = {name: value for name, value in model.state_dict().items() if not torch.equal(value, found[name])}
         else:
-            resume_from_checkpoint(str(self.folder), model, optimizer, scheduler)
+            resume_from_checkpoint(str(self.path.parent), model, optimizer, scheduler)
             found = copy.deepcopy(model.state_dict())
             model(torch.ones(1, 2)).sum().backward()
             optimizer.step()

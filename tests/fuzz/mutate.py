@@ -22,6 +22,8 @@ def odd_json(chance: Random) -> str:
             lambda: chance.choice(("true", "false", "null", '""', '" "', "[]", "{}", "[[]]", "[null]", '{"a": 1}')),
             lambda: chance.choice(('"1"', '"50.0"', '"nan"', '"inf"', '"True"', '"../../x"', '"/dev/zero"', '"."')),
             lambda: chance.choice((r'"\ud800"', r'"a\udfffb"', r'"\u0000"', r'"a\nb\n* accuracy: 99.9%"', r'"\u202e"')),
+            lambda: chance.choice((r'"a/\u0000/b"', '"' + "a/" * 5000 + '"', r'"cat\\dog\\"', '"~/x"', '"/etc/passwd"', '"cat/../cat/train_0.jpg"')),
+            lambda: f'"/x/xd_train/dtd/shots_{"9" * chance.choice((2, 5000))}/CoOp/a/seed{"1" * chance.choice((1, 5000))}"',
             lambda: '"' + "a" * chance.choice((300, 5000, 200_000)) + '"',
             lambda: "[" + ", ".join(["1"] * chance.choice((2, 50, 20_000))) + "]",
             lambda: nested(chance, "[", "]"),

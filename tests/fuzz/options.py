@@ -54,14 +54,18 @@ class Options(Kind):
     def __init__(self, folder):
         super().__init__(folder)
         self.keys = [key for key, _ in leaves(get_cfg_default())]
+        self.methods = {
+            name: self.keys_of(name) for name in ("CoOp", "Spotlighter", "PromptSRC", "PromptKD", "TextRefiner")
+        }
 
     def one(self, chance: Random) -> str:
         pairs = [part for _ in range(chance.choice((1, 1, 2))) for part in (self.key(chance), self.value(chance))]
         if chance.random() < 0.05:
             pairs.append(self.key(chance))
-        if chance.random() < 0.1:
-            cfg = build_config("CoOp", options=[*pairs, "DATASET.NAME", "Caltech101"])
-            pairs = [*pairs, "DATASET.NAME", "Caltech101"]
+        if chance.random() < 0.25:
+            method = chance.choice(list(self.methods))
+            pairs = [*pairs, chance.choice(self.methods[method]), self.value(chance), "DATASET.NAME", "Caltech101"]
+            cfg = build_config(method, options=pairs)
         else:
             cfg = get_cfg_default()
             merge_options(cfg, pairs)
@@ -71,6 +75,11 @@ class Options(Kind):
             if not same(value, values[key]):
                 raise Wrong(f"{key} is {values[key]!r}, and {value!r} was given"[:400])
         return RIGHT
+
+    def keys_of(self, method: str) -> list[str]:
+        """Its own."""
+        cfg = build_config(method, options=["DATASET.NAME", "Caltech101"])
+        return [key for key, _ in leaves(cfg) if key.startswith("TRAINER.")]
 
     def key(self, chance: Random) -> str:
         return chance.choice(WORDS) if chance.random() < 0.08 else chance.choice(self.keys)

@@ -13,7 +13,14 @@ from reports.read import read_run
 from .harness import REFUSED, RIGHT, Kind, Unclear, Wrong, is_sentence
 from .mutate import perhaps_spoilt, spoilt_json
 
-PLACE = "fewshot/caltech101/shots_16/CoOp/vit_b16/seed1"
+PLACES = {
+    "fewshot": ("fewshot", "all"),
+    "base2new": ("base2new/train_base", "base"),
+    "xd": ("xd", "all"),
+    "dg": ("dg", "all"),
+}
+INSIDE = "caltech101/shots_16/CoOp/vit_b16/seed1"
+HEADS = ("dataset", "source", "shots", "method", "transductive", "seeds", "partial")
 RECORD = {
     "state": "finished",
     "method": "CoOp",
@@ -81,10 +88,11 @@ def recorded(data: bytes, key: str) -> float | None:
     return value if record.get("state") == "finished" and is_share(value) else None
 
 
-def logged(data: bytes, keyword: str) -> float | None:
-    """The last figure behind the keyword after the training, if it is one."""
+def logged(data: bytes, keyword: str, test: bool) -> float | None:
+    """The last figure behind the keyword after the training, or in the log of a test, if it is one."""
     lines = [line.strip() for line in data.decode("utf-8", "replace").splitlines()]
-    ends = [number for number, line in enumerate(lines) if line in ("Finish training", "Finished training")]
+    signals = ("=> result",) if test else ("Finish training", "Finished training")
+    ends = [number for number, line in enumerate(lines) if line in signals]
     behind = [
         line.split(f"* {keyword}:", 1)[1].strip()
         for line in lines[ends[0] if ends else len(lines) :]
@@ -101,10 +109,14 @@ class Results(Kind):
 
     def __init__(self, folder):
         super().__init__(folder)
-        (folder / PLACE).mkdir(parents=True)
+        for table, (place, _) in PLACES.items():
+            (folder / table / place / INSIDE).mkdir(parents=True)
 
     def one(self, chance: Random) -> str:
-        run = self.folder / PLACE
+        table = chance.choice(list(PLACES))
+        place, subsample = PLACES[table]
+        test = table in ("xd", "dg")
+        run = self.folder / table / place / INSIDE
         for name in ("log.txt", "results.json"):
             (run / name).unlink(missing_ok=True)
         keyword = chance.choice(("accuracy", "accuracy", "macro_f1", "error"))
@@ -112,15 +124,20 @@ class Results(Kind):
             log = "".join(self.spoilt_line(chance, line) for line in LOG.splitlines(keepends=True))
             data = perhaps_spoilt(chance, log)
             (run / "log.txt").write_bytes(data)
-            figure = logged(data, keyword)
+            figure = logged(data, keyword, test)
         else:
-            data = perhaps_spoilt(chance, spoilt_json(chance, RECORD, DEAREST))
+            record = RECORD | {"subsample": subsample}
+            if test:
+                record["weights"] = {"model_dir": "/x/xd_train/imagenet/shots_16/CoOp/vit_b16/seed1", "epoch": 50}
+            data = perhaps_spoilt(chance, spoilt_json(chance, record, DEAREST))
             (run / "results.json").write_bytes(data)
             figure = recorded(data, "accuracy" if keyword == "error" else keyword)
             figure = 100 - figure if keyword == "error" and figure is not None else figure
-        if keyword == "error" or chance.random() < 0.5:
-            return self.compare(figure, read_run(run, keyword))
-        return self.table(chance, figure, keyword)
+        if keyword == "error" or chance.random() < 0.4:
+            return self.compare(figure, read_run(run, keyword, test))
+        if chance.random() < 0.1:
+            return self.mean(run, figure, keyword, *["--test-log"] * test)
+        return self.table(chance, table, figure, keyword)
 
     def spoilt_line(self, chance: Random, line: str) -> str:
         what = chance.random()
@@ -137,21 +154,37 @@ class Results(Kind):
             raise Wrong(f"{out!r} came out, and what stands there is {figure!r}")
         return RIGHT
 
-    def table(self, chance: Random, figure: float | None, keyword: str) -> str:
-        """The command itself: a table of one run."""
-        form = chance.choice(("csv", "csv", "text", "markdown", "latex"))
-        code = parse_test_res.main([str(self.folder), "--table", "fewshot", "--format", form, "--keyword", keyword])
+    def command(self, *arguments: str) -> tuple[int, str]:
+        """(exit code, what was said) of the command itself; where it refuses, that is one sentence."""
+        code = parse_test_res.main(list(arguments))
         sys.stdout.flush()
         out = sys.stdout.buffer.getvalue().decode()
+        if code == 2 and not is_sentence(out.split("\n")[-2]):
+            raise Unclear(out)
+        return code, out
+
+    def mean(self, run, figure: float | None, keyword: str, *more: str) -> str:
+        code, out = self.command(str(run.parent), "--keyword", keyword, *more)
         if code == 2:
-            *before, said = out.split("\n")[:-1]
-            if before or not is_sentence(said):
-                raise Unclear(out)
+            return REFUSED
+        if figure is None or f"* {keyword}: {figure:.2f}% +- 0.00%" not in out:
+            raise Wrong(f"{out[-300:]!r}, and what stands there is {figure!r}")
+        return RIGHT
+
+    def table(self, chance: Random, table: str, figure: float | None, keyword: str) -> str:
+        """Of one run, in which every figure is that run's."""
+        form = chance.choice(("csv", "csv", "text", "markdown", "latex"))
+        code, out = self.command(str(self.folder / table), "--table", table, "--format", form, "--keyword", keyword)
+        if code == 2:
             return REFUSED
         if form != "csv":
             return RIGHT if code == 0 else REFUSED
-        rows = list(csv.DictReader(io.StringIO(out[out.index("dataset") :])))
-        found = [row["16"] for row in rows if row["method"] == "CoOp/vit_b16" and row["16"]]
+        head = next(head for head in HEADS if f"{head}," in out)
+        rows = csv.DictReader(io.StringIO(out[out.index(f"{head},") :]))
+        mine = [row for row in rows if row["method"] == "CoOp/vit_b16"]
+        found = [value for row in mine for name, value in row.items() if name not in (*HEADS, None) and value]
         if code and not found:
             return REFUSED
-        return self.compare(figure, float(found[0]))
+        for value in found:
+            self.compare(figure, float(value))
+        return RIGHT
