@@ -232,15 +232,14 @@ def trained_on(run: str, record: dict | None, epoch: int | None = None) -> dict 
     """The identity of the run whose checkpoint (of an epoch; its last) is in `run`, else of its record; None: unknown."""
     for name in models_in(run):
         path = os.path.join(run, name, file_of(epoch or last_epoch(run)))
-        if os.path.isfile(path) and (identity := identity_in(load_checkpoint(path))) is not None:
+        if os.path.isfile(path) and (identity := first_identity(load_checkpoint(path))) is not None:
             return identity
-    return identity_in(record)
+    return first_identity(record)
 
 
-def identity_in(said: dict | None) -> dict | None:
-    """Which a record or a checkpoint holds."""
-    identity = (said or {}).get("identity")
-    return identity if is_identity(identity) else None
+def first_identity(*said: dict | None) -> dict | None:
+    """The first that one of these records and checkpoints holds."""
+    return next((each["identity"] for each in said if each and is_identity(each.get("identity"))), None)
 
 
 def refuse_to_go_on(now: dict, then: dict | None, run: str) -> None:

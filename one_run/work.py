@@ -17,8 +17,8 @@ from dassl.utils.resume import latest
 from .config import explain_undeclared_keys
 from .folder import FILE, alone_in, sound_record, whole_record
 from .identity import (
+    first_identity,
     identity_before,
-    identity_in,
     other_runs,
     refuse_other_training,
     refuse_to_go_on,
@@ -72,7 +72,7 @@ def work(record: RunRecord, cfg: CfgNode, model_dir: str, epoch: int | None, tes
     else:
         changed, learned_from = (
             record.goes_on_from(folder, trained, resumed.epoch),
-            resumed.identity or identity_in(trained),
+            first_identity(*resumed.checkpoints.values(), trained),
         )
 
     with saying_what_is_left(record, cfg), record:

@@ -46,12 +46,6 @@ class Latest(NamedTuple):
     checkpoints: dict[str, dict]
     said: list[str]
 
-    @property
-    def identity(self) -> dict | None:
-        """What the run is that they are of; None where they do not say."""
-        known = [checkpoint.get("identity") for checkpoint in self.checkpoints.values()]
-        return next((identity for identity in known if isinstance(identity, dict)), None)
-
 
 def latest(run: str, models: Iterable[str]) -> Latest | None:
     """The last epoch of which the checkpoints of all models are whole; None where there are none.

@@ -367,13 +367,16 @@ def test_damaged_pictures_in_a_file_are_decoded_again(items, tmp_path, capfd, ha
     assert capfd.readouterr().out.count(f"{file} is damaged, at {items[2].impath} first") == 1
 
 
-@pytest.mark.parametrize("harm", ["half", "empty", "another shape", "floats"])
+@pytest.mark.parametrize("harm", ["half", "empty", "another shape", "floats", "another order", "no head"])
 def test_a_damaged_file_is_made_anew(items, tmp_path, harm):
     expected = epoch(loader(items, is_train=False, folder=tmp_path))
     file = file_in(tmp_path)
     whole = file.read_bytes()
     if harm in ("half", "empty"):
         file.write_bytes(whole[: 500 if harm == "half" else 0])
+    elif harm in ("another order", "no head"):  # with which NumPy reads other pixels, or nothing
+        changes = {"another order": (b"False, ", b"True,  "), "no head": (b"{'descr'", b"((((((((")}
+        file.write_bytes(whole.replace(*changes[harm], 1))
     else:
         np.save(file, np.zeros((7, 8, 8, 3), np.uint8) if harm == "another shape" else np.zeros((8, 8, 8, 3)))
     assert same(epoch(loader(items, is_train=False, folder=tmp_path)), expected) and file.read_bytes() == whole

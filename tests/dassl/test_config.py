@@ -1,5 +1,7 @@
 """Merging files and options into the config (../dassl/config)."""
 
+import os
+
 import pytest
 
 from dassl.config import clean_cfg, get_cfg_default, merge_file, merge_options, merge_tree, read_layers, read_tree
@@ -38,12 +40,20 @@ def test_values_are_evaluated_and_coerced(tmp_path):
         (["OPTIM.MAX_EPOCH", "1.5"], "takes a int"),
         (["USE_CUDA", "1"], "takes a bool"),
         (["INPUT.SIZE", "64"], "takes a tuple"),
+        (["OPTIM.LR", "[" * 5000], "takes a float, such as 0.0003, and got '[[["),
+        (["OPTIM.LR", "-" * 2000 + "1"], "takes a float"),
+        (["SEED", "{[]: 1}"], "takes a int"),
+        (["SEED", "9**9**9"], "takes a int"),
+        (["SEED", "0x" + "f" * 5000], "takes a int"),
     ],
 )
 def test_bad_options(options, says):
     with pytest.raises(InputError) as error:
         merge_options(get_cfg_default(), options)
     assert says in str(error.value)
+
+
+BOMB = "a: &a0 [1, 1]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 10))
 
 
 @pytest.mark.parametrize(
@@ -54,11 +64,21 @@ def test_bad_options(options, says):
         ("SEED:\n  A: 1", "SEED takes one value"),
         ("- a\n- b", "holds a list"),
         ("a: [1", "no valid YAML"),
+        ("SEED: 1\nSEED: 2", "the key SEED stands twice"),
+        ("SEED: &a [*a]", "a contains itself"),
+        ("SEED: !!python/name:os.system x", "the tag tag:yaml.org,2002:python/name:os.system is not read"),
+        ("SEED: " + "[" * 1000, "more than 50 levels"),
+        (BOMB, "more than 10,000 values"),
+        ("SEED: 0b_", "no valid YAML"),
+        ("SEED: 0x" + "f" * 5000, "more than 3000 digits"),
+        ("SEED: \udcff", "no valid YAML"),
+        ("# " + "x" * 200_000, "more than 100,000 bytes"),
+        ("_BASE_: [1]", "has a list as its _BASE_: name a file"),
     ],
 )
 def test_bad_files(tmp_path, text, says):
     path = tmp_path / "bad.yaml"
-    path.write_text(text)
+    path.write_bytes(os.fsencode(text))
     with pytest.raises(InputError) as error:
         merge_file(get_cfg_default(), str(path))
     assert says in str(error.value) and "bad.yaml" in str(error.value)
@@ -137,6 +157,10 @@ def test_a_file_stands_on_its_base(tmp_path):
     (tmp_path / "below" / "a.yaml").write_text("_BASE_: ../c.yaml\n")
     with pytest.raises(InputError, match="break the circle"):
         merge_file(get_cfg_default(), str(tmp_path / "c.yaml"))
+    for number in range(30):
+        (tmp_path / f"{number}.yaml").write_text(f"_BASE_: {number + 1}.yaml\n")
+    with pytest.raises(InputError, match="stands on top of 20 files"):
+        merge_file(get_cfg_default(), str(tmp_path / "0.yaml"))
     (tmp_path / "b.yaml").write_text("_BASE_: nowhere.yaml\n")
     with pytest.raises(InputError, match=r"nowhere\.yaml does not exist"):
         merge_file(get_cfg_default(), str(tmp_path / "b.yaml"))

@@ -81,6 +81,33 @@ def test_another_kind_of_optimiser_is_refused(tmp_path, before, after, named):
     resume_from_checkpoint(str(tmp_path), *optimised(before)[:3])
 
 
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda content: content.update(epoch=True),
+        lambda content: content.update(epoch=-1),
+        lambda content: content.update(epoch=content["epoch"] + 1),
+        lambda content: content["optimizer"].update(state=[]),
+        lambda content: content["optimizer"]["param_groups"][0].update(params=[0, 0]),
+        lambda content: content["optimizer"]["state"][0].update(momentum_buffer=torch.zeros(9, 9)),
+        lambda content: content["optimizer"]["state"][0].update(momentum_buffer=0),
+        lambda content: content["scheduler"].update(last_epoch="1"),
+        lambda content: content.update(scheduler=torch.zeros(2)),
+        lambda content: content.update(random_states={"python": [1, 2]}),
+        lambda content: content["state_dict"].update(weight="x"),
+    ],
+)
+def test_spoilt_content_is_refused(tmp_path, spoil):
+    *parts, content = optimised()
+    content["scheduler"] = parts[-1].state_dict()
+    save_checkpoint(content, str(tmp_path))
+    resume_from_checkpoint(str(tmp_path), *parts)
+    spoil(content)
+    torch.save(content, next(tmp_path.glob("model*")))
+    with pytest.raises(InputError, match=r"MODEL\.INIT_WEIGHTS|as it was saved|same method"):
+        resume_from_checkpoint(str(tmp_path), *parts)
+
+
 def test_momentum_that_rmsprop_cannot_begin_with(tmp_path):
     save_checkpoint(optimised("rmsprop", MOMENTUM=0)[-1], str(tmp_path))
     with pytest.raises(InputError, match=r"without momentum: resume with OPTIM\.MOMENTUM 0"):

@@ -72,6 +72,26 @@ def test_a_split_file_that_shares_images(data_root, tmp_path):
     assert len(Caltech101(cfg).test) == len(split["test"])
 
 
+ROWS = [
+    ["a.png", "0", "red"],
+    ["a.png", 0.5, "red"],
+    ["a.png", True, "red"],
+    ["a.png", 0, 7],
+    [{}, 0, "red"],
+    None,
+    "abc",
+]
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_a_row_that_is_none(tmp_path, row):
+    (tmp_path / "split.json").write_text(json.dumps({"train": [row], "val": [], "test": []}))
+    with pytest.raises(
+        InputError, match=r"split\.json is not a split file .*: train has .*\. Fetch or write it again\."
+    ):
+        read_split(str(tmp_path / "split.json"), str(tmp_path))
+
+
 @pytest.mark.parametrize("spelt", ["./{}", "/data/{}", "/data/../data/{}", "other/../{}"])
 def test_one_picture_is_one_however_its_path_is_spelt(spelt):
     names = [f"red/{number}.png" for number in range(40)]

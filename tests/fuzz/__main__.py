@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from .harness import HEAD, SECONDS, inputs, run, seconds
+from .harness import HEAD, SECONDS, inputs, quiet, run, seconds
 from .kinds import KINDS
 
 SHOWN = 5  # of a kind's inputs that ended badly
@@ -36,7 +36,9 @@ def main(argv: list[str] | None = None) -> int:
     for name in args.kinds:
         with tempfile.TemporaryDirectory() as folder:
             enough = seconds(share) if args.budget.endswith("s") else inputs(round(share))
-            tally = run(KINDS[name](Path(folder)), args.seed, enough, args.first)
+            with quiet():
+                kind = KINDS[name](Path(folder))
+            tally = run(kind, args.seed, enough, args.first)
         print(tally.row, flush=True)
         bad[name] = tally.bad
     for name, endings in bad.items():

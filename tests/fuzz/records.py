@@ -5,8 +5,11 @@ import json
 from random import Random
 from unittest import mock
 
+import torch
+
 from dassl.checkpoints import last_epoch, models_in
 from dassl.ranges import leaves
+from dassl.utils.resume import latest
 from one_run import identity, work
 from one_run import rebuild as rebuilding
 from one_run.config import build_config
@@ -64,7 +67,7 @@ class Records(Kind):
         self.cfg = build_config(request.method, request.files, request.options, **request.given)
         self.model = self.home / "prompt_learner"
         self.model.mkdir(parents=True)
-        (self.model / "model.pth.tar-3").write_bytes(b"weights")
+        torch.save({"state_dict": {}, "epoch": 3}, self.model / "model.pth.tar-3")
         self.identity = identity_before(self.cfg)
         self.learned = [self.identity["images"][part] for part in ("train", "val")]
         record = RunRecord(self.cfg)
@@ -86,6 +89,7 @@ class Records(Kind):
         (self.model / "checkpoint").write_bytes(pointer.encode("utf-8", "surrogatepass"))
         if chance.random() < 0.03:
             (self.model / "checkpoint").write_bytes(b"\xff\xfe")
+        self.write_checkpoint(chance)
         steps = (
             self.finished,
             self.skipped,
@@ -97,6 +101,12 @@ class Records(Kind):
             self.built_again,
         )
         return chance.choice(steps)(written(data))
+
+    def write_checkpoint(self, chance: Random) -> None:
+        """A whole one, which says perhaps something odd of what its run is."""
+        known = written(spoilt_json(chance, {"identity": self.identity}, DEAREST).encode("utf-8", "surrogatepass"))
+        checkpoint = {"state_dict": {}, "epoch": 3, **(known or {})}
+        torch.save(checkpoint, self.model / "model.pth.tar-3")
 
     def finished(self, stated: dict | None) -> str:
         former = RunRecord(self.cfg).already_finished(lambda: self.identity)
@@ -130,7 +140,9 @@ class Records(Kind):
 
     def learned_from(self, stated: dict | None) -> str:
         """Another run that uses this one's model, or goes on with it."""
-        then = identity.trained_on(str(self.folder), whole_record(self.home))
+        found, record = latest(str(self.home), models_in(str(self.home))), whole_record(self.home)
+        then = identity.first_identity(*(found.checkpoints.values() if found else ()), record)
+        identity.trained_on(str(self.home), record)
         identity.refuse_other_training(self.identity, then, str(self.home))
         identity.refuse_to_go_on(self.identity, then, str(self.home))
         if then is not None and [then["images"].get(part) for part in ("train", "val")] != self.learned:

@@ -60,6 +60,13 @@ def test_a_workers_error_is_its_last_line():
         assert sentence(InputError(text.format(layer))) == "The image is cut short."
 
 
+def test_what_a_sentence_quotes_stays_in_it():
+    """On one line, by the numbers of what no terminal shows, and without the middle of what is long."""
+    assert str(InputError("the key 'a\nb\ud800\u202e' is unknown")) == r"the key 'a\nb\ud800\u202e' is unknown"
+    shown = sentence(InputError(f"The value {'x' * 10**6} is none: correct it."))
+    assert shown.startswith("The value xxx") and shown.endswith("xxx is none: correct it.") and len(shown) < 1600
+
+
 COMMANDS = sorted(
     path
     for path in REPOSITORY.rglob("*.py")

@@ -2,6 +2,7 @@
 
 import ast
 import errno
+import json
 import os
 import re
 import subprocess
@@ -11,16 +12,51 @@ import pytest
 
 from dassl.checkpoints import epoch_of, file_of, last_checkpoint, last_epoch, models_in
 from dassl.errors import InputError
-from one_run.folder import BrokenRecord, alone_in, holder, read_record, state_of, take_lock, to_give, whole_record
+from one_run.folder import (
+    BrokenRecord,
+    alone_in,
+    holder,
+    read_record,
+    sound_record,
+    state_of,
+    take_lock,
+    to_give,
+    whole_record,
+)
 from tests.helpers import REPOSITORY
 
+TWICE = '{"state": "failed", "state": "finished"}'
+DEEP = ['{"a": ' * levels + "1" + "}" * levels for levels in (60, 100_000)]
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", "3", '"finished"', "\udcff"])
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[1]", "3", '"finished"', "\udcff", TWICE, *DEEP, '{"a": 1' + 5000 * "0" + "}"]
+)
 def test_what_is_no_record(tmp_path, text):
     (tmp_path / "results.json").write_bytes(os.fsencode(text))
     with pytest.raises(BrokenRecord, match=r"results\.json is .*: run it again\."):
         read_record(tmp_path)
     assert whole_record(tmp_path) is None and state_of(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("state", ["finished"]),
+        ("accuracy", 187.5),
+        ("accuracy", float("nan")),
+        ("accuracy", True),
+        ("config", "CoOp"),
+        ("weights", 5),
+        ("identity", {"classes": "cat"}),
+    ],
+)
+def test_what_no_run_writes(tmp_path, field, value):
+    """A record that others build on is as a run writes it; a table may still have its figure."""
+    (tmp_path / "results.json").write_text(json.dumps({"state": "finished", "accuracy": 87.5, field: value}))
+    with pytest.raises(BrokenRecord, match=rf"{field} as no run writes it .*: run it again\."):
+        sound_record(tmp_path)
+    assert whole_record(tmp_path) is None and read_record(tmp_path)["state"]
 
 
 def test_a_record(tmp_path):

@@ -50,6 +50,16 @@ def test_logs_of_other_code(tmp_path):
     assert "broke off" in results_of(tmp_path, "base2new")[0].problem
 
 
+@pytest.mark.parametrize("last", ["nan%", "187.0%", "1.2.3%", "7", "", "inf%", "-3%"])
+def test_a_log_whose_last_figure_is_none(tmp_path, last):
+    """The one before it is not taken in its place."""
+    run = tmp_path / "fewshot/dtd/shots_16/CoOp/vit_b16/seed1"
+    run.mkdir(parents=True)
+    (run / "log.txt").write_text(f"Finish training\n* accuracy: 71.5%\n* accuracy: {last}\n")
+    (row,) = results_of(tmp_path, "fewshot")
+    assert row.value is None and "which is no percentage" in row.problem
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -58,6 +68,9 @@ def test_logs_of_other_code(tmp_path):
         ('{"state": "failed", "why": "out of memory"}', "state: failed, out of memory"),
         ('{"state": "running"}', "wait for it"),
         ('{"state": "finished", "accuracy": NaN}', "nan of accuracy, which is no percentage"),
+        ('{"state": "finished", "accuracy": 187.5}', "187.5 of accuracy, which is no percentage"),
+        ('{"state": "finished", "accuracy": 90, "accuracy": 95}', "it says 'accuracy' twice"),
+        (r'{"state": "failed", "why": "out of\nmemory"}', r"state: failed, out of\nmemory"),
         ('{"state": "finished", "accuracy": "91"}', "no number 'accuracy'"),
         ('{"state": "finished", "accuracy": 91, "seed": 2}', "seed 2, where 1 belongs"),
         ('{"state": "finished", "accuracy": 91, "subsample": "base"}', "subsample base, where all belongs"),
