@@ -87,7 +87,7 @@ class Benchmark(DatasetBase):
         for path in (theirs, ours):
             if os.path.isfile(path):
                 split = read_split(path, self.image_dir, self.allow_outside)
-                check_shared(split, path, self.allow_shared)
+                check_shared(split, self.image_dir, path, self.allow_shared)
                 return split
         split = self.read_original()
         self.check_classes(split)  # before it is kept

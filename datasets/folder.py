@@ -13,9 +13,11 @@ from yacs.config import CfgNode
 
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import InputError
+from one_run.folder import state_of
 
 from .base import Benchmark
-from .listing import csv_rows, nfc, read_class_folders, read_csv, what_was_passed_over
+from .listing import csv_rows, loose_pictures, nfc, read_class_folders, read_csv, what_was_passed_over
+from .paths import is_under
 from .splits import PARTS, Split, check_shared, divide_by_path
 
 
@@ -44,24 +46,28 @@ class ImageFolder(Benchmark):
         self.keys = cfg.DATASET.FOLDER
         self.template = self.keys.TEMPLATE
         self.outputs = [path for path in (cfg.OUTPUT_DIR, cfg.DATALOADER.TEST.CACHE_DIR) if path]
-        if cfg.OUTPUT_DIR and os.path.realpath(cfg.OUTPUT_DIR) == os.path.realpath(
-            os.path.expanduser(cfg.DATASET.ROOT)
-        ):
-            raise InputError(
-                f"--output-dir {cfg.OUTPUT_DIR} is the folder of the pictures itself: choose one of its own, such as "
-                f"{os.path.join(cfg.OUTPUT_DIR, 'output')}."
-            )
+        self.check_cfg(cfg)
         super().__init__(cfg)
+
+    @staticmethod
+    def check_cfg(cfg):
+        """Refuse an output folder that holds the pictures, before anything is written there."""
+        root = os.path.expanduser(cfg.DATASET.ROOT)
+        if cfg.OUTPUT_DIR and holds_pictures_of(root, cfg.OUTPUT_DIR):
+            raise InputError(
+                f"--output-dir {cfg.OUTPUT_DIR} is a folder of the pictures themselves: choose one of its own, such as "
+                f"{os.path.join(root, 'output')}."
+            )
 
     def read_original(self) -> Split:
         """The classes are called by their folders here, until they get their names."""
-        if self.keys.CSV:
-            path = from_root(self.root, self.keys.CSV)
-            own = read_csv(self.root, path, allow_outside=self.allow_outside)
-            check_shared(own.split, path, self.allow_shared)
+        listed = from_root(self.root, self.keys.CSV) if self.keys.CSV else ""
+        if listed:
+            own = read_csv(self.root, listed, allow_outside=self.allow_outside)
         else:
             own = read_class_folders(self.root, self.outputs)
         split = own.split if own.divided else divide_by_path(own.split["train"], self.root)
+        check_shared(split, self.root, listed or self.root, self.allow_shared)
         if not split["test"]:
             raise InputError(
                 f"{self.root} has training images and none to test on: add a test/ folder, or rows with split test."
@@ -70,6 +76,18 @@ class ImageFolder(Benchmark):
         if passed_over := what_was_passed_over(own):
             print(f"{self.root}: {passed_over}")
         return named(split, read_names(self.root, self.keys.NAMES, {item.classname for item in split["train"]}))
+
+
+def holds_pictures_of(root: str, folder: str) -> bool:
+    """Whether a folder is the root, or has pictures of it in itself or in class folders, and is no run's."""
+    root, folder = os.path.realpath(root), os.path.realpath(folder)
+    if root == folder:
+        return True
+    if not (is_under(folder, root) and os.path.isdir(folder)) or state_of(folder) is not None:
+        return False
+    return any(
+        loose_pictures(each) for each in (folder, *(os.path.join(folder, name) for name in class_folders(folder)))
+    )
 
 
 def from_root(root: str, path: str) -> str:

@@ -21,6 +21,7 @@ from .splits import PARTS, Item, Split, class_folders
 PART_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
 PART_OF = {name: part for part, names in PART_NAMES.items() for name in names}
 NO_CLASSES = ("split_fewshot",)  # the draws of few shots are kept there
+OF_CACHES = {".npy", ".json", ".lock"}  # the files in a DATALOADER.TEST.CACHE_DIR
 OF_OTHERS = ("__MACOSX", "@eaDir")  # an archive's second copies, a network disk's thumbnails
 NO_SUFFIX, NO_CLASS = "without a suffix", "in no class folder"  # why a file is passed over, beside its suffix
 
@@ -135,7 +136,8 @@ def search(
                 "move those results there."
             )
             continue
-        if tree.holds_runs and not any("/" not in path for path in tree.pictures):
+        is_cache = not tree.pictures and ".npy" in tree.passed_over and tree.passed_over.keys() <= OF_CACHES
+        if is_cache or (tree.holds_runs and not any("/" not in path for path in tree.pictures)):
             results.append(name)
             continue
         if not tree.pictures:

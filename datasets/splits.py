@@ -12,7 +12,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 
-from dassl.utils import InputError, is_picture, read_json
+from dassl.utils import InputError, is_picture, read_json, real_paths
 
 from .paths import Item, Split, inside, on_disk
 
@@ -49,25 +49,29 @@ def items_in(content, parts: Iterable[str]) -> Split:
     return split
 
 
-def check_shared(split: Split, named_by: str, allowed: bool = False) -> None:
-    """Refuse a list that has a picture in two parts, or under two classes."""
-    if not allowed and (twice := shared_images(split)):
+def check_shared(split: Split, image_dir: str, named_by: str, allowed: bool = False) -> None:
+    """Refuse a split that has a picture in two parts, or under two classes."""
+    if not allowed and (twice := shared_images(split, image_dir)):
         path, (one, other) = next(iter(twice.items()))
         where = f"in {one[0]} and in {other[0]}" if one[0] != other[0] else f"as {one[1]!r} and as {other[1]!r}"
         raise InputError(
-            f"{named_by} lists {len(twice)} image(s) twice, {path} first, {where}: take one of the two out, or set "
+            f"{named_by} has {len(twice)} image(s) twice, {path} first, {where}: take one of the two out, or set "
             "DATASET.ALLOW_SHARED_IMAGES True."
         )
 
 
-def shared_images(split: Split) -> dict[str, tuple[tuple[str, str], tuple[str, str]]]:
-    """path -> (part, class) and (part, class), of the images that are listed in two parts or under two classes."""
+def shared_images(split: Split, image_dir: str) -> dict[str, tuple[tuple[str, str], tuple[str, str]]]:
+    """path -> (part, class) and (part, class), of the images that are in two parts or under two classes.
+
+    An image is where its file lies, however its path is written and whatever links lead there.
+    """
     seen, twice = {}, {}
     for part, items in split.items():
-        for item in items:
-            path, place = posixpath.normpath(item.path), (part, item.classname)
-            if seen.setdefault(path, place) != place:
-                twice.setdefault(path, (seen[path], place))
+        files = real_paths(os.path.join(image_dir, item.path) for item in items)
+        for item, file in zip(items, files, strict=True):
+            place = (part, item.classname)
+            if seen.setdefault(file, place) != place:
+                twice.setdefault(posixpath.normpath(item.path), (seen[file], place))
     return twice
 
 

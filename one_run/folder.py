@@ -103,6 +103,11 @@ def state_of(folder: str | os.PathLike) -> str | None:
     return (whole_record(folder) or {}).get("state")
 
 
+def is_same_folder(one: str | os.PathLike, other: str | os.PathLike) -> bool:
+    """However they are written, and through links."""
+    return os.path.realpath(one) == os.path.realpath(other)
+
+
 # --- the lock ------------------------------------------------------------------------------------------------------
 
 

@@ -16,13 +16,14 @@ import hashlib
 import io
 import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import clip
 from clip.download import sha256_of
 from dassl.checkpoints import file_of, last_epoch, models_in
 from dassl.data.datasets import DATASET_REGISTRY, build_dataset
+from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import InputError, load_checkpoint, set_random_seed
 
 from .folder import is_identity
@@ -43,13 +44,17 @@ HEAD = 65536  # bytes of an image that are looked at, beside how many there are
 # --- what a run is -----------------------------------------------------------------------------------------------
 
 
-def identity_of(cfg, dataset, look: bool = True) -> dict:
-    """The identity of a run of `cfg` on `dataset`; look: at its image files too."""
-    return identity_of_data(cfg, dataset, look) | {"files": sha256_of_weights(cfg)}
+def identity_of(cfg, dataset, look: bool = True, unlabelled: Iterable = ()) -> dict:
+    """The identity of a run of `cfg` on `dataset`.
+
+    look: at its image files too. unlabelled: what the run learns from beside the parts of `dataset`, as PromptKD may.
+    """
+    return identity_of_data(cfg, dataset, look, unlabelled) | {"files": sha256_of_weights(cfg)}
 
 
-def identity_of_data(cfg, dataset, look: bool = True) -> dict:
+def identity_of_data(cfg, dataset, look: bool = True, unlabelled: Iterable = ()) -> dict:
     parts = {part: getattr(dataset, attribute, None) or () for part, attribute in PARTS.items()}
+    parts["unlabelled"] = [*parts["unlabelled"], *unlabelled]
     root = cfg.DATASET.ROOT
     return {
         "dataset": cfg.DATASET.NAME,
@@ -63,15 +68,28 @@ def identity_of_data(cfg, dataset, look: bool = True) -> dict:
     }
 
 
-def identity_before(cfg, known: dict | None = None) -> dict:
-    """The same before a run is built; `known` keeps what data there is, for a caller who asks of many runs."""
-    known, key = {} if known is None else known, (cfg.DATASET.dump(), cfg.SEED)
+def identity_before(cfg, known: dict | None = None, trains: bool = True) -> dict:
+    """The same before a run is built; `known` keeps what data there is, for a caller who asks of many runs.
+
+    trains: the run is no test of another one, which reads no unlabelled images.
+    """
+    unlabelled = unlabelled_images_of(cfg) if trains else None
+    known, key = {} if known is None else known, (cfg.DATASET.dump(), cfg.SEED, unlabelled)
     if key not in known:
         if cfg.SEED >= 0:
             set_random_seed(cfg.SEED)  # images are drawn
         with contextlib.redirect_stdout(io.StringIO()):  # the run itself says it once more
-            known[key] = identity_of_data(cfg, build_dataset(cfg))
+            known[key] = identity_of_data(cfg, build_dataset(cfg), unlabelled=unlabelled(cfg) if unlabelled else ())
     return known[key] | {"files": sha256_of_weights(cfg)}
+
+
+def unlabelled_images_of(cfg) -> Callable | None:
+    """The function of the run's method, or of the host that it stands on, that gives what it learns from beside its data
+    set's parts; None where there is none."""
+    method = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
+    while hasattr(method, "host_key"):
+        method = TRAINER_REGISTRY.get(flatten(cfg)[method.host_key])
+    return getattr(method, "unlabelled_images", None)
 
 
 def seen(items: Iterable, root: str) -> dict:
@@ -136,22 +154,32 @@ def _sha256_of_file(path: str, *_version: int) -> str:
 
 def differences(record: dict, former: dict) -> list[str]:
     """What of a former record's config, weights and, where both state it, identity is not as in this one, in words."""
-    said = [f"{key} is {theirs!r} there and {ours!r} here" for key, (ours, theirs) in of_config(record, former).items()]
-    if record.get("identity") and former.get("identity"):
-        drawn_anew = record["seed"] < 0 < record["shots"]  # each time others
-        parts = ("unlabelled", "test") if drawn_anew else PARTS
+    both_known = bool(record.get("identity") and former.get("identity"))
+    keys = of_config(record, former, data_is_compared=both_known)
+    said = [f"{key} is {theirs!r} there and {ours!r} here" for key, (ours, theirs) in keys.items()]
+    if both_known:
+        parts = ("unlabelled", "test") if is_drawn_anew(record) else PARTS
         said += differences_in_data(record["identity"], former["identity"], parts)
     return said
+
+
+def is_drawn_anew(run: dict) -> bool:
+    """Whether a run, or an identity, has other few shots each time."""
+    return run["seed"] < 0 < run["shots"]
 
 
 def in_short(said: list[str]) -> str:
     return "; ".join(said[:SAID]) + (f" ({len(said) - SAID} more)" if len(said) > SAID else "")
 
 
-def of_config(record: dict, former: dict) -> dict[str, tuple]:
-    """Config keys, and facts of the weights that were tested, that differ: key -> (here, there)."""
+def of_config(record: dict, former: dict, data_is_compared: bool = False) -> dict[str, tuple]:
+    """Config keys, and facts of the weights that were tested, that differ: key -> (here, there).
+
+    data_is_compared: what lies in a data root that is the data set itself is compared, so that the root is not.
+    """
     beginnings = OF_TRAINING if is_untrained(record["method"]) else ()
-    no_part = NO_PART_IN_RESULT - ({"DATASET.ROOT"} if is_its_root(record["dataset"]) else set())
+    root_counts = is_its_root(record["dataset"]) and not data_is_compared
+    no_part = NO_PART_IN_RESULT - ({"DATASET.ROOT"} if root_counts else set())
     ours, theirs = (
         {
             key: value
@@ -269,9 +297,11 @@ def refuse_other_training(now: dict, then: dict | None, run: str, own: bool = Tr
         return
     said = list(in_files(now, then)) if own else []
     if then["dataset"] == now["dataset"]:
-        said += in_classes(now | {"classes": None}, then)
-        if all(now[field] == then[field] for field in SAME_DRAW):
-            said += [*in_classes(now | {"all_classes": None}, then), *in_images(now, then, ("train", "unlabelled"))]
+        same_draw = all(now[field] == then[field] for field in SAME_DRAW) and not is_drawn_anew(now)
+        said += in_classes(now if same_draw else now | {"classes": None}, then)
+        known = now["images"].keys() & then["images"].keys()  # a test, and a teacher, may have read none unlabelled
+        parts = [part for part in ("train", "unlabelled") if part in known]
+        said += in_images(now, then, parts) if same_draw else []
     if said:
         raise InputError(
             f"The run in {run} was trained on other data than is there now: {in_short(said)}. Restore what it had, or "

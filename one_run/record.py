@@ -22,7 +22,7 @@ from dassl.checkpoints import models_in
 from dassl.utils import InputError, write_json
 
 from .command import users_errors
-from .folder import FILE, whole_record
+from .folder import FILE, is_same_folder, whole_record
 from .identity import differences, identity_of, in_short, of_config, sha256_of_checkpoints, sha256_of_images
 from .interrupts import signal_of
 
@@ -96,8 +96,9 @@ class RunRecord:
             return None
         ours = self.content
         different = differences(ours, former)
-        if not different and identify is not None:
+        if identify is not None and not of_config(ours, former, data_is_compared=True):
             different = differences(ours | {"identity": identify()}, former)
+        different += resumed_otherwise(ours, former)
         if different:
             raise InputError(
                 f"{self.directory} holds a finished run that is not this one: {in_short(different)}: choose another "
@@ -110,7 +111,8 @@ class RunRecord:
         former = whole_record(self.directory)
         if former is None or former.get("state") == "finished" or former.get("weights") or self.content["weights"]:
             return False
-        return bool(models_in(self.directory)) and not differences(self.content, former)
+        compared = bool(former.get("identity"))  # before it goes on
+        return bool(models_in(self.directory)) and not of_config(self.content, former, data_is_compared=compared)
 
     def goes_on_from(self, folder: str, former: dict | None, epoch: int) -> list[str]:
         """Keep what the run in `folder`, whose record is `former`, had otherwise in its config; it is returned in words."""
@@ -118,7 +120,7 @@ class RunRecord:
         known = "config" in former
         changed = list(of_config(self.content, former)) if known else None
         self.content["resumed"] = {"folder": folder, "epoch": epoch, "changed": changed}
-        if former.get("resumed") and os.path.realpath(folder) == os.path.realpath(self.directory):
+        if former.get("resumed") and is_same_folder(folder, self.directory):
             self.content["resumed"] = former["resumed"]  # it broke off after it had been resumed from another folder
         return differences(self.content, former) if known else []
 
@@ -136,17 +138,17 @@ class RunRecord:
         """What is known once the trainer is built: of its device, its images, and what it says of itself."""
         device, root = trainer.device, trainer.cfg.DATASET.ROOT
         facts = trainer.facts()
-        unlabelled = facts.pop("unlabelled", None)
+        unlabelled, items = facts.pop("unlabelled", None), []
+        if unlabelled is not None and self.content["weights"] is None:  # a training run
+            items = unlabelled()
+            facts.update(unlabelled_images=len(items), unlabelled_sha256=sha256_of_images(items, root))
         self.content.update(
             device=torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu ({platform.machine()})",
             images_sha256=sha256_of_images(trainer.dm.dataset.train_x, root),
             chosen_on_test=chosen_on_test,
-            identity=identity_of(trainer.cfg, trainer.dm.dataset),
+            identity=identity_of(trainer.cfg, trainer.dm.dataset, unlabelled=items),
             **facts,
         )
-        if unlabelled is not None and self.content["weights"] is None:  # a training run
-            items = unlabelled()
-            self.content.update(unlabelled_images=len(items), unlabelled_sha256=sha256_of_images(items, root))
         self.write()
 
     def finish(self, trainer, epoch: int) -> None:
@@ -198,6 +200,15 @@ class RunRecord:
 def times_saved(run: str) -> dict[str, int]:
     """Model -> when one of its checkpoints was put into its folder or taken out, in ns."""
     return {name: os.stat(os.path.join(run, name)).st_mtime_ns for name in models_in(run)}
+
+
+def resumed_otherwise(record: dict, former: dict) -> list[str]:
+    """In words, that a former run had a part of its training from one of another config, which this one has not."""
+    resumed = former.get("resumed")
+    if not resumed or resumed["changed"] == [] or is_same_folder(record["config"]["RESUME"], resumed["folder"]):
+        return []
+    had = f"with another {', '.join(resumed['changed'])}" if resumed["changed"] else "of which no config is known"
+    return [f"it was resumed from {resumed['folder']}, {had}"]
 
 
 def by_name(classwise: dict[int, dict]) -> dict[str, dict]:

@@ -8,6 +8,7 @@ import torch
 from yacs.config import CfgNode
 
 from dassl.checkpoints import epochs, file_of, last_epoch, models_in
+from dassl.data.datasets import DATASET_REGISTRY
 from dassl.data.whole import check_pictures, pictures_needed
 from dassl.engine import build_trainer
 from dassl.utils import InputError, collect_env_info, set_random_seed, setup_logger
@@ -15,7 +16,7 @@ from dassl.utils.files import remove_leftovers
 from dassl.utils.resume import latest
 
 from .config import explain_undeclared_keys
-from .folder import FILE, alone_in, sound_record, whole_record
+from .folder import FILE, alone_in, is_same_folder, sound_record, whole_record
 from .identity import (
     first_identity,
     identity_before,
@@ -36,7 +37,8 @@ def do(cfg: CfgNode, model_dir: str = "", epoch: int | None = None, test: bool =
     train: False builds everything and stops there.
     """
     check_precision(cfg)
-    if test and model_dir and os.path.realpath(model_dir) == os.path.realpath(cfg.OUTPUT_DIR):
+    check_data(cfg)
+    if test and model_dir and is_same_folder(model_dir, cfg.OUTPUT_DIR):
         raise InputError(
             f"--output-dir {cfg.OUTPUT_DIR} is the training run itself: choose another folder for its test."
         )
@@ -49,7 +51,7 @@ def do(cfg: CfgNode, model_dir: str = "", epoch: int | None = None, test: bool =
 
 
 def is_skipped(record: RunRecord, cfg: CfgNode) -> bool:
-    former = record.already_finished(lambda: identity_before(cfg))
+    former = record.already_finished(lambda: identity_before(cfg, trains=record.content["weights"] is None))
     if former is not None:
         unknown = "" if former.get("identity") else ", as far as its older record says"
         print(f"Skipped: {cfg.OUTPUT_DIR} holds this finished run{unknown} (accuracy {former.get('accuracy')}).")
@@ -117,7 +119,8 @@ def saying_what_is_left(record: RunRecord, cfg: CfgNode):
         if not record.broke_off():
             again = f"once more from {cfg.RESUME}" if cfg.RESUME else "from the beginning"
             raise KeyboardInterrupt(f"nothing is saved yet, and the same command starts {again}") from interrupt
-        command = "the same command" if cfg.RESUME in ("", cfg.OUTPUT_DIR) else "the same command without --resume"
+        own = not cfg.RESUME or is_same_folder(cfg.RESUME, cfg.OUTPUT_DIR)
+        command = "the same command" if own else "the same command without --resume"
         raise KeyboardInterrupt(f"{command} goes on from the last checkpoint") from interrupt
 
 
@@ -196,6 +199,16 @@ def check_sums(found: dict[Path, str], directory: Path, finished_with) -> None:
                 f"{path} is not the file that its run finished with, by its SHA-256: restore it, or train again in another "
                 "folder."
             )
+
+
+def check_data(cfg: CfgNode) -> None:
+    """A data set may refuse a config before anything is written; whether there is one of that name is looked at later."""
+    name = cfg.DATASET.NAME
+    check = (
+        getattr(DATASET_REGISTRY.get(name), "check_cfg", None) if name in DATASET_REGISTRY.registered_names() else None
+    )
+    if check is not None:
+        check(cfg)
 
 
 def check_precision(cfg: CfgNode) -> None:

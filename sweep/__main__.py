@@ -107,7 +107,7 @@ def is_finished(run: Run, finished: set[Run], data: dict) -> bool:
     if run.after is not None and run.after not in finished:
         return False  # a test's weights are not there yet
     weights = weights_to_test(cfg, str(request.model_dir)) if request.model_dir else None
-    looked_at = (lambda: identity_before(cfg, data)) if request.root.is_dir() else None
+    looked_at = (lambda: identity_before(cfg, data, trains=weights is None)) if request.root.is_dir() else None
     return RunRecord(cfg, weights).already_finished(looked_at) is not None
 
 

@@ -495,6 +495,10 @@ def test_what_a_resumed_run_has_otherwise_is_said_and_kept(trained, data_root, t
     said = capsys.readouterr().out
     assert "another config" not in said and "epoch [5/5]" in said and "epoch [4/5]" not in said
     assert results(tmp_path)["resumed"] == resumed
+    assert train.main(line) == 0 and "Skipped" in capsys.readouterr().out
+    assert train.main(arguments(data_root, tmp_path, options=options)) == 2  # a fresh run has other numbers
+    resumed_from = f"it was resumed from {trained / 'CoOp'}, with another INPUT.TRANSFORMS, OPTIM.MAX_EPOCH"
+    assert resumed_from in one_sentence(capsys)
 
 
 def test_a_run_resumed_from_a_folder_without_a_record(trained, data_root, tmp_path, capsys):

@@ -176,12 +176,12 @@ class PromptKD(ClipTrainer):
     @functools.cached_property
     def unlabelled(self):
         """Transductive training's data set: all images, all classes. Their labels are not used."""
-        cfg = self.cfg.clone()
-        cfg.defrost()
-        cfg.DATASET.NUM_SHOTS = 0  # all
-        cfg.DATASET.SUBSAMPLE_CLASSES = "all"
-        cfg.freeze()
-        return build_dataset(cfg)
+        return whole_dataset(self.cfg)
+
+    @staticmethod
+    def unlabelled_images(cfg) -> list:
+        """For a run's identity before there is a trainer: what training learns from beside its labelled images."""
+        return whole_dataset(cfg).train_x if cfg.TRAINER.PROMPTKD.TRANSDUCTIVE else []
 
     def before_train(self):
         """An evaluation needs no unlabelled images, so they come in here; `dm` stays the run's own few shots."""
@@ -227,6 +227,16 @@ class PromptKD(ClipTrainer):
             name.replace("VPT_image_trans.conv1", "projection"): value.flatten(1) if value.dim() == 4 else value
             for name, value in layers.items()
         }
+
+
+def whole_dataset(cfg):
+    """A run's data set with all training images of all classes."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.DATASET.NUM_SHOTS = 0  # all
+    cfg.DATASET.SUBSAMPLE_CLASSES = "all"
+    cfg.freeze()
+    return build_dataset(cfg)
 
 
 # --- the teacher's run -------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Which images judge a model: validation images may choose its best epoch, and be those that an accuracy is of."""
 
 from dassl.errors import InputError
+from dassl.utils import real_paths
 
 BEST, SPLIT = "TEST.FINAL_MODEL best_val", "TEST.SPLIT val"
 
@@ -27,6 +28,6 @@ def no_validation_images(name: str, setting: str = "") -> InputError:
 
 
 def validates_on_test_images(dataset) -> bool:
-    """Whether a validation image is a test image too, by its path, as all of ImageNet's are."""
-    test = {item.impath for item in dataset.test or ()}
-    return any(item.impath in test for item in dataset.val or ())
+    """Whether a validation image is a test image too, by where its file lies, as all of ImageNet's are."""
+    test, val = (real_paths(item.impath for item in items or ()) for items in (dataset.test, dataset.val))
+    return not set(test).isdisjoint(val)

@@ -10,6 +10,7 @@ from .files import is_picture as is_picture
 from .files import listdir_nohidden as listdir_nohidden
 from .files import mkdir_if_missing as mkdir_if_missing
 from .files import read_json as read_json
+from .files import real_paths as real_paths
 from .files import replace_file as replace_file
 from .files import write_json as write_json
 from .late import late_imports as late_imports

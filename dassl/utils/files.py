@@ -1,11 +1,12 @@
 """Folders and files: made, listed, and replaced as a whole. Nothing here needs PyTorch, NumPy or Pillow."""
 
 import contextlib
+import functools
 import json
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO
 
 from ..errors import InputError
@@ -63,6 +64,15 @@ def check_isfile(fpath: str) -> bool:
     if not found:
         print(f'No file found at "{fpath}"')
     return found
+
+
+def real_paths(paths: Iterable[str]) -> Iterator[str]:
+    """Where each file lies, through links; each folder is asked for once."""
+    real = functools.cache(os.path.realpath)
+    for path in paths:
+        folder, name = os.path.split(path)
+        path = os.path.join(real(folder), name)
+        yield real(path) if os.path.islink(path) else path
 
 
 def listdir_nohidden(path: str, sort: bool = False) -> list[str]:

@@ -60,7 +60,7 @@ def look(
     found.classes = dict(sorted(Counter(item.classname for item in items).items()))
     found.passed_over = what_was_passed_over(own)
     found.broken = broken_images(sorted({os.path.join(root, item.path) for item in items}))
-    found.problems = [*shortened(wrong), *few_images(own), *twins(own), *shared(own), *copies(own, root)]
+    found.problems = [*shortened(wrong), *few_images(own), *twins(own), *shared(own, root), *copies(own, root)]
     found.remarks = [*one_class(own)]
     if found.broken:
         found.problems.append(f"broken: {some(found.broken)}: save them again, or take them out.")
@@ -103,11 +103,11 @@ def twins(own: Own) -> Iterator[str]:
         yield f"classes with the same name in a prompt: {some(pairs)}: rename one of them."
 
 
-def shared(own: Own) -> Iterator[str]:
+def shared(own: Own, root: str) -> Iterator[str]:
     """Pictures that are listed twice."""
     twice = [
         f"{path} ({' and '.join(place(own, *each) for each in both)})"
-        for path, both in shared_images(own.split).items()
+        for path, both in shared_images(own.split, root).items()
     ]
     if twice:
         yield f"{len(twice):,} image(s) listed twice: {some(twice)}: take one of the two out."

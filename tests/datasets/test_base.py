@@ -106,14 +106,36 @@ def test_a_stale_draw_is_made_again(own_root, capsys, change):
     assert "drawn again" not in capsys.readouterr().out
 
 
-def test_a_draw_with_images_that_the_list_has_not(own_root, capsys):
+def elsewhere(draw):
     """It could name any file of the disk."""
+    draw["train"][0][0] = "../../../elsewhere.jpg"
+
+
+def a_validation_picture(draw):
+    draw["train"][0] = draw["val"][0]
+
+
+def another_class(draw):
+    draw["train"][0][1:] = draw["train"][-1][1:]
+
+
+def without_a_class(draw):
+    draw["train"] = draw["train"][2:]
+
+
+def fewer_shots(draw):
+    del draw["val"][0]
+
+
+@pytest.mark.parametrize("change", [elsewhere, a_validation_picture, another_class, without_a_class, fewer_shots])
+def test_a_draw_that_the_list_cannot_give_is_made_again(own_root, capsys, change):
     first = Caltech101(config(own_root))
     whole = kept_draw(own_root).read_text()
     draw = json.loads(whole)
-    draw["train"][0][0] = "../../../elsewhere.jpg"
+    change(draw)
     kept_draw(own_root).write_text(json.dumps(draw))
-    assert rows(Caltech101(config(own_root)).train_x) == rows(first.train_x)
+    again = Caltech101(config(own_root))
+    assert (rows(again.train_x), rows(again.val)) == (rows(first.train_x), rows(first.val))
     assert "drawn again" in capsys.readouterr().out and kept_draw(own_root).read_text() == whole
 
 

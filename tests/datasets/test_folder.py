@@ -126,16 +126,20 @@ def test_a_run_with_one_class_says_that_its_accuracy_says_nothing(tmp_path, caps
     assert results(tmp_path / "new")["accuracy"] == 100.0
 
 
-def test_another_folder_is_another_data_set(tmp_path, capsys):
-    """Other data sets may move: what lies under the root counts. Here the root is the data."""
+def test_another_folder_is_another_data_set_by_what_it_holds(tmp_path, monkeypatch, capsys):
+    """The root is the data: it may move, or be written otherwise, as long as the same pictures lie in it."""
     options = {"DATASET__NUM_SHOTS": 1, "OPTIM__MAX_EPOCH": 1}
-    for name in ("one", "two"):
+    for name in ("one", "moved", "other"):
         folders(tmp_path / name)
+    picture(tmp_path / "other" / "n01" / "new.png")
     assert train.main(line(tmp_path / "one", tmp_path / "out", **options)) == 0
-    assert train.main(line(tmp_path / "one", tmp_path / "out", **options)) == 0
-    assert "Skipped" in capsys.readouterr().out
-    assert train.main(line(tmp_path / "two", tmp_path / "out", **options)) == 2
-    assert "DATASET.ROOT is" in capsys.readouterr().err
+    monkeypatch.chdir(tmp_path)
+    for root in (tmp_path / "one", "one", "moved"):
+        capsys.readouterr()
+        assert train.main(line(root, tmp_path / "out", **options)) == 0
+        assert "Skipped" in capsys.readouterr().out
+    assert train.main(line("other", tmp_path / "out", **options)) == 2
+    assert "the list that the images are drawn from has changed" in capsys.readouterr().err
 
 
 def test_the_introduction_counts_right(tmp_path, capsys, monkeypatch):
@@ -302,13 +306,33 @@ def test_results_over_the_pictures(tmp_path):
     folders(tmp_path, 4)
     (tmp_path / "grass_green/results.json").write_text('{"green": true}')
     assert len(everything(read(tmp_path), tmp_path)) == 16
-    with pytest.raises(InputError, match="is the folder of the pictures itself: choose .*/output"):
-        read(tmp_path, OUTPUT_DIR=tmp_path)
     with pytest.raises(InputError, match="n01 holds pictures and the results of a run: choose another"):
-        read(tmp_path, OUTPUT_DIR=tmp_path / "n01")
+        read(tmp_path, DATALOADER__TEST__CACHE_DIR=tmp_path / "n01")
     (tmp_path / "n01/results.json").write_text('{"state": "failed"}')
     with pytest.raises(InputError, match="n01 holds pictures and the results of a run: choose another"):
         read(tmp_path)
+
+
+def test_a_run_over_the_pictures_writes_nothing(tmp_path, capsys):
+    """Into all of them, a part, or a class, whose next run would find results there."""
+    folders(tmp_path, 4, ("train", "test"))
+    before = sorted(tmp_path.rglob("*"))
+    for output in (tmp_path, tmp_path / "train", tmp_path / "train/n01"):
+        assert train.main(line(tmp_path, output)) == 2
+        says = f"{output} is a folder of the pictures themselves: choose one of its own, such as {tmp_path / 'output'}"
+        assert says in capsys.readouterr().err
+        assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_cache_among_the_pictures_is_no_class(tmp_path, capsys):
+    folders(tmp_path, 4)
+    before = everything(read(tmp_path), tmp_path)
+    cached = {"DATALOADER__TEST__CACHE_DIR": tmp_path / "cache"}
+    assert train.main(line(tmp_path, tmp_path / "output", "ZeroshotCLIP", **cached)) == 0
+    assert list((tmp_path / "cache").glob("*.npy"))
+    capsys.readouterr()
+    assert everything(read(tmp_path), tmp_path) == before
+    assert "cache/, output/ holds results of runs, and is no class" in capsys.readouterr().out
 
 
 def test_a_run_into_the_pictures(tmp_path):
@@ -412,6 +436,21 @@ def test_rows_that_do_not_read(tmp_path, text, says):
 
 
 @pytest.mark.parametrize(
+    ("parts", "link", "to", "says"),
+    [
+        (("train", "test"), "val", "test", "in val and in test"),
+        (("train", "test"), "test/n01/9.png", "train/n01/0.png", "in train and in test"),
+        (("",), "n02", "n01", "as 'n01' and as 'n02'"),
+    ],
+)
+def test_folders_that_are_links_to_others(tmp_path, parts, link, to, says):
+    folders(tmp_path, 10, parts)
+    (tmp_path / link).symlink_to(tmp_path / to)
+    with pytest.raises(InputError, match=f"{tmp_path} has .* twice, .*{says}"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(
     ("rows", "says"),
     [
         ([["0.png", "a", "train"], ["2.png", "b", "train"], ["0.png", "a", "test"], ["./2.png", "b", "test"]], "2 .* n01/0.png first, in train and in test"),
@@ -423,7 +462,7 @@ def test_pictures_that_judge_what_they_taught(tmp_path, capsys, rows, says):
     rows = [[f"n01/{path}", name, part] for path, name, part in rows]
     write_csv(tmp_path / "l.csv", ["path", "class", "split"], *rows)
     options = {"DATASET__FOLDER__CSV": "l.csv"}
-    with pytest.raises(InputError, match=f"l.csv lists {says}: .*DATASET.ALLOW_SHARED_IMAGES"):
+    with pytest.raises(InputError, match=f"l.csv has {says}: .*DATASET.ALLOW_SHARED_IMAGES"):
         read(tmp_path, **options)
     assert train.main(line(tmp_path, tmp_path / "out", **options)) == 2
     dataset = read(tmp_path, **options, DATASET__ALLOW_SHARED_IMAGES=True)

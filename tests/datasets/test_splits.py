@@ -44,17 +44,24 @@ def test_a_path_that_is_not_there(tmp_path, listed):
     assert str(error.value) == f"a list names 1 images that are not in {tmp_path}, {listed} first: mend it."
 
 
-def test_shared_images():
+def test_shared_images(tmp_path):
+    """However their paths are written, and through links."""
     split = {
         "train": [Item("1.jpg", 0, "a"), Item("1.jpg", 0, "a"), Item("2.jpg", 1, "b")],  # the same row twice is no leak
         "val": [Item("3.jpg", 0, "a")],
         "test": [Item("4.jpg", 0, "a")],
     }
-    check_shared(split, "a list")
-    split["test"] += [Item("./3.jpg", 0, "a"), Item("2.jpg", 1, "b")]
-    with pytest.raises(InputError, match="a list lists 2 image.* 3.jpg first, in val and in test"):
-        check_shared(split, "a list")
-    check_shared(split, "a list", allowed=True)
+    check_shared(split, str(tmp_path), "a list")
+    for name in "1234":
+        (tmp_path / f"{name}.jpg").touch()
+    (tmp_path / "link.jpg").symlink_to("3.jpg")
+    (tmp_path / "folder").symlink_to(tmp_path)
+    for other in ("./3.jpg", str(tmp_path / "3.jpg"), "link.jpg", "folder/3.jpg", "folder/link.jpg"):
+        more = split | {"test": [*split["test"], Item(other, 0, "a"), Item("2.jpg", 1, "b")]}
+        says = f"a list has 2 image.* twice, {other.removeprefix('./')} first, in val and in test"
+        with pytest.raises(InputError, match=says):
+            check_shared(more, str(tmp_path), "a list")
+        check_shared(more, str(tmp_path), "a list", allowed=True)
 
 
 def test_a_split_file_that_shares_images(data_root, tmp_path):
@@ -66,7 +73,7 @@ def test_a_split_file_that_shares_images(data_root, tmp_path):
     split["test"] += split["train"][:3]
     (folder / "split_zhou_Caltech101.json").write_text(json.dumps(split))
     cfg = config(tmp_path)
-    with pytest.raises(InputError, match=r"split_zhou_Caltech101.json lists 3 image.* in train and in test"):
+    with pytest.raises(InputError, match=r"split_zhou_Caltech101.json has 3 image.* in train and in test"):
         Caltech101(cfg)
     cfg.DATASET.ALLOW_SHARED_IMAGES = True
     assert len(Caltech101(cfg).test) == len(split["test"])

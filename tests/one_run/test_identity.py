@@ -118,7 +118,7 @@ def test_sweeps_compare_too(pictures, tmp_path, capsys):
     assert "the class 'blue thing' there is called 'blue ball' here" in one_sentence(capsys)
     shutil.rmtree(pictures)  # on a machine without the pictures the plan goes by the configs
     ask[ask.index(str(pictures))] = str(tmp_path / "elsewhere")
-    assert sweep.main(ask) == 2  # own pictures of another root are another data set
+    assert sweep.main(ask) == 2  # own pictures of another root, which cannot be compared, are another data set
     assert "DATASET.ROOT" in one_sentence(capsys)
 
 
@@ -154,7 +154,11 @@ def test_halves_are_those_of_the_training(pictures, tmp_path, capsys, with_recor
     add_a_class(pictures)
     capsys.readouterr()
     assert train.main(test + line(pictures, tmp_path / "new", **new)) == 2
-    assert "there are 4 classes there and 5 here ('z' only here)" in one_sentence(capsys)
+    assert "there are 4 classes there and 5 here ('z' only here). Restore" in one_sentence(capsys)
+    correct_a_name(pictures)
+    renamed = half | {"DATASET__FOLDER__NAMES": "names.csv", "DATASET__SUBSAMPLE_CLASSES": "base"}
+    assert train.main(test + line(pictures, tmp_path / "renamed", **renamed)) == 2
+    assert one_sentence(capsys).count("there are 4 classes there and 5 here") == 1
     shutil.rmtree(pictures / "z")
     assert train.main(test + line(pictures, tmp_path / "new", **new)) == 0
 
@@ -218,5 +222,8 @@ def test_a_run_without_a_seed_draws_anew(pictures, tmp_path):
     now = record | {"identity": identity_before(cfg)}
     assert now["identity"]["images"]["train"]["count"] == 8
     assert not differences(now, record)
+    test = ["--eval-only", "--model-dir", str(tmp_path / "out"), *line(pictures, tmp_path / "test", **SHORT)]
+    test[test.index("--seed") + 1] = "-1"
+    assert train.main(test) == 0  # on its own classes, beside other shots
     add_a_picture(pictures)
     assert differences(record | {"identity": identity_before(cfg)}, record)

@@ -20,6 +20,7 @@ def roots(data_root, tmp_path_factory):
     def root(name, change):
         folder = tmp_path_factory.mktemp(name) / "caltech-101"
         shutil.copytree(data_root / "caltech-101", folder)
+        (folder / "101_ObjectCategories" / "again").symlink_to(folder / "101_ObjectCategories")
         split = json.loads((folder / "split_zhou_Caltech101.json").read_text())
         (folder / "split_zhou_Caltech101.json").write_text(json.dumps(split | change(split)))
         return folder.parent
@@ -29,11 +30,12 @@ def roots(data_root, tmp_path_factory):
         "test": root("test", lambda split: {"val": split["test"]}),
         "some": root("some", lambda split: {"val": split["val"] + split["test"][:1]}),
         "whole": data_root,
+        "links": root("links", lambda split: {"val": [[f"again/{path}", *of] for path, *of in split["test"]]}),
     }
 
 
 def run(roots, which, output, method="CoOp", options=(), **flags) -> int:
-    more = ["OPTIM.MAX_EPOCH", 1, *(SHARED if which in ("test", "some") else []), *options]
+    more = ["OPTIM.MAX_EPOCH", 1, *(SHARED if which in ("test", "some", "links") else []), *options]
     return train.main(arguments(roots[which], output, method, options=more, **flags))
 
 
@@ -47,6 +49,7 @@ def run(roots, which, output, method="CoOp", options=(), **flags) -> int:
         ("test", "CoOp", BEST, "TEST.FINAL_MODEL best_val would choose the model on these: leave TEST.FINAL_MODEL as it is"),
         ("test", "CoOp", SPLIT, "with SETTINGS.MODE paper, which tables name."),
         ("some", "CoOp", BEST, "The validation images of Caltech101 are among its test images"),
+        ("links", "CoOp", BEST, "The validation images of Caltech101 are among its test images"),
         ("test", "ZeroshotCLIP", SPLIT, "TEST.SPLIT val would pass these off as others"),
     ],
 )  # fmt: skip

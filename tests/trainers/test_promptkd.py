@@ -243,6 +243,20 @@ def test_inductive_training_sees_nothing_of_the_new_classes(data_root, tmp_path,
         assert (whole["accuracy"] == broken["accuracy"]) or not same
 
 
+def test_a_transductive_run_is_another_with_other_unlabelled_images(data_root, tmp_path, teacher, capsys):
+    """Of which none may be among its shots; an inductive run, and a test, have none."""
+    spoiled = spoiled_copy(data_root, tmp_path / "spoiled")
+    for config, again in (("embedded_inductive", 0), ("embedded", 2)):
+        assert train.main(line(data_root, tmp_path / config, teacher, config)) == 0
+        capsys.readouterr()
+        assert train.main(line(spoiled, tmp_path / config, teacher, config)) == again
+        assert ("Skipped" in capsys.readouterr().out) == (again == 0)
+        assert train.main(line(data_root, tmp_path / config, teacher, config)) == 0
+        assert "Skipped" in capsys.readouterr().out
+        test = {"subsample": "base", "model_dir": tmp_path / config, "eval_only": True}
+        assert train.main(line(spoiled, tmp_path / f"{config}_test", teacher, config, **test)) == 0
+
+
 # --- whole runs ----------------------------------------------------------------------------------------------
 
 
