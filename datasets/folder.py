@@ -16,7 +16,7 @@ from dassl.utils import InputError
 from one_run.folder import state_of
 
 from .base import Benchmark
-from .listing import csv_rows, loose_pictures, nfc, read_class_folders, read_csv, what_was_passed_over
+from .listing import csv_rows, loose_pictures, nfc, part_of, read_class_folders, read_csv, what_was_passed_over
 from .paths import is_under
 from .splits import PARTS, Split, check_shared, divide_by_path
 
@@ -53,7 +53,7 @@ class ImageFolder(Benchmark):
     def check_cfg(cfg):
         """Refuse an output folder that holds the pictures, before anything is written there."""
         root = os.path.expanduser(cfg.DATASET.ROOT)
-        if cfg.OUTPUT_DIR and holds_pictures_of(root, cfg.OUTPUT_DIR):
+        if cfg.OUTPUT_DIR and is_of_pictures(cfg.OUTPUT_DIR, root):
             raise InputError(
                 f"--output-dir {cfg.OUTPUT_DIR} is a folder of the pictures themselves: choose one of its own, such as "
                 f"{os.path.join(root, 'output')}."
@@ -78,16 +78,14 @@ class ImageFolder(Benchmark):
         return named(split, read_names(self.root, self.keys.NAMES, {item.classname for item in split["train"]}))
 
 
-def holds_pictures_of(root: str, folder: str) -> bool:
-    """Whether a folder is the root, or has pictures of it in itself or in class folders, and is no run's."""
+def is_of_pictures(folder: str, root: str) -> bool:
+    """Whether a folder is the root, a part of it, or one with pictures in it, and is no run's."""
     root, folder = os.path.realpath(root), os.path.realpath(folder)
-    if root == folder:
+    above, name = os.path.split(folder)
+    if folder == root or (above == root and part_of(name) and os.path.isdir(folder)):
         return True
-    if not (is_under(folder, root) and os.path.isdir(folder)) or state_of(folder) is not None:
-        return False
-    return any(
-        loose_pictures(each) for each in (folder, *(os.path.join(folder, name) for name in class_folders(folder)))
-    )
+    is_there = is_under(folder, root) and os.path.isdir(folder)
+    return is_there and state_of(folder) is None and bool(loose_pictures(folder))
 
 
 def from_root(root: str, path: str) -> str:

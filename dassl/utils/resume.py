@@ -123,9 +123,11 @@ def is_count(value) -> bool:
 
 
 def load_weights(model: nn.Module, state: dict, path: str) -> None:
-    """A state dict whose names and shapes are all the model's."""
+    """A state dict whose names and shapes are all the model's; what a module derives (`derived_tensors`) it derives anew."""
+    derived = {name for part in model.modules() for name in getattr(part, "derived_tensors", ())}
     try:
-        model.load_state_dict(inert.in_own_names(state, model.state_dict()))
+        state = inert.in_own_names(state, model.state_dict())
+        model.load_state_dict({name: value for name, value in state.items() if name not in derived})
     except (RuntimeError, AttributeError, TypeError) as error:  # of what is no tensor, or no name
         reasons = " ".join(line.strip() for line in str(error).splitlines()[1:] or [str(error)])
         raise InputError(

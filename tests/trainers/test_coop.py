@@ -64,6 +64,17 @@ def test_a_published_checkpoint(data_root, tmp_path):
         trainer.load_model(str(tmp_path / "other"), epoch=5)
 
 
+def test_a_run_goes_on_from_a_published_checkpoint(data_root, tmp_path):
+    context = torch.full((4, 128), 0.01)
+    theirs = {"ctx": context, "token_prefix": torch.zeros(9, 1, 128), "token_suffix": torch.zeros(9, 60, 128)}
+    write_checkpoint(tmp_path / "theirs", "prompt_learner", theirs)
+    run = arguments(data_root, tmp_path / "on", "CoOp", options=["OPTIM.MAX_EPOCH", 6], resume=tmp_path / "theirs")
+    assert train.main(run) == 0
+    saved = torch.load(tmp_path / "on/prompt_learner/model.pth.tar-6", weights_only=True)["state_dict"]
+    assert list(saved) == ["ctx"] and 0 < (saved["ctx"] - context).abs().max() < 0.1
+    assert results(tmp_path / "on")["resumed"]["epoch"] == 5
+
+
 def test_contexts_of_classes_do_not_fit_other_numbers_of_classes(data_root, tmp_path, capsys):
     own = option("CSC", True)
     assert train.main(line(data_root, tmp_path / "base", *own)) == 0
