@@ -79,6 +79,6 @@ def test_contexts_of_classes_do_not_fit_other_numbers_of_classes(data_root, tmp_
     """A checkpoint of the authors does not say of which classes they are."""
     own = option("CSC", True)
     write_checkpoint(tmp_path / "base", "prompt_learner", {"ctx": torch.zeros(3, 4, 128)})
-    flags = {"subsample": "new", "model_dir": tmp_path / "base", "eval_only": True}
+    flags = {"subsample": "new", "model_dir": tmp_path / "base", "load_epoch": 5, "eval_only": True}
     assert train.main(line(data_root, tmp_path / "new", *own, **flags)) == 2
     assert "with another number of classes" in capsys.readouterr().err
