@@ -137,6 +137,9 @@ class Once(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+Once.add_constructor("tag:yaml.org,2002:timestamp", yaml.SafeLoader.construct_yaml_str)  # a config knows no dates
+
+
 def compare(cfg, text: bytes) -> str:
     """The config that came out beside what the file states."""
     for key, value in leaves(cfg):
