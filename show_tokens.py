@@ -32,7 +32,7 @@ from PIL import Image
 from dassl.data.transforms import build_transform
 from dassl.utils import InputError, is_picture, read_image, replace_file
 from one_run.command import carry_out
-from one_run.identity import is_its_root
+from one_run.differences import is_its_root
 from one_run.rebuild import rebuild, record_of_training, refuse_test
 from trainers.spotlighter.look import look
 from trainers.spotlighter.picture import draw, percent, printable

@@ -8,8 +8,9 @@ from dassl.engine import build_trainer
 from dassl.errors import InputError
 
 from .config import build_config
+from .differences import refuse_other_training
 from .folder import FILE, whole_record
-from .identity import flatten, identity_of, refuse_other_training
+from .identity import flatten, identity_of
 from .work import check_precision, weights_to_test
 
 

@@ -22,8 +22,9 @@ from dassl.checkpoints import models_in
 from dassl.utils import InputError, write_json
 
 from .command import users_errors
+from .differences import differences, in_short, of_config
 from .folder import FILE, is_same_folder, whole_record
-from .identity import differences, identity_of, in_short, of_config, sha256_of_checkpoints, sha256_of_images
+from .identity import identity_of, sha256_of_checkpoints, sha256_of_images
 from .interrupts import signal_of
 
 

@@ -16,16 +16,9 @@ from dassl.utils.files import remove_leftovers
 from dassl.utils.resume import latest
 
 from .config import explain_undeclared_keys
+from .differences import first_identity, other_runs, refuse_other_training, refuse_to_go_on, trained_on
 from .folder import FILE, alone_in, is_same_folder, sound_record, whole_record
-from .identity import (
-    first_identity,
-    identity_before,
-    other_runs,
-    refuse_other_training,
-    refuse_to_go_on,
-    sha256_of_file,
-    trained_on,
-)
+from .identity import identity_before, sha256_of_file
 from .judges import check_judges
 from .record import RunRecord
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import train
-from one_run.identity import differences, identity_before
+from one_run.differences import differences
+from one_run.identity import identity_before
 from sweep import __main__ as sweep
 from sweep.protocols import Method, Setting, plan
 from tests.helpers import arguments, results
@@ -227,3 +228,18 @@ def test_a_run_without_a_seed_draws_anew(pictures, tmp_path):
     assert train.main(test) == 0  # on its own classes, beside other shots
     add_a_picture(pictures)
     assert differences(record | {"identity": identity_before(cfg)}, record)
+
+
+def test_what_a_training_began_with_is_not_what_it_learned(data_root, tmp_path):
+    """A model is tested as it ended, whatever has become of its INIT_WEIGHTS."""
+    options = ["OPTIM.MAX_EPOCH", 1]
+    assert train.main(arguments(data_root, tmp_path / "first", options=options)) == 0
+    begin = shutil.copy(tmp_path / "first/prompt_learner/model.pth.tar-1", tmp_path / "begin.pt")
+    options += ["MODEL.INIT_WEIGHTS", begin]
+    assert train.main(arguments(data_root, tmp_path / "second", options=options)) == 0
+    state = torch.load(begin, weights_only=True)
+    state["state_dict"]["ctx"] += 1
+    torch.save(state, begin)
+    flags = {"model_dir": tmp_path / "second", "eval_only": True}
+    assert train.main(arguments(data_root, tmp_path / "test", options=options, **flags)) == 0
+    assert results(tmp_path / "test")["accuracy"] == results(tmp_path / "second")["accuracy"]
