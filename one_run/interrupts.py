@@ -61,29 +61,36 @@ def on_signals(act: Callable[[int], None]) -> Iterator[None]:
 def interruptible() -> Iterator[list[int]]:
     """A signal raises an `Interrupt`, a second one ends the process; yields the list of those that came."""
     came: list[int] = []
+    lost = False  # whether the last one was raised where nobody heard of it
 
     def interrupt(number: int) -> None:
-        came.append(number)
-        if len(came) > 1:
+        nonlocal lost
+        if came and not lost:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
+        lost = False
+        came.append(number)
         raise Interrupt(number)
 
-    def send_again(lost) -> None:
+    def send_again(passed_over) -> None:
         """Python passes over what is raised in a destructor, such as that of a loader's workers."""
-        if not isinstance(lost.exc_value, Interrupt):
-            return former(lost)
-        came.clear()
-        again = threading.Timer(1.1 * ECHO, os.kill, [os.getpid(), lost.exc_value.number])
-        again.daemon = True
-        again.start()
+        nonlocal lost
+        if not isinstance(passed_over.exc_value, Interrupt):
+            return former(passed_over)
+        lost = True
+        again.append(threading.Timer(1.1 * ECHO, os.kill, [os.getpid(), passed_over.exc_value.number]))
+        again[-1].daemon = True
+        again[-1].start()
 
+    again: list[threading.Timer] = []
     former, sys.unraisablehook = sys.unraisablehook, send_again
     try:
         with on_signals(interrupt):
             yield came
     finally:
         sys.unraisablehook = former
+        for timer in again:
+            timer.cancel()
 
 
 def take(effect: signal.Handlers) -> None:

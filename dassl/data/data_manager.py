@@ -1,5 +1,7 @@
 """Loaders over a data set's parts."""
 
+import contextlib
+import functools
 import itertools
 import os
 import signal
@@ -15,6 +17,8 @@ from .chance import SeededBatches, next_number
 from .datasets import build_dataset
 from .samplers import build_sampler
 from .transforms import build_transform, plain_transform
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # that tell a process to end
 
 
 def build_data_loader(
@@ -41,32 +45,49 @@ def build_data_loader(
         num_workers=min(cfg.DATALOADER.NUM_WORKERS, cores()),  # more would only wait for each other
         drop_last=is_train and len(data_source) >= batch_size,
         pin_memory=torch.cuda.is_available() and cfg.USE_CUDA,
-        worker_init_fn=end_without_a_word,
     )
-
-
-def end_without_a_word(_: int) -> None:
-    """In a loader's worker: a signal to a group of processes ends it at once; that is for the main process to tell."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: os._exit(0))
 
 
 class Loader(torch.utils.data.DataLoader):
     """PyTorch's, of which the number of workers changes the speed and nothing else.
 
     Each pass takes a number from the run's generator, and the chance in the transforms of a batch follows from it.
+    A signal to a whole group of processes ends the workers without a word: it is for the main process to tell.
     """
+
+    def __init__(self, *args, worker_init_fn=None, **how):
+        super().__init__(*args, worker_init_fn=functools.partial(begin_worker, worker_init_fn), **how)
 
     def __iter__(self):
         if isinstance(self.dataset, DatasetWrapper):
             self.dataset.prepare()  # workers are to share it
         if isinstance(self.dataset, SeededBatches):
             self.dataset.base_seed = next_number()  # which PyTorch takes for its workers' seeds, without workers too
-        batches = super().__iter__()
+        with workers_beginning():
+            batches = super().__iter__()
         if self.num_workers:
             return batches
         # Workers ask for the order of the items at once, and the order is drawn when it is asked for.
         return itertools.chain(list(itertools.islice(batches, 1)), batches)
+
+
+@contextlib.contextmanager
+def workers_beginning():
+    """Signals wait until each worker can take them: PyTorch's own effect is that the main process fails."""
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
+
+
+def begin_worker(more, number: int) -> None:
+    for each in SIGNALS:
+        if signal.getsignal(each) is not signal.SIG_IGN:  # as SIGHUP is under nohup
+            signal.signal(each, lambda *_: os._exit(0))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    if more is not None:
+        more(number)
 
 
 class DataManager:

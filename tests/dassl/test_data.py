@@ -1,6 +1,8 @@
 """Items, sampling, transforms and loaders (../dassl/data)."""
 
+import os
 import random
+import signal
 
 import pytest
 import torch
@@ -264,3 +266,34 @@ def test_a_crop_of_more_than_there_is():
         InputError, match="64 x 64 pixels of an image of 80 x 55, with 4 around it: choose random_resized"
     ):
         crop(Image.new("RGB", (55, 80)))
+
+
+# --- signals -----------------------------------------------------------------------------------------------------
+
+
+def test_a_signal_waits_until_the_workers_can_take_it():
+    came = []
+    former = signal.signal(signal.SIGTERM, lambda number, _: came.append(number))
+    try:
+        with data_manager.workers_beginning():
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert not came
+        assert came == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGTERM, former)
+
+
+def test_a_worker_ends_without_a_word_and_ignores_what_the_run_ignores():
+    with data_manager.workers_beginning():
+        pid = os.fork()
+        if not pid:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+            os.kill(os.getpid(), signal.SIGTERM)
+            data_manager.begin_worker(lambda _: os._exit(1), 0)  # which is not come to
+        assert os.waitpid(pid, 0)[1] == 0
+        pid = os.fork()
+        if not pid:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+            os.kill(os.getpid(), signal.SIGHUP)
+            data_manager.begin_worker(lambda _: os._exit(3), 0)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 3

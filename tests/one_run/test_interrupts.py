@@ -85,6 +85,24 @@ def test_one_that_falls_into_a_destructor_comes_again(monkeypatch):
     assert signal_of(caught.value) == signal.SIGTERM
 
 
+def test_what_breaks_before_it_comes_again_is_interrupted_too(capsys):
+    """Such as a loader whose workers have ended."""
+
+    class Falls:
+        def __del__(self):
+            signal.raise_signal(signal.SIGTERM)
+
+    def action():
+        Falls()
+        raise RuntimeError("a worker is gone")
+
+    assert carry_out(action) == 143
+    assert capsys.readouterr().err == "error: interrupted by SIGTERM.\n"
+    assert not [
+        each for each in threading.enumerate() if isinstance(each, threading.Timer) and not each.finished.is_set()
+    ]
+
+
 def test_in_another_thread_there_are_no_handlers():
     codes = []
     thread = threading.Thread(target=lambda: codes.append(carry_out(lambda: 1)))
