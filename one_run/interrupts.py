@@ -73,10 +73,12 @@ def interruptible() -> Iterator[list[int]]:
         raise Interrupt(number)
 
     def send_again(passed_over) -> None:
-        """Python passes over what is raised in a destructor, such as that of a loader's workers."""
+        """Python passes over what is raised in a destructor, such as that of a loader's workers. What else fails there
+        after a signal, of things that are half made, is not shown.
+        """
         nonlocal lost
         if not isinstance(passed_over.exc_value, Interrupt):
-            return former(passed_over)
+            return None if came else former(passed_over)
         lost = True
         again.append(threading.Timer(1.1 * ECHO, os.kill, [os.getpid(), passed_over.exc_value.number]))
         again[-1].daemon = True

@@ -308,18 +308,18 @@ def test_a_signal_in_the_midst_of_an_epoch(trained, data_root, tmp_path, method,
 
 
 def test_a_signal_between_the_checkpoints_of_two_models(trained, data_root, tmp_path, monkeypatch, capsys):
-    from dassl.engine import trainer
+    from dassl.engine import base
 
-    save = trainer.save_checkpoint
+    save = base.save_checkpoint
 
     def stopped(checkpoint, folder, **how):
         save(checkpoint, folder, **how)
         if checkpoint["epoch"] == 2:
-            monkeypatch.setattr(trainer, "save_checkpoint", save)
+            monkeypatch.setattr(base, "save_checkpoint", save)
             signal.raise_signal(signal.SIGTERM)
 
-    monkeypatch.setattr(trainer, "SAVE_SECONDS", 0.0)
-    monkeypatch.setattr(trainer, "save_checkpoint", stopped)
+    monkeypatch.setattr("dassl.engine.trainer.SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(base, "save_checkpoint", stopped)
     line = arguments(data_root, tmp_path, "Spotlighter")
     assert train.main(line) == 143
     assert {path.name for path in tmp_path.glob("*/model.pth.tar-*")} == {"model.pth.tar-2"}

@@ -276,7 +276,7 @@ def test_a_signal_waits_until_the_workers_can_take_it():
     former = signal.signal(signal.SIGTERM, lambda number, _: came.append(number))
     try:
         with data_manager.workers_beginning():
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)  # to this thread
             assert not came
         assert came == [signal.SIGTERM]
     finally:

@@ -103,6 +103,19 @@ def test_what_breaks_before_it_comes_again_is_interrupted_too(capsys):
     ]
 
 
+def test_what_is_half_made_fails_in_silence(capsys):
+    class Half:
+        def __del__(self):
+            raise AttributeError("it has no workers yet")
+
+    def action():
+        half = Half()  # noqa: F841
+        signal.raise_signal(signal.SIGTERM)
+
+    assert carry_out(action) == 143
+    assert capsys.readouterr().err == "error: interrupted by SIGTERM.\n"
+
+
 def test_in_another_thread_there_are_no_handlers():
     codes = []
     thread = threading.Thread(target=lambda: codes.append(carry_out(lambda: 1)))
