@@ -78,7 +78,9 @@ def interruptible() -> Iterator[list[int]]:
         """
         nonlocal lost
         if not isinstance(passed_over.exc_value, Interrupt):
-            return None if came else former(passed_over)
+            if not came:
+                former(passed_over)
+            return
         lost = True
         again.append(threading.Timer(1.1 * ECHO, os.kill, [os.getpid(), passed_over.exc_value.number]))
         again[-1].daemon = True
