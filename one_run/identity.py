@@ -82,19 +82,20 @@ def seen(items: Iterable, root: str) -> dict:
     for item in items:
         with open(item.impath, "rb", buffering=0) as file:
             size, head = os.fstat(file.fileno()).st_size, file.read(HEAD)
-        digest.update(f"{line_of(item, root)}\t{size}\t{hashlib.sha256(head).hexdigest()}\n".encode())
+        digest.update(line_of(item, root) + f"\t{size}\t{hashlib.sha256(head).hexdigest()}\n".encode())
         count += 1
     return {"count": count, "sha256": digest.hexdigest()}
 
 
-def line_of(item, root: str) -> str:
-    return f"{os.path.relpath(item.impath, root).replace(os.sep, '/')}\t{item.label}"
+def line_of(item, root: str) -> bytes:
+    path = os.path.relpath(item.impath, root).replace(os.sep, "/")
+    return f"{path}\t{item.label}".encode(errors="surrogateescape")  # a name need not be UTF-8
 
 
 def sha256_of_images(items: Iterable, root: str) -> str:
     """Hash of the sampled images: one line `path<TAB>label` each, paths relative to the data root, in order."""
     root = os.path.abspath(os.path.expanduser(root))
-    return hashlib.sha256("\n".join(line_of(item, root) for item in items).encode()).hexdigest()
+    return hashlib.sha256(b"\n".join(line_of(item, root) for item in items)).hexdigest()
 
 
 def sha256_of_weights(cfg) -> dict[str, str]:

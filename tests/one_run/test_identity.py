@@ -1,13 +1,16 @@
 """What a run is (../../one_run/identity.py): another one is never taken for it, whatever has changed."""
 
+import hashlib
+import os
 import shutil
 
 import pytest
 import torch
 
 import train
+from dassl.data.datasets import Datum
 from one_run.differences import differences
-from one_run.identity import identity_before
+from one_run.identity import identity_before, seen, sha256_of_images
 from sweep import __main__ as sweep
 from sweep.protocols import Method, Setting, plan
 from tests.helpers import arguments, results
@@ -243,3 +246,12 @@ def test_what_a_training_began_with_is_not_what_it_learned(data_root, tmp_path):
     flags = {"model_dir": tmp_path / "second", "eval_only": True}
     assert train.main(arguments(data_root, tmp_path / "test", options=options, **flags)) == 0
     assert results(tmp_path / "test")["accuracy"] == results(tmp_path / "second")["accuracy"]
+
+
+def test_names_that_are_no_utf8(tmp_path):
+    """The bytes that they have on the disk count."""
+    path = tmp_path / os.fsdecode(b"caf\xe9.png")
+    picture(path)
+    items = [Datum(str(path), label=0)]
+    expected = hashlib.sha256(b"caf\xe9.png\t0").hexdigest()
+    assert sha256_of_images(items, str(tmp_path)) == expected and seen(items, str(tmp_path))["count"] == 1
