@@ -119,11 +119,17 @@ def deviations(results: list[Result], protocol: str) -> list[str]:
                 found[change].add(result.method)
     listed = "; ".join(f"{what} ({', '.join(sorted(methods))})" for what, methods in found.items())
     notes = [f"Settings that are not those of the protocol: {listed}."] if listed else []
+    for keys, methods in by([result for result in results if result.resumed_with], in_keys).items():
+        notes.append(f"Begun with other settings, and resumed with these ({keys}): {methods}.")
     trained = [result for result in results if not result.zero_shot and result.final_model is not None]
     unknown = sorted({result.method for result in trained if result.settings is None})
     if unknown:
         notes.append(f"Settings not in the record, so perhaps not those of the protocol: {', '.join(unknown)}.")
     return notes
+
+
+def in_keys(result: Result) -> str:
+    return ", ".join(result.resumed_with or ())
 
 
 def about_published(results: list[Result], counted: list[Result]) -> list[str]:

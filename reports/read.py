@@ -191,6 +191,8 @@ def known_from(record: dict, result: Result) -> dict:
     known |= {"transductive": record.get("transductive") is True, "one_class": one_class}
     chosen = record.get("chosen_on_test")
     known |= {"chosen_on_test": chosen} if isinstance(chosen, bool) else {}
+    changed = dig(record, "resumed", "changed")
+    known["resumed_with"] = tuple(map(str, changed)) if isinstance(changed, list) else None
     return known | settings_from(record.get("settings"))
 
 

@@ -66,6 +66,16 @@ def settings(protocol, unlike=(), changed=()):
     return {"protocol": protocol, "mode": "strict", "rows": [], "unlike": [*unlike], "changed": [*changed]}
 
 
+def test_runs_that_were_resumed_with_other_settings_are_said(tmp_path):
+    kept = {"folder": "there", "epoch": 2, "changed": []}
+    base2new(tmp_path, "CoOp", "dtd", 1, base=80.0, resumed=kept)
+    base2new(tmp_path, "VPT", "dtd", 1, base=80.0, resumed=kept | {"changed": None})  # the folder had no record
+    assert not [note for note in table_of(tmp_path, "base2new").notes if "resumed" in note]
+    base2new(tmp_path, "MaPLe", "dtd", 1, base=80.0, resumed=kept | {"changed": ["OPTIM.LR", "OPTIM.MAX_EPOCH"]})
+    note = "Begun with other settings, and resumed with these (OPTIM.LR, OPTIM.MAX_EPOCH): MaPLe/vit_b16."
+    assert note in table_of(tmp_path, "base2new").notes
+
+
 def test_settings_of_another_protocol_are_said(tmp_path):
     fewshot(tmp_path, "CoOp", "dtd", 1, 1, 60.0, settings=settings("fewshot", unlike=["base2new", "xd"]))
     fewshot(tmp_path, "CoCoOp", "dtd", 1, 1, 60.0, settings=settings("base2new"))  # they are those of few shots too
