@@ -129,7 +129,7 @@ def deviations(results: list[Result], protocol: str) -> list[str]:
 
 
 def in_keys(result: Result) -> str:
-    return ", ".join(result.resumed_with or ())
+    return ", ".join(result.resumed_with)
 
 
 def about_published(results: list[Result], counted: list[Result]) -> list[str]:

@@ -192,7 +192,7 @@ def known_from(record: dict, result: Result) -> dict:
     chosen = record.get("chosen_on_test")
     known |= {"chosen_on_test": chosen} if isinstance(chosen, bool) else {}
     changed = dig(record, "resumed", "changed")
-    known["resumed_with"] = tuple(map(str, changed)) if isinstance(changed, list) else None
+    known["resumed_with"] = tuple(map(str, changed)) if isinstance(changed, list) else ()
     return known | settings_from(record.get("settings"))
 
 

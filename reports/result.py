@@ -31,9 +31,7 @@ class Result:
     settings: str | None = None  # the protocol whose settings it has; None: not recorded
     unlike: tuple[str, ...] = ()  # the protocols for which they would be others
     changed: tuple[str, ...] = ()  # settings that are not as its config states them, in words
-    resumed_with: tuple[str, ...] | None = (
-        None  # config keys that it had otherwise before it was resumed; None: unknown
-    )
+    resumed_with: tuple[str, ...] = ()  # config keys that it had otherwise before it was resumed
     published: bool = False
     one_class: bool = False  # all images that were tested are of one class
 
