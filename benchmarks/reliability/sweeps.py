@@ -164,6 +164,16 @@ def sweep_stand_ins(folder: Path, line: list[str]) -> int:
     return sweep(line)
 
 
+def most_held(seen: list[dict], runs: int) -> dict[str, dict]:
+    """Of what was seen as runs had ended, in order; where nothing was seen in a tenth, what was seen nearest to it."""
+    first, last = max(runs / 10, seen[0]["runs"]), min(runs * 9 / 10, seen[-1]["runs"])
+    tenths = {
+        "first_tenth": [each for each in seen if each["runs"] <= first],
+        "last_tenth": [each for each in seen if each["runs"] >= last],
+    }
+    return {name: {key: max(each[key] for each in part) for key in HELD} for name, part in tenths.items()}
+
+
 def long_sweep(runs: int, root: Path, folder: Path) -> dict:
     """So many runs in one sweep, and the most that its process holds during the first tenth of them, and the last."""
     (folder / "train.py").write_text(STAND_IN)
@@ -176,10 +186,6 @@ def long_sweep(runs: int, root: Path, folder: Path) -> dict:
             seen += [{"runs": ended, **usage(child.process.pid)}] if ended else []
     if child.end_within(None):
         raise RuntimeError(f"The long sweep did not end well: {last_line(child.console)}")
-    tenths = {
-        "first_tenth": [each for each in seen if each["runs"] <= runs / 10],
-        "last_tenth": [each for each in seen if each["runs"] > runs * 9 / 10],
-    }
-    most = {name: {key: max(each[key] for each in part) for key in HELD} for name, part in tenths.items()}
+    most = most_held(seen, runs)
     print(f"long sweep: {most}", flush=True)
     return {"runs": runs, "finished": len(finished_in(output)), **most}
