@@ -10,7 +10,7 @@ import zlib
 import torch
 
 from . import scripts
-from .pickles import RecordUnpickler, Stored, Values, check_memo
+from .pickles import RecordUnpickler, Stored, Values, check_program
 
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # what the older format begins with
 LONGEST_CODE = 2**24  # bytes
@@ -164,7 +164,7 @@ def next_storage(file, size: int, width: int) -> torch.UntypedStorage:
 def next_pickle(file, size: int) -> tuple[object, list[Stored]]:
     """The next pickle's tree of records, and the storages that it refers to; EOFError if the file ends before it."""
     try:
-        check_memo(file, size)
+        check_program(file, size)
         unpickler = RecordUnpickler(file)
         return unpickler.load(), unpickler.stored
     except Exception as error:

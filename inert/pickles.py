@@ -98,13 +98,49 @@ class RecordUnpickler(pickle.Unpickler):
         return self.stored[-1]
 
 
-def check_memo(file, size: int) -> None:
-    """Refuse a pickle that numbers its objects beyond its `size`: Python would make room for every number below."""
-    start = file.tell()
+def check_program(file, size: int) -> None:
+    """Refuse a pickle that takes up far more than its `size`, told by its opcodes alone.
+
+    Python makes room for every number below that of an object; and it looks through a tuple each time it is a key, with
+    the tuples in it, so a few bytes that put one tuple into the next twice, and so on, would keep it busy for ever.
+    """
+    start, again = file.tell(), 0
+    stack: list[int | None] = []  # what Python would look through of each object there; None: a mark
+    numbered: dict[int, int] = {}
     for opcode, argument, _ in pickletools.genops(file):
-        if opcode.name in ("PUT", "LONG_BINPUT") and argument > size:
-            raise pickle.UnpicklingError("its objects are numbered too high")
+        taken = taken_from(stack, opcode)
+        weight = taken[0] if taken else 1
+        if opcode.name.startswith("TUPLE"):
+            weight = 1 + sum(taken)
+        elif opcode.name in PUTS:
+            number = len(numbered) if argument is None else argument
+            if number > size:
+                raise pickle.UnpicklingError("its objects are numbered too high")
+            numbered[number] = (taken or stack[-1:] or [1])[0] or 1
+        elif opcode.name in GETS:
+            weight = numbered.get(argument, 1)
+        if opcode.name in GETS or opcode.name == "DUP":
+            again += weight
+            if again > MOST_AGAIN * size:
+                raise pickle.UnpicklingError("its tuples are in each other too often")
+        stack += [None if made is pickletools.markobject else weight for made in opcode.stack_after]
     file.seek(start)
+
+
+MOST_AGAIN = 10  # objects looked through once more, a byte
+PUTS, GETS = ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"), ("GET", "BINGET", "LONG_BINGET")
+
+
+def taken_from(stack: list[int | None], opcode: pickletools.OpcodeInfo) -> list[int]:
+    """What an opcode takes from the stack, in order; a program that takes more than there is fails when it is loaded."""
+    before = opcode.stack_before
+    slices = pickletools.markobject in before
+    above: list[int] = []
+    while slices and stack and (top := stack.pop()) is not None:
+        above.append(top)
+    plain = before.index(pickletools.markobject) if slices else len(before)
+    below = [stack.pop() for _ in range(min(plain, len(stack)))]
+    return [weight or 1 for weight in [*reversed(below), *reversed(above)]]
 
 
 # --- the second step: what is made of it ------------------------------------------------------------------------

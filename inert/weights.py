@@ -41,9 +41,16 @@ def weights_of(loaded, own: Collection[str] = ()) -> dict[str, Tensor]:
 
 
 def not_loaded(value) -> list[str]:
-    """The names of the objects in a tree of plain containers that were not loaded."""
-    if isinstance(value, Inert):
-        return [value.name]
-    if isinstance(value, dict):
-        value = [*value.keys(), *value.values()]
-    return [name for one in value for name in not_loaded(one)] if isinstance(value, list | tuple | set) else []
+    """The names of the objects in a tree of plain containers that were not loaded. Each container is looked through once,
+    as one may be in another many times, or in itself.
+    """
+    names, seen, left = [], set(), [value]
+    while left:
+        value = left.pop()
+        if isinstance(value, Inert):
+            names.append(value.name)
+        elif isinstance(value, dict | list | tuple | set) and id(value) not in seen:
+            seen.add(id(value))
+            inner = [*value.keys(), *value.values()] if isinstance(value, dict) else value
+            left += reversed([*inner])
+    return names

@@ -3,6 +3,7 @@
 import os
 import random
 from collections.abc import Iterable
+from types import NoneType
 from typing import NamedTuple
 
 import numpy as np
@@ -165,7 +166,9 @@ def check_layout(state, path: str) -> None:
     fits = fits and all(isinstance(numbers, list) and all(map(is_count, numbers)) for numbers in lists)
     numbers = [number for numbers in lists for number in numbers] if fits else []
     fits = fits and len({*numbers}) == len(numbers) and isinstance(kept, dict) and {*kept} <= {*numbers}
-    if not fits or not all(isinstance(each, dict) for each in kept.values()):
+    fits = fits and all(isinstance(each, dict) for each in kept.values())
+    values = [value for each in kept.values() for value in each.values()] if fits else []
+    if not fits or not all(torch.is_tensor(value) or type(value) in (int, float, NoneType) for value in values):
         raise InputError(NO_OPTIMISER.format(path))
 
 

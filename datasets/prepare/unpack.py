@@ -6,6 +6,7 @@ piece, and never over one that is there: without a link, no name leads elsewhere
 
 import bz2
 import contextlib
+import errno
 import gzip
 import lzma
 import os
@@ -24,10 +25,13 @@ from .download import check_space
 
 GROWS = 10  # times its own size, that an archive may have unpacked: pictures hardly shrink, lists of names by five
 SMALL = 100_000_000  # bytes that any archive may have unpacked
+DEEPEST = 50  # folders in folders
+SHOWN = 100  # letters of a name in a sentence
 A_TIME = 1 << 20  # bytes
 
 BROKEN = (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, lzma.LZMAError, EOFError, zlib.error)
 BROKEN += (RuntimeError, ValueError, KeyError, NotImplementedError)  # encrypted, nonsense, an unknown compression
+BROKEN += (OverflowError, MemoryError)  # sizes that are none
 COMPRESSED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 ZIP = (b"PK\x03\x04", b"PK\x05\x06")  # its first bytes, with and without files
 
@@ -52,8 +56,8 @@ def unpack(archive: str, folder: str) -> None:
             unpack_tar(
                 archive, target, next((opens for magic, opens in COMPRESSED.items() if head.startswith(magic)), None)
             )
-    except BROKEN as error:
-        if isinstance(error, InputError):
+    except (*BROKEN, OSError) as error:
+        if isinstance(error, InputError) or (isinstance(error, OSError) and error.errno):  # bz2's have no number
             raise
         raise InputError(f"{archive} cannot be unpacked ({' '.join(str(error).split())}): fetch it again.") from error
 
@@ -100,7 +104,7 @@ class Target:
         self.room = max(GROWS * os.path.getsize(archive), SMALL)
 
     def refuse(self, name: str, why: str):
-        raise Refused(self.archive, f"{name!r} in it {why}")
+        raise Refused(self.archive, f"{name[:SHOWN]!r} in it {why}")
 
     def count(self, size: int) -> None:
         """Take note of bytes that come out of the archive."""
@@ -114,7 +118,10 @@ class Target:
         pieces = name.replace("\\", "/").split("/")
         if not pieces[0] or ":" in pieces[0] or ".." in pieces or "\0" in name:
             self.refuse(name, "leads outside")
-        return [piece for piece in pieces if piece not in ("", ".")]
+        pieces = [piece for piece in pieces if piece not in ("", ".")]
+        if len(pieces) > DEEPEST:
+            self.refuse(name, f"lies in more than {DEEPEST} folders")
+        return pieces
 
     def make_folder(self, name: str) -> None:
         self._make(name, self.pieces(name))
@@ -122,19 +129,31 @@ class Target:
     def _make(self, name: str, pieces: list[str]) -> str:
         path = os.path.join(self.folder, *pieces)
         try:
-            os.makedirs(path, exist_ok=True)
+            with self.named(name):
+                os.makedirs(path, exist_ok=True)
         except (FileExistsError, NotADirectoryError):
             self.refuse(name, "lies in a file, or is one too")
         if os.path.realpath(path) != path:
             self.refuse(name, "leads outside")
         return path
 
+    @contextlib.contextmanager
+    def named(self, name: str):
+        """Refuse a name that is too long for the disk."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            self.refuse(name, "has too long a name")
+
     def write(self, name: str, size: int, content: BinaryIO) -> None:
         """Make a file of `size` bytes that no other member has made."""
         *folders, last = self.pieces(name) or [""]
         check_space(self.folder, size, os.path.basename(self.archive))
         try:
-            with open(os.path.join(self._make(name, folders), last), "xb") as file:
+            path = os.path.join(self._make(name, folders), last)
+            with self.named(name), open(path, "xb") as file:
                 while block := content.read(A_TIME):
                     file.write(block)
         except FileExistsError:

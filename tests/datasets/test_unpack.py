@@ -109,6 +109,10 @@ REFUSED = {
     "zip device": (entry("evil", 0o020666), KIND),
     "zip with a file for a folder": (zip_of({"evil": b"x", "evil/1.jpg": b"x"}), "lies in a file, or is one too"),
     "zip with a folder for a file": (zip_of({"a/evil": b"x", "a": b"x"}), "is there twice"),
+    "long name": (tar_of({"x" * 300: b"x"}), "has too long a name"),
+    "long path": (tar_of({"/".join(["x" * 200] * 30): b"x"}), "has too long a name"),
+    "zip long name": (zip_of({"x" * 300: b"x"}), "has too long a name"),
+    "too deep": (tar_of({"x/" * 3000 + "1.jpg": b"x"}), "lies in more than 50 folders"),
     **{f"{kind} twice": (content, "is there twice") for kind, content in twice("evil").items()},
 }
 
@@ -182,8 +186,26 @@ def test_files_are_for_all_to_read_and_none_to_run(tmp_path):
     assert (tmp_path / "out/script").stat().st_mode & 0o7111 == 0
 
 
-@pytest.mark.parametrize("content", [b"", b"text", tar_of(IMAGES)[:-3000], zip_of(IMAGES)[:-30]])
-def test_half_an_archive(tmp_path, content):
+def flipped(content: bytes) -> bytes:
+    """A bit in the middle."""
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+def endless() -> bytes:
+    """The head of a member states how long a line of its own is, in more digits than a number has."""
+    head = tarfile.TarInfo("head")
+    head.type, line = tarfile.XHDTYPE, b"99999999999999999999 path=evil\n"
+    head.size = len(line)
+    return head.tobuf() + line.ljust(512, b"\0") + tar_of({"evil": b"x"}, "w")
+
+
+FLIPPED = [flipped(tar_of(IMAGES, mode)) for mode in ("w:gz", "w:bz2", "w:xz")] + [flipped(zip_of(IMAGES))]
+HALVES = [b"", b"text", tar_of(IMAGES)[:-3000], zip_of(IMAGES)[:-30]]
+
+
+@pytest.mark.parametrize("content", [*HALVES, *FLIPPED, endless()])
+def test_half_an_archive_or_a_spoilt_one(tmp_path, content):
     (tmp_path / "archive").write_bytes(content)
     with pytest.raises(InputError, match=r"archive cannot be unpacked \(.+\): fetch it again\.$"):
         unpack(str(tmp_path / "archive"), str(tmp_path / "out"))

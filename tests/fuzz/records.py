@@ -10,7 +10,7 @@ import torch
 from dassl.checkpoints import last_epoch, models_in
 from dassl.ranges import leaves
 from dassl.utils.resume import latest
-from one_run import identity, work
+from one_run import differences, identity, work
 from one_run import rebuild as rebuilding
 from one_run.config import build_config
 from one_run.folder import state_of, whole_record
@@ -141,10 +141,10 @@ class Records(Kind):
     def learned_from(self, stated: dict | None) -> str:
         """Another run that uses this one's model, or goes on with it."""
         found, record = latest(str(self.home), models_in(str(self.home))), whole_record(self.home)
-        then = identity.first_identity(*(found.checkpoints.values() if found else ()), record)
-        identity.trained_on(str(self.home), record)
-        identity.refuse_other_training(self.identity, then, str(self.home))
-        identity.refuse_to_go_on(self.identity, then, str(self.home))
+        then = differences.first_identity(*(found.checkpoints.values() if found else ()), record)
+        differences.trained_on(str(self.home), record)
+        differences.refuse_other_training(self.identity, then, str(self.home))
+        differences.refuse_to_go_on(self.identity, then, str(self.home))
         if then is not None and [then["images"].get(part) for part in ("train", "val")] != self.learned:
             raise Wrong(f"what was learned from {str(then)[:300]} is used")
         return RIGHT

@@ -140,6 +140,31 @@ def test_a_memo_beyond_the_file(tmp_path):
         inert.load(archive(tmp_path / "a.pt", b"\x80\x02}r\xff\xff\xff\xff."))
 
 
+TWICE = {
+    "BINPUT and BINGET": lambda number: b"q%ch%c\x86" % (number, number),
+    "LONG_BINPUT and LONG_BINGET": lambda number: b"r%c\0\0\0j%c\0\0\0\x86" % (number, number),
+    "PUT and GET": lambda number: b"p%d\ng%d\n\x86" % (number, number),
+    "MEMOIZE": lambda number: b"\x94h%c\x86" % number,
+    "DUP": lambda number: b"2\x86",
+    "a mark": lambda number: b"q%c0(h%ch%ct" % (number, number, number),
+}
+
+
+@pytest.mark.parametrize("twice", TWICE.values(), ids=list(TWICE))
+def test_a_tuple_that_takes_for_ever_to_look_through(tmp_path, twice):
+    """Each has the one before it twice: Python would look 2**60 times as it makes the last one a key."""
+    data = b"\x80\x02}K\x01\x85" + b"".join(map(twice, range(60))) + b"K\x01s."
+    with pytest.raises(inert.Unreadable, match="its tuples are in each other too often"):
+        inert.load(archive(tmp_path / "a.pt", data))
+
+
+def test_what_is_often_there_once_more_is_read(tmp_path):
+    """As the size that all layers have."""
+    size = (512, 512, 3, 3)
+    torch.save({f"layer {number}": size for number in range(1000)}, tmp_path / "a.pt")
+    assert set(inert.load(tmp_path / "a.pt").values()) == {size}
+
+
 def test_nesting_without_end(tmp_path):
     with pytest.raises(inert.Unreadable, match="RecursionError"):
         inert.load(archive(tmp_path / "a.pt", b"\x80\x02" + b"]" * 10**5 + b"a" * (10**5 - 1) + b"."))

@@ -39,3 +39,12 @@ def test_no_weights(loaded):
 def test_what_was_not_loaded():
     tree = {"a": [1, (Inert("m", "One"),)], Inert("m", "Two"): {3}, "b": "text"}
     assert sorted(not_loaded(tree)) == ["m.One", "m.Two"]
+
+
+def test_containers_in_each_other_are_looked_through_once():
+    """A file may hold a list that is in the next one twice, and so on, or one that is in itself."""
+    tree = [Inert("m", "One")]
+    for _ in range(60):
+        tree = [tree, tree]
+    tree.append({"itself": tree})
+    assert not_loaded(tree) == ["m.One"]

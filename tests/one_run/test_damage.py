@@ -48,6 +48,14 @@ def momentum_of_another_shape(path):
     torch.save(state, path)
 
 
+def momentum_in_lists() -> dict:
+    """Each has the one before it twice; an optimiser would go through all of 2**60."""
+    lists = [0.0]
+    for _ in range(60):
+        lists = [lists, lists]
+    return {"state": {0: {"momentum_buffer": lists}}, "param_groups": [{"params": [0]}]}
+
+
 LAST = {  # what happens to the last checkpoint -> what is said
     "one bit": (one_bit, "is damaged (the checksum of its part"),
     "cut": (lambda path: path.write_bytes(path.read_bytes()[:-800]), "is cut short"),
@@ -61,6 +69,7 @@ LAST = {  # what happens to the last checkpoint -> what is said
     "no state": (lambda path: without(path, "state_dict"), "has no state_dict and epoch"),
     "random states": (lambda path: spoilt(path, random_states={"python": [1]}), "The state of the random numbers in"),
     "optimiser": (lambda path: spoilt(path, optimizer={"state": 3}), "is none, or no whole one"),
+    "momentum in lists": (lambda path: spoilt(path, optimizer=momentum_in_lists()), "is none, or no whole one"),
 }
 
 
