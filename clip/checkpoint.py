@@ -12,6 +12,9 @@ import inert
 
 from .errors import InputError
 
+GROWS = 20  # times its own size, that a .npz may have unpacked: fp16 numbers in fp32 shrink by three
+SMALL = 100_000_000  # bytes that any may have unpacked
+
 
 def load_state_dict(path: str | os.PathLike) -> dict[str, Tensor]:
     """A state dict on the CPU, whatever the file's format; a dict around it and prefixes of its names are taken off."""
@@ -45,12 +48,22 @@ def read_any(path: str) -> dict:
         return load_file(path)
     if path.endswith(".npz"):
         with np.load(path, allow_pickle=False) as arrays:
+            check_growth(path, sum(part.file_size for part in arrays.zip.infolist()))
             return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
     state = inert.load(path)
     if not isinstance(state, dict):
         kind = state.name if isinstance(state, inert.Inert) else type(state).__name__
         raise InputError(f"{path} holds a {kind} and no state dict: save the model's state_dict().")
     return state
+
+
+def check_growth(path: str, unpacked: int) -> None:
+    """Refuse a small file that would fill the memory: weights hardly shrink when they are packed."""
+    if unpacked > max(GROWS * os.path.getsize(path), SMALL):
+        raise InputError(
+            f"{path} would have {unpacked:,} bytes unpacked, more than {GROWS} times its size: take it from another place, "
+            "or save it without compression."
+        )
 
 
 def save_npz(state: dict[str, Tensor], path: str | os.PathLike) -> None:

@@ -125,6 +125,16 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
+def test_a_small_npz_fills_no_memory(tmp_path):
+    """What it would have unpacked is known before any of it is."""
+    np.savez_compressed(tmp_path / "a.npz", proj=np.zeros(30_000_000, np.float32))
+    assert (tmp_path / "a.npz").stat().st_size < 1_000_000
+    with pytest.raises(
+        clip.InputError, match=r"a\.npz would have 120,000,\d+ bytes unpacked, more than 20 times its size"
+    ):
+        load_state_dict(tmp_path / "a.npz")
+
+
 def test_a_failed_write_leaves_the_former_file(tmp_path):
     path = tmp_path / "file"
     path.write_text("former")
