@@ -22,7 +22,7 @@ import clip
 from clip.download import sha256_of
 from dassl.data.datasets import build_dataset
 from dassl.engine import TRAINER_REGISTRY
-from dassl.utils import set_random_seed
+from dassl.utils import InputError, set_random_seed
 
 PARTS = {"train": "train_x", "unlabelled": "train_u", "val": "val", "test": "test"}
 HEAD = 65536  # bytes of an image that are looked at, beside how many there are
@@ -125,8 +125,11 @@ def sha256_of_checkpoints(run: str | os.PathLike) -> dict[str, str]:
 
 
 def sha256_of_file(path: str | os.PathLike) -> str:
-    stat = os.stat(path)
-    return _sha256_of_file(os.path.realpath(path), stat.st_size, stat.st_mtime_ns)
+    try:
+        stat = os.stat(path)
+        return _sha256_of_file(os.path.realpath(path), stat.st_size, stat.st_mtime_ns)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): restore it, or correct its rights.") from error
 
 
 @functools.lru_cache(maxsize=256)  # a sweep asks for every run that it plans

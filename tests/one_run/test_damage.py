@@ -205,3 +205,14 @@ def test_leftovers_of_a_killed_write_are_removed(runs, data_root, tmp_path):
         path.touch()
     assert train.main(arguments(data_root, folder, options=OPTIONS)) == 0
     assert not any(path.exists() for path in left)
+
+
+def test_a_folder_in_place_of_a_checkpoint(runs, data_root, tmp_path, capsys):
+    """It is named by a test of the run."""
+    folder = shutil.copytree(runs / "whole", tmp_path / "run")
+    last = folder / MODEL / "model.pth.tar-3"
+    last.unlink()
+    last.mkdir()
+    capsys.readouterr()
+    assert train.main(["--eval-only", "--model-dir", str(folder), *arguments(data_root, tmp_path / "test")]) == 2
+    assert "model.pth.tar-3 cannot be read (Is a directory): restore it" in one_sentence(capsys)
