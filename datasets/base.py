@@ -199,6 +199,9 @@ class Benchmark(DatasetBase):
             "train": self.generate_fewshot_dataset(split["train"], num_shots=shots),
             "val": self.generate_fewshot_dataset(split["val"], num_shots=min(shots, 4)) if split["val"] else [],
         }
+        counts = Counter(item.label for item in split["train"])
+        if short := sum(count < shots for count in counts.values()):
+            print(f"{short} of {len(counts)} classes have fewer than {shots} training images, and give all they have")
         if seed < 0:  # another draw each time
             return {**split, **drawn}
         path = os.path.join(self.dataset_dir, "split_fewshot", f"shot_{shots}-seed_{seed}.json")

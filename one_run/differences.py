@@ -22,10 +22,13 @@ SAME_DRAW = ("dataset", "subsample", "shots", "seed")  # if these are the same, 
 SAID = 3  # differences in a sentence
 
 
-def differences(record: dict, former: dict) -> list[str]:
-    """What of a former record's config, weights and, where both state it, identity is not as in this one, in words."""
+def differences(record: dict, former: dict, data_is_compared: bool = False) -> list[str]:
+    """What of a former record's config, weights and, where both state it, identity is not as in this one, in words.
+
+    data_is_compared: before or after, where it is not here.
+    """
     both_known = bool(record.get("identity") and former.get("identity"))
-    keys = of_config(record, former, data_is_compared=both_known)
+    keys = of_config(record, former, both_known or (data_is_compared and bool(former.get("identity"))))
     said = [f"{key} is {theirs!r} there and {ours!r} here" for key, (ours, theirs) in keys.items()]
     if both_known:
         parts = ("unlabelled", "test") if is_drawn_anew(record) else PARTS

@@ -96,14 +96,14 @@ class RunRecord:
         if former is None or former.get("state") != "finished":
             return None
         ours = self.content
-        different = differences(ours, former)
-        if identify is not None and not of_config(ours, former, data_is_compared=True):
+        different = differences(ours, former, data_is_compared=identify is not None)
+        if identify is not None and not different:
             different = differences(ours | {"identity": identify()}, former)
         different += resumed_otherwise(ours, former)
         if different:
             raise InputError(
                 f"{self.directory} holds a finished run that is not this one: {in_short(different)}: choose another "
-                "--output-dir, or remove that folder."
+                "--output-dir (a script's OUTPUT, a sweep's --output), or remove that folder."
             )
         return former
 
@@ -119,11 +119,11 @@ class RunRecord:
         """Keep what the run in `folder`, whose record is `former`, had otherwise in its config; it is returned in words."""
         former = former or {}
         known = "config" in former
-        changed = list(of_config(self.content, former)) if known else None
+        changed = list(of_config(self.content, former, data_is_compared=True)) if known else None
         self.content["resumed"] = {"folder": folder, "epoch": epoch, "changed": changed}
         if former.get("resumed") and is_same_folder(folder, self.directory):
             self.content["resumed"] = former["resumed"]  # it broke off after it had been resumed from another folder
-        return differences(self.content, former) if known else []
+        return differences(self.content, former, data_is_compared=True) if known else []
 
     def __enter__(self):
         self.former, self.saved = whole_record(self.directory), times_saved(self.directory)
@@ -206,10 +206,13 @@ def times_saved(run: str) -> dict[str, int]:
 def resumed_otherwise(record: dict, former: dict) -> list[str]:
     """In words, that a former run had a part of its training from one of another config, which this one has not."""
     resumed = former.get("resumed")
-    if not resumed or resumed["changed"] == [] or is_same_folder(record["config"]["RESUME"], resumed["folder"]):
+    if not isinstance(resumed, dict):
         return []
-    had = f"with another {', '.join(resumed['changed'])}" if resumed["changed"] else "of which no config is known"
-    return [f"it was resumed from {resumed['folder']}, {had}"]
+    changed, folder = resumed.get("changed"), str(resumed.get("folder"))
+    if changed == [] or is_same_folder(record["config"]["RESUME"], folder):
+        return []
+    had = f"with another {', '.join(map(str, changed))}" if isinstance(changed, list) else "of which no config is known"
+    return [f"it was resumed from {folder}, {had}"]
 
 
 def by_name(classwise: dict[int, dict]) -> dict[str, dict]:

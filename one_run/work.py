@@ -17,7 +17,7 @@ from dassl.utils.resume import latest
 
 from .config import explain_undeclared_keys
 from .differences import first_identity, other_runs, refuse_other_training, refuse_to_go_on, trained_on
-from .folder import FILE, alone_in, is_same_folder, sound_record, whole_record
+from .folder import FILE, BrokenRecord, alone_in, is_same_folder, sound_record, whole_record
 from .identity import identity_before, sha256_of_file
 from .judges import check_judges
 from .record import RunRecord
@@ -43,6 +43,13 @@ def do(cfg: CfgNode, model_dir: str = "", epoch: int | None = None, test: bool =
             work(record, cfg, model_dir, epoch, test, train)
 
 
+def say_if_broken(folder: str) -> None:
+    try:
+        sound_record(folder)
+    except BrokenRecord as error:
+        print(f"{error} It is done anew.")
+
+
 def is_skipped(record: RunRecord, cfg: CfgNode) -> bool:
     former = record.already_finished(lambda: identity_before(cfg, trains=record.content["weights"] is None))
     if former is not None:
@@ -53,6 +60,7 @@ def is_skipped(record: RunRecord, cfg: CfgNode) -> bool:
 
 def work(record: RunRecord, cfg: CfgNode, model_dir: str, epoch: int | None, test: bool, train: bool) -> None:
     """As `do` says, in a folder where nobody else is at work."""
+    say_if_broken(cfg.OUTPUT_DIR)
     goes_on = not (test or cfg.RESUME) and record.broke_off()
     if goes_on:
         cfg.defrost()
@@ -62,6 +70,8 @@ def work(record: RunRecord, cfg: CfgNode, model_dir: str, epoch: int | None, tes
     folder = model_dir if test else cfg.RESUME
     trained = whole_record(folder) if folder else None  # before it is written anew
     resumed = latest(folder, models_in(folder)) if folder and not test else None
+    if cfg.RESUME and not goes_on and resumed is None and os.path.isdir(folder):
+        raise InputError(f"{folder} holds no checkpoint to go on from: correct --resume, or leave it out.")
     if resumed is None:
         changed, learned_from = [], trained_on(folder, trained, epoch) if folder else None
     else:
@@ -160,8 +170,8 @@ def weights_to_test(cfg: CfgNode, model_dir: str, epoch: int | None = None) -> d
     directory = Path(model_dir)
     if not directory.is_dir():
         raise InputError(
-            f"--model-dir {directory} does not exist: train first (base2new_train.sh, few_shot.sh or xd_train.sh of the same data set and "
-            "seed), or correct the path."
+            f"--model-dir {directory} does not exist: train first (base2new_train.sh, few_shot.sh or xd_train.sh of the same data "
+            "set, SHOTS, CFG and seed), or correct the path."
         )
     former = sound_record(directory)  # the authors' folders hold none
     if former is not None:

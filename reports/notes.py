@@ -99,13 +99,13 @@ def modes(results: list[Result]) -> list[str]:
 
 
 def backbones(results: list[Result]) -> list[str]:
-    notes = []
+    notes: list[str] = []
     for world in sorted({result.world for result in results}):
         found = by([result for result in results if result.world == world], lambda result: result.backbone or "unknown")
         listed = "; ".join(f"{backbone} ({methods})" for backbone, methods in found.items())
         only = f"Backbone: {next(iter(found))}."
         notes.append(only if len(found) == 1 else f"Backbones differ, so that rows cannot be compared: {listed}.")
-    return notes
+    return list(dict.fromkeys(notes))
 
 
 def deviations(results: list[Result], protocol: str) -> list[str]:

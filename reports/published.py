@@ -41,7 +41,7 @@ def beside(results: list[Result]) -> list[Result]:
             if all(is_embedded(result.dataset) for result in results)
             else f"they are of {SHOTS} shots on {', '.join(sorted(all_sets))}, and none of these runs is"
         )
-        raise ResultError(f"No published figures stand beside these runs: {why}.")
+        raise ResultError(f"No published figures stand beside these runs: {why}. Leave out --against.")
     wanted = ours & all_sets | ({AVERAGE} if ours == all_sets else set())
     return [figure for figure in figures if figure.dataset in wanted]
 

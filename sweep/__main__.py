@@ -9,6 +9,7 @@ not, 2 for what the user can mend; when stopped 130 (Ctrl-C), 143 (SIGTERM) or 1
 """
 
 import argparse
+import os
 import sys
 
 from dassl.errors import InputError
@@ -59,7 +60,11 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     what.add_argument("--teacher", default="", metavar="CFG", help="config of the teachers of methods that have one")
     what.add_argument("--set", nargs="*", default=[], metavar="KEY VALUE", help="config keys, for all runs")
     add_data_root(what)
-    what.add_argument("--output", default=str(ROOT / "output"), help="folder of the runs (output)")
+    what.add_argument(
+        "--output",
+        default=os.environ.get("OUTPUT") or str(ROOT / "output"),
+        help="folder of the runs (the environment variable OUTPUT, else output)",
+    )
     what.add_argument("--dry-run", action="store_true", help="print the plan and what of it is finished, do nothing")
     where.add_argument("--on", default="local", help=f"{', '.join(PLACES)} (local)")
     where.add_argument("--threads", metavar="N", help="cores of a run (local: the machine's, shared out; else 4)")

@@ -316,7 +316,10 @@ def _what_is_there(directory: str, name: str) -> str:
     if not os.path.isdir(os.path.join(directory, name)):
         found = sorted(entry.name for entry in os.scandir(directory) if entry.is_dir() and entry.name != "tensorboard")
         return f"{directory} holds {', '.join(found) or 'no model'}, so it is the run of another method, or broke off before it saved."
-    return f"there are {', '.join(sorted(os.listdir(os.path.join(directory, name))))}; choose one with --load-epoch."
+    there = sorted(file for file in os.listdir(os.path.join(directory, name)) if file.startswith("model"))
+    if not there:
+        return f"there is none any more; restore it, or remove {directory} and train again."
+    return f"there are {', '.join(there)}; choose one with --load-epoch."
 
 
 def load_learner(module: nn.Module, state: dict[str, Tensor], path: str, unused: frozenset[str]) -> None:

@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 import torch
 
-from dassl.checkpoints import BEST, file_of
+from dassl.checkpoints import BEST, file_of, models_in
 from dassl.utils import (
     InputError,
     check_availability,
@@ -106,6 +106,12 @@ class TrainerBase:
         """Load the latest checkpoints of a run that broke off; the epoch to go on with is returned, 0 without any."""
         found = latest(directory, self.get_model_names())
         if found is None:
+            there = models_in(directory)
+            if there and not {*there} & {*self.get_model_names()}:
+                raise InputError(
+                    f"{directory} has checkpoints of {', '.join(there)}, and this run learns "
+                    f"{', '.join(self.get_model_names())}: resume with the same method and config."
+                )
             print(f"No checkpoint that all models have is in {directory}: train from scratch")
             return 0
         print(f"Found checkpoint at {directory} (will resume training)")

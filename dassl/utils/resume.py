@@ -67,7 +67,7 @@ def latest(run: str, models: Iterable[str]) -> Latest | None:
         return Latest(epoch, file, found, [*said, f"It goes on from epoch {epoch}, the last whole one"] if said else [])
     damaged = [sentence for sentence in said if not sentence.endswith("is missing")]
     if damaged:
-        raise InputError(damaged[0])
+        raise InputError(f"{damaged[0]} There is no whole one before it: remove {run} to begin anew.")
     return None
 
 

@@ -216,3 +216,35 @@ def test_a_folder_in_place_of_a_checkpoint(runs, data_root, tmp_path, capsys):
     capsys.readouterr()
     assert train.main(["--eval-only", "--model-dir", str(folder), *arguments(data_root, tmp_path / "test")]) == 2
     assert "model.pth.tar-3 cannot be read (Is a directory): restore it" in one_sentence(capsys)
+
+
+def test_a_record_that_is_none_is_said(runs, data_root, tmp_path, capsys):
+    folder = shutil.copytree(runs / "whole", tmp_path / "run")
+    (folder / "results.json").write_text("half a rec")
+    capsys.readouterr()
+    assert train.main(arguments(data_root, folder, options=OPTIONS)) == 0
+    assert f"{folder / 'results.json'} is not JSON" in (said := capsys.readouterr().out) and "It is done anew." in said
+
+
+@pytest.mark.parametrize("emptied", [True, False])
+def test_a_folder_to_resume_that_has_nothing_for_the_run(runs, data_root, tmp_path, capsys, emptied):
+    """It was asked for by name, so that beginning anew is no answer."""
+    folder = shutil.copytree(runs / "broken", tmp_path / "run")
+    if emptied:
+        shutil.rmtree(folder / MODEL)
+    else:
+        (folder / MODEL).rename(folder / "another_learner")
+    capsys.readouterr()
+    assert train.main(arguments(data_root, tmp_path / "new", resume=folder, options=OPTIONS)) == 2
+    says = "holds no checkpoint to go on from" if emptied else "another_learner, and this run learns prompt_learner"
+    assert says in one_sentence(capsys)
+
+
+def test_a_finished_run_whose_checkpoint_is_gone(runs, data_root, tmp_path, capsys):
+    folder = shutil.copytree(runs / "whole", tmp_path / "run")
+    for path in (folder / MODEL).glob("model*"):
+        path.unlink()
+    line = arguments(data_root, tmp_path / "test", model_dir=folder, eval_only=True, options=OPTIONS)
+    capsys.readouterr()
+    assert train.main(line) == 2
+    assert f"restore it, or remove {folder} and train again." in one_sentence(capsys)

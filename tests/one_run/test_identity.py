@@ -255,3 +255,20 @@ def test_names_that_are_no_utf8(tmp_path):
     items = [Datum(str(path), label=0)]
     expected = hashlib.sha256(b"caf\xe9.png\t0").hexdigest()
     assert sha256_of_images(items, str(tmp_path)) == expected and seen(items, str(tmp_path))["count"] == 1
+
+
+def test_the_place_of_the_pictures_is_no_difference(pictures, tmp_path, capsys):
+    """Neither beside a key that differs, nor to a run that is resumed."""
+    moved = shutil.copytree(pictures, tmp_path / "moved")
+    assert train.main(line(pictures, tmp_path / "out", **SHORT)) == 0
+    capsys.readouterr()
+    assert train.main(line(moved, tmp_path / "out", **SHORT | {"OPTIM__LR": 0.1})) == 2
+    assert "DATASET.ROOT" not in one_sentence(capsys)
+    resumed = ["--resume", str(tmp_path / "out"), *line(moved, tmp_path / "on", **SHORT)]
+    assert train.main(resumed) == 0
+    assert results(tmp_path / "on")["resumed"]["changed"] == [] and "another config" not in capsys.readouterr().out
+
+
+def test_classes_with_fewer_images_than_shots_are_counted(pictures, tmp_path, capsys):
+    drawn(pictures, "train_x", DATASET__NUM_SHOTS=5)
+    assert "of 4 classes have fewer than 5 training images, and give all they have" in capsys.readouterr().out
