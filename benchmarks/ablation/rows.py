@@ -9,6 +9,7 @@ from benchmarks.embedded import CROWDED, folder_of, trainer_on
 from trainers.spotlighter.bank import Shots, remember
 from trainers.spotlighter.fit import choose_zoom, fit_scalars
 from trainers.spotlighter.head import SpotlighterHead
+from trainers.spotlighter.tokens import Centred
 from trainers.spotlighter.zoom import Zoom
 
 from .encoded import EncodedImages, Oracle, shots_of, train_host
@@ -56,14 +57,14 @@ def build_spotlighter(
     return trainer
 
 
-def chance(v: torch.Tensor, p: torch.Tensor, classes) -> torch.Tensor:
-    """Random numbers (B, N) as the activation of tokens v (B, N, d)."""
-    return torch.rand(v.shape[:2], generator=torch.Generator().manual_seed(len(v)))
+def chance(tokens: Centred, p: torch.Tensor, classes) -> torch.Tensor:
+    """Random numbers (B, N) as the activation of tokens."""
+    return torch.rand(tokens.shape[:2], generator=torch.Generator().manual_seed(len(p)))
 
 
-def nothing(v: torch.Tensor, p: torch.Tensor, classes) -> torch.Tensor:
+def nothing(tokens: Centred, p: torch.Tensor, classes) -> torch.Tensor:
     """(B, N) zeros."""
-    return torch.zeros(v.shape[:2])
+    return torch.zeros(tokens.shape[:2])
 
 
 @dataclass(frozen=True)

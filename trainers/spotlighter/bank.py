@@ -4,6 +4,7 @@ B images      N patch tokens      C classes      d joint width      K prototypes
 Z regions looked at again
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from .classes import Classes
 from .head import Bank, SpotlighterHead
+from .tokens import Tokens
 from .trained import unit
 from .zoom import ZOOM_WIDTHS, Zoom
 
@@ -22,12 +24,16 @@ class Shots(NamedTuple):
     """Features of training images; all rows are unit vectors."""
 
     f: Tensor  # (B, d) class tokens
-    v: Tensor  # (B, N, d) patch tokens
+    v: Tensor | Tokens  # (B, N, d) patch tokens
     y: Tensor  # (B,) labels
     again: Tensor | None = None  # (B, maps, widths, Z, d) class tokens of the regions that could be looked at again
 
     def __getitem__(self, rows):  # a mask or indices over images
-        return Shots(*(None if part is None else part[rows] for part in self))
+        return Shots(*(None if part is None else part[rows] for part in self._replace(v=tokens_of(self))))
+
+
+def tokens_of(shots: Shots) -> Tokens:
+    return shots.v if isinstance(shots.v, Tokens) else Tokens(shots.v)
 
 
 def regions(shots: Shots, zoom: Zoom) -> Tensor:
@@ -45,31 +51,30 @@ def remember(head: SpotlighterHead, shots: Shots, t: Tensor, z: Tensor, classnam
 
 def build_bank(head: SpotlighterHead, shots: Shots, t: Tensor, z: Tensor, zoom: Zoom | None = None) -> Bank:
     """The bank of some shots; t and z (C, d) are the host's and the zero-shot text features of their classes."""
-    f, v, y = shots.f, shots.v, shots.y
-    C, M = len(t), len(t) * head.count
-    image_mean, token_mean = f.mean(dim=0), v.mean(dim=(0, 1))
+    f, v, y, C = shots.f, tokens_of(shots), shots.y, len(t)
+    image_mean, token_mean = f.mean(dim=0), v.mean()
     anchored = head.anchored(t, z)
     text_mean = anchored.mean(dim=0)
     text = head.centred_text(anchored, text_mean)
     index = cluster(f, y, C, head.count)  # (B,)
+    means_of = partial(cluster_means, index=index, classes=C, count=head.count)
 
     # Prototypes: what the strongest tokens of each cluster have in common. As there is no bank yet, the
     # sample-wise activation chooses; no gradient, a prototype is memory.
     with torch.no_grad():
         chosen = head.select(f, v, Classes(text, text[:, None]), image_mean, token_mean, semantic=False)
-        means, counts = cluster_means(head.levels(chosen)[:, 0], index, M)  # (M, d), (M,)
+        means, counts = means_of(head.levels(chosen)[:, 0])  # (M, d), (M,)
         by_class = (means * counts[:, None]).view(C, head.count, -1).sum(dim=1)  # (C, d)
         means = torch.where(counts[:, None] > 0, means, by_class.repeat_interleave(head.count, dim=0))
         prototypes = unit(means).view(C, head.count, -1)
 
     levels = head.levels(head.select(f, v, Classes(text, prototypes), image_mean, token_mean))  # (B, 2, d)
     none = torch.empty(0, device=f.device)
-    bank = Bank(prototypes, text, text_mean, image_mean, token_mean, levels.mean(dim=0).detach(), *[none] * 6)
+    bank = Bank(prototypes, text, text_mean, image_mean, token_mean, levels.mean(dim=0).detach(), *[none] * 3)
     # The ridge maps a cluster's key to what its mean image lacks to be its class's text.
-    keys, counts = cluster_means(head.interaction(f, levels, bank), index, M)  # X (M, 3d)
-    mean, _ = cluster_means(f - image_mean, index, M)  # (M, d)
-    target = residual(head, t, z, text_mean) - mean
-    bank = bank._replace(keys=keys, counts=counts, map=solve(head, keys, counts, target))
+    keys, counts = means_of(head.interaction(f, levels, bank))  # X (M, 3d)
+    mean, _ = means_of(f - image_mean)  # (M, d)
+    bank = bank._replace(map=ridge(head, keys, counts, residual(head, t, z, text_mean) - mean))
     return bank if zoom is None else add_second_look(head, bank, shots, t, z, zoom)
 
 
@@ -80,9 +85,9 @@ def add_second_look(head: SpotlighterHead, bank: Bank, shots: Shots, t: Tensor, 
     best = torch.einsum("bzd,bd->bz", centred, bank.text[shots.y]).argmax(dim=1)  # (B,)
     f = again[torch.arange(len(again), device=again.device), best]  # (B, d)
     mean, index = f.mean(dim=0), cluster(f, shots.y, len(t), head.count)
-    means, counts = cluster_means(f - mean, index, len(t) * head.count)  # (M, d)
+    means, counts = cluster_means(f - mean, index, len(t), head.count)  # (M, d)
     keys, target = head.scalars.omega[0] * means, residual(head, t, z, bank.text_mean) - means
-    return bank._replace(again_mean=mean, again_keys=keys, again_map=solve(head, keys, counts, target))
+    return bank._replace(again_mean=mean, again_map=ridge(head, keys, counts, target))
 
 
 def residual(head: SpotlighterHead, t: Tensor, z: Tensor, text_mean: Tensor) -> Tensor:
@@ -90,10 +95,26 @@ def residual(head: SpotlighterHead, t: Tensor, z: Tensor, text_mean: Tensor) -> 
     return (head.anchored(t, z) - text_mean).repeat_interleave(head.count, dim=0)
 
 
-def solve(head: SpotlighterHead, keys: Tensor, counts: Tensor, target: Tensor) -> Tensor:
-    """5. S = (X X' + lambda diag(1 / counts))^-1 R; an empty cluster has a zero key and target, and so no say."""
-    kernel = keys @ keys.t() + head.scalars.log_lambda.exp() * torch.diag(1 / counts.clamp_min(1))
-    return torch.linalg.solve(kernel, target * (counts > 0)[:, None])
+def ridge(head: SpotlighterHead, keys: Tensor, counts: Tensor, target: Tensor) -> Tensor:
+    """5. X' S = X' (X X' + lambda diag(1 / counts))^-1 R: (e, d), of keys X (M, e) and targets R (M, d).
+
+    With the rows of X and R times sqrt(counts) it is X' (X X' + lambda)^-1 R or, the same, (X' X + lambda)^-1 X' R: the
+    smaller of both is solved. An empty cluster has no say.
+    """
+    root, penalty = counts.sqrt()[:, None], head.scalars.log_lambda.exp()
+    x, r = root * keys, root * target
+    if len(x) <= x.shape[1]:
+        return x.t() @ solve(x @ x.t(), penalty, r)
+    return solve(x.t() @ x, penalty, x.t() @ r)
+
+
+def solve(square: Tensor, penalty: Tensor, right: Tensor) -> Tensor:
+    """(A + penalty I)^-1 right, of a positive A that fp32's rounding may have left not quite positive."""
+    matrix = square + penalty * torch.eye(len(square), device=square.device)
+    factor, failed = torch.linalg.cholesky_ex(matrix)
+    if failed:
+        return torch.linalg.solve(matrix.double(), right.double()).to(right.dtype)
+    return torch.cholesky_solve(right, factor)
 
 
 def cluster(f: Tensor, y: Tensor, classes: int, count: int) -> Tensor:
@@ -101,18 +122,31 @@ def cluster(f: Tensor, y: Tensor, classes: int, count: int) -> Tensor:
 
     Starts from the order of the images, so it is deterministic; a cluster may stay empty.
     """
-    own = y[:, None] == torch.arange(classes, device=y.device)  # (B, C)
-    rank = (own.cumsum(dim=0) - 1)[torch.arange(len(y), device=y.device), y]  # the image's number within its class
-    k = rank % count
+    rows, here = rows_by_class(y, classes)  # (C, n)
+    x = f[rows]  # (C, n, d)
+    k = torch.arange(rows.shape[1], device=y.device).expand(rows.shape) % count  # (C, n)
     for _ in range(CLUSTER_STEPS):
-        centres, counts = cluster_means(f, y * count + k, classes * count)  # (M, d), (M,)
-        similarity = torch.einsum("bd,bkd->bk", f, unit(centres).view(classes, count, -1)[y])  # (B, K)
-        k = similarity.masked_fill(counts.view(classes, count)[y] == 0, -2.0).argmax(dim=1)
-    return y * count + k
+        member = (F.one_hot(k, count) * here[..., None]).to(f.dtype)  # (C, n, K)
+        centres = unit(member.mT @ x)  # (C, K, d)
+        k = (x @ centres.mT).masked_fill(member.sum(dim=1, keepdim=True) == 0, -2.0).argmax(dim=-1)
+    index = torch.empty_like(y)
+    index[rows[here]] = (torch.arange(classes, device=y.device)[:, None] * count + k)[here]
+    return index
 
 
-def cluster_means(x: Tensor, index: Tensor, clusters: int) -> tuple[Tensor, Tensor]:
-    """Mean (M, ...) of the rows of each cluster (zero where it is empty), and counts (M,)."""
-    member = F.one_hot(index, clusters).to(x.dtype)  # (B, M); a product is deterministic on a GPU too
-    counts = member.sum(dim=0)
-    return (member.t() @ x) / counts.clamp_min(1)[:, None], counts
+def cluster_means(x: Tensor, index: Tensor, classes: int, count: int) -> tuple[Tensor, Tensor]:
+    """Mean (M, e) of the rows of x (B, e) in each cluster, zero where it is empty, and counts (M,)."""
+    rows, here = rows_by_class(index // count, classes)  # (C, n)
+    member = (F.one_hot(index % count, count)[rows] * here[..., None]).to(x.dtype)  # (C, n, K)
+    counts = member.sum(dim=1).flatten()
+    sums = (member.mT @ x[rows]).flatten(0, 1)  # a product is deterministic on a GPU too
+    return sums / counts.clamp_min(1)[:, None], counts
+
+
+def rows_by_class(y: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """Each class's images in their order (C, n), and which of these places are taken: the others hold image 0."""
+    counts, order = torch.bincount(y, minlength=classes), y.argsort(stable=True)
+    here = torch.arange(int(counts.max()), device=y.device) < counts[:, None]  # (C, n)
+    rows = torch.zeros_like(here, dtype=torch.long)
+    rows[here] = order
+    return rows, here

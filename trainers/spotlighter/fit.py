@@ -12,6 +12,7 @@ from torch import Tensor
 from .bank import Shots, add_second_look, build_bank, regions
 from .classes import Classes, lengths
 from .head import SpotlighterHead
+from .tokens import Tokens
 from .zoom import ZOOM_WIDTHS, Zoom
 
 # Initial values and steps were chosen on validation images and inner splits of the embedded world.
@@ -82,7 +83,15 @@ def carrying_over(head: SpotlighterHead, memory: Shots, out: Shots, t: Tensor, z
     tau_b = head.scalars.tau_b
     if left_out[memory.y].all():  # of no image there is no bank
         return torch.zeros_like(tau_b)
-    (slope,) = torch.autograd.grad(unseen_loss(head, memory, out, t, z, left_out), tau_b)
+    others = [p for p in head.parameters() if p is not tau_b and p.requires_grad]
+    for p in others:  # their part of the graph would be kept, and never used
+        p.requires_grad_(False)
+    try:
+        out = out._replace(f=out.f.detach(), v=out.v if isinstance(out.v, Tokens) else out.v.detach())
+        (slope,) = torch.autograd.grad(unseen_loss(head, memory, out, t.detach(), z, left_out), tau_b)
+    finally:
+        for p in others:
+            p.requires_grad_(True)
     return slope * (tau_b - tau_b.detach())
 
 
@@ -90,11 +99,13 @@ def unseen_loss(head: SpotlighterHead, memory: Shots, out: Shots, t: Tensor, z: 
     """Cross-entropy with the classes of a mask (C,) left out of the bank, and described as new ones are at test time.
 
     It goes over all classes and the images in `out` of all: those left out alone may be too few to be told apart.
+    Its gradient is that of `tau_b`, in which the bank has no part.
     """
     seen = ~left_out
     rows = torch.where(seen, seen.cumsum(dim=0) - 1, -1)  # (C,), in the bank
     memory = memory[seen[memory.y]]
-    bank = build_bank(head, memory._replace(y=rows[memory.y]), t[seen], z[seen])
+    with torch.no_grad():
+        bank = build_bank(head, memory._replace(y=rows[memory.y]), t[seen], z[seen])
     return F.cross_entropy(head.logits(out.f, out.v, head.classes(t, z, rows, bank), bank), out.y)
 
 

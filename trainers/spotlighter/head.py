@@ -19,13 +19,13 @@ from torch.utils.checkpoint import checkpoint
 from clip import InputError
 
 from .classes import Classes, cosines, lengths, rows_of
-from .drop import DropTokens, standardise, take
+from .drop import DropTokens, standardise
+from .tokens import Centred, Tokens
 from .trained import Mapping, Scalars, unit
 from .zoom import Zoom
 
 FIRST_LEVEL = 3  # ranks 1-3 are level 1, the others level 2
 BELIEVED = 8  # classes that the semantic-wise activation looks at: an image's belief is all but zero beyond them
-CHUNK = 512  # images whose tokens are worked on at once
 
 
 class Bank(NamedTuple):
@@ -37,12 +37,9 @@ class Bank(NamedTuple):
     image_mean: Tensor  # m_f (d,)
     token_mean: Tensor  # m_v (d,)
     level_means: Tensor  # m_1, m_2 (2, d)
-    keys: Tensor  # X (M, 3d), means of the clusters
-    counts: Tensor  # (M,), images in each cluster
-    map: Tensor  # S (M, d), the ridge's solution
-    again_mean: Tensor  # the same three for regions looked at again; empty without ZOOM: (d,)
-    again_keys: Tensor  # (M, d)
-    again_map: Tensor  # (M, d)
+    map: Tensor  # X' S (3d, d), of the ridge's solution
+    again_mean: Tensor  # of regions looked at again, as is the next; empty without ZOOM: (d,)
+    again_map: Tensor  # (d, d)
 
 
 class Selection(NamedTuple):
@@ -63,19 +60,19 @@ class Explanation(NamedTuple):
     level: Tensor  # (R,), 1 or 2, of each rank
 
 
-def sample_wise(v: Tensor, p: Tensor, classes: Classes) -> Tensor:
-    """3. Activation <v_i, sum_c p_c T_c>, standardised: (B, N), of centred tokens v (B, N, d) and a belief p (B, C)."""
-    return standardise(torch.einsum("bnd,bd->bn", v, p @ classes.text))
+def sample_wise(tokens: Centred, p: Tensor, classes: Classes) -> Tensor:
+    """3. Activation <v_i, sum_c p_c T_c>, standardised: (B, N), of centred tokens and a belief p (B, C)."""
+    return standardise(tokens.along((p @ classes.text)[:, None])[:, 0])
 
 
-def semantic_wise(v: Tensor, p: Tensor, classes: Classes) -> Tensor:
+def semantic_wise(tokens: Centred, p: Tensor, classes: Classes) -> Tensor:
     """3. The same of sum_c p_c max_k <v_i, P_ck>, over the classes believed in most."""
     p, believed = p.topk(min(BELIEVED, p.shape[1]), dim=1)  # (B, c)
-    nearest = torch.einsum("bnd,bckd->bnck", v, classes.prototypes[believed]).amax(dim=-1)  # (B, N, c)
-    return standardise(torch.einsum("bnc,bc->bn", nearest, p))
+    nearest = tokens.nearest(classes.prototypes[believed])  # (B, c, N)
+    return standardise((p[:, None] @ nearest)[:, 0])
 
 
-Activation = Callable[[Tensor, Tensor, Classes], Tensor]
+Activation = Callable[[Centred, Tensor, Classes], Tensor]
 
 
 class SpotlighterHead(nn.Module):
@@ -124,35 +121,51 @@ class SpotlighterHead(nn.Module):
         return (self.logit_scale * unit(f - self.scalars.g * image_mean) @ classes.text.t()).softmax(dim=1)
 
     def explain(
-        self, f: Tensor, v: Tensor, classes: Classes, image_mean: Tensor, token_mean: Tensor, semantic: bool = True
+        self,
+        f: Tensor,
+        v: Tensor,
+        classes: Classes,
+        image_mean: Tensor,
+        token_mean: Tensor,
+        semantic: bool = True,
+        seen: dict[str, Tensor] | None = None,
     ) -> Explanation:
         """3. and 4. Of f (B, d) and v (B, N, d) the R tokens with the largest A = theta · (sample-wise, semantic-wise).
 
-        Without `semantic` the second is zero.
+        Without `semantic` the second is zero. `seen` is as in `Centred`.
         """
-        v = unit(v - self.scalars.g_v * token_mean)  # (B, N, d)
+        tokens = Centred(v, token_mean, self.scalars.g_v, seen)
         p = self.belief(f, classes, image_mean)  # (B, C)
-        first = self.activations[0](v, p, classes)  # (B, N)
-        second = self.activations[1](v, p, classes) if semantic else torch.zeros_like(first)  # (B, N)
+        first = self.activations[0](tokens, p, classes)  # (B, N)
+        second = self.activations[1](tokens, p, classes) if semantic else torch.zeros_like(first)  # (B, N)
         activation = self.scalars.theta[0] * first + self.scalars.theta[1] * second
         top, index = activation.topk(self.kept, dim=1)  # (B, R)
         level = 1 + (torch.arange(self.kept) >= self.first_level).long()
-        return Explanation(first, second, activation, Selection(top, index, take(v, index)), level)
+        return Explanation(first, second, activation, Selection(top, index, tokens.take(index)), level)
 
     def select(
-        self, f: Tensor, v: Tensor, classes: Classes, image_mean: Tensor, token_mean: Tensor, semantic: bool = True
+        self,
+        f: Tensor,
+        v: Tensor | Tokens,
+        classes: Classes,
+        image_mean: Tensor,
+        token_mean: Tensor,
+        semantic: bool = True,
     ) -> Selection:
-        """4. The selection alone, in chunks of images, which under a gradient are computed again rather than kept."""
+        """4. The selection alone, a few images at a time, whose tokens a gradient reads again rather than keeps."""
 
-        def part(f: Tensor, v: Tensor) -> Selection:
-            return self.explain(f, v, classes, image_mean, token_mean, semantic).selection
+        def part(f: Tensor, v: Tensor, seen: dict[str, Tensor]) -> Selection:
+            return self.explain(f, v, classes, image_mean, token_mean, semantic, seen).selection
 
-        if len(f) <= CHUNK:
-            return part(f, v)
-        chunks = zip(f.split(CHUNK), v.split(CHUNK), strict=True)
-        return Selection(
-            *map(torch.cat, zip(*(checkpoint(part, *c, use_reentrant=False) for c in chunks), strict=True))
-        )
+        def reading(f: Tensor, tokens: Tokens, seen: dict[str, Tensor]) -> Selection:
+            return part(f, tokens.read_briefly(), seen)
+
+        rows, tokens = (v if isinstance(v, Tokens) else Tokens(v)).split()
+        if len(rows) == 1:
+            return part(f, tokens[0].read(), {})
+        again = {"use_reentrant": False, "preserve_rng_state": False}
+        chosen = [checkpoint(reading, f[r], some, some.known(), **again) for r, some in zip(rows, tokens, strict=True)]
+        return Selection(*map(torch.cat, zip(*chosen, strict=True)))
 
     @property
     def first_level(self) -> int:
@@ -184,7 +197,7 @@ class SpotlighterHead(nn.Module):
         levels = self.levels(chosen)  # (B, 2, d)
         x = self.interaction(f, levels, bank)  # (B, 3d)
         both = torch.cat([levels, unit(levels.sum(dim=1, keepdim=True))], dim=1)  # (B, 3, d)
-        u = f - q.g * bank.image_mean + q.alpha * (x @ bank.keys.t() @ bank.map) + (q.gamma[:, None] * both).sum(dim=1)
+        u = f - q.g * bank.image_mean + q.alpha * (x @ bank.map) + (q.gamma[:, None] * both).sum(dim=1)
         similarity = cosines(unit(u), classes)  # (B, C)
         if self.mapping is not None:
             p = self.belief(f, classes, bank.image_mean)
@@ -196,7 +209,7 @@ class SpotlighterHead(nn.Module):
         """7. The second look: log-sum-exp over Z regions' logits (B, C), from their class tokens (B, Z, d) alone."""
         q = self.scalars
         away = again - bank.again_mean
-        u = again - q.g * bank.again_mean + q.alpha * (q.omega[0] * away @ bank.again_keys.t() @ bank.again_map)
+        u = again - q.g * bank.again_mean + q.alpha * (q.omega[0] * away @ bank.again_map)
         logits = self.logit_scale * q.delta.exp() * cosines(unit(u), classes)  # (B, Z, C)
         return logits.logsumexp(dim=1) - math.log(again.shape[1])
 
@@ -243,6 +256,10 @@ class SpotlighterHead(nn.Module):
         self.trained_with = state["trained_with"]
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):
+        for x in ("", "again_"):  # before X' S was saved, X and S were
+            if (keys := state_dict.pop(f"{prefix}{x}keys", None)) is not None:
+                state_dict[f"{prefix}{x}map"] = keys.t() @ state_dict[f"{prefix}{x}map"] if len(keys) else keys
+        state_dict.pop(f"{prefix}counts", None)
         shaped_by_classes = [(self, name, prefix + name) for name in Bank._fields]
         if self.drop is not None:
             shaped_by_classes.append((self.drop, "prototypes", f"{prefix}drop.prototypes"))

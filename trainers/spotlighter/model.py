@@ -14,6 +14,7 @@ from .classes import Classes, lengths
 from .drop import AttentionMaps, DropTokens
 from .head import SpotlighterHead
 from .host import HostModel, part
+from .tokens import Tokens
 from .trained import unit
 from .zoom import ZOOM_WIDTHS, cut, window_centres
 
@@ -80,14 +81,18 @@ class SpotlitCLIP:
         return torch.stack(looks, dim=1)
 
     @torch.no_grad()
-    def encode(self, batches: Iterable[tuple[Tensor, Tensor]], count: int = 0) -> Shots:
-        """The shots of batches of images (B, 3, H, W) and labels (B,), with `count` regions of each."""
-        parts = []
+    def encode(self, batches: Iterable[tuple[Tensor, Tensor]], count: int, zoom: int = 0) -> Shots:
+        """The shots of batches of images (B, 3, H, W) and labels (B,), `count` images in all, with `zoom` regions of each."""
+        parts, tokens, filled = [], None, 0
         for images, labels in batches:
             first = self.first_look(images)
-            again = (self.regions(images, first.maps, count),) if count else ()
-            parts.append((first.f, first.v, labels, *again))
-        return Shots(*map(torch.cat, zip(*parts, strict=True)))
+            again = (self.regions(images, first.maps, zoom),) if zoom else ()
+            parts.append((first.f, labels, *again))
+            tokens = Tokens.room_for(count, like=first.v) if tokens is None else tokens
+            tokens.table[filled : filled + len(labels)] = first.v
+            filled += len(labels)
+        f, y, *again = map(torch.cat, zip(*parts, strict=True))
+        return Shots(f, tokens, y, *again)
 
     # --- prediction ---------------------------------------------------------------------------------------
 

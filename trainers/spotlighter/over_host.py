@@ -177,7 +177,7 @@ class SpotlighterOverHost(EncodesClassesOnce):
         self.set_model_mode("train")
 
     def encode_shots(self) -> Shots:
-        return self.spotlit.encode(self.shot_batches(), count=self.own.ZOOM)
+        return self.spotlit.encode(self.shot_batches(), count=len(self.dm.dataset.train_x), zoom=self.own.ZOOM)
 
     def shot_batches(self):
         """The training images as the test transform shows them: images (B, 3, H, W) and labels (B,)."""

@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 
 from clip import InputError
-from tests.trainers.spotlighter.world import NAMES, SCALE, B, C, D, K, N, unit
+from tests.trainers.spotlighter.world import NAMES, SCALE, B, C, D, K, N, ridge_by_clusters, unit
 from trainers.spotlighter import head as heads
+from trainers.spotlighter import tokens
 from trainers.spotlighter.bank import build_bank, cluster, remember
 from trainers.spotlighter.classes import Classes, rows_of
 from trainers.spotlighter.fit import held_out_loss
@@ -42,7 +43,7 @@ def one_image(head, f, v, T, P, bank):
             q.omega[2] * (levels[1] - bank.level_means[1]),
         ]
     )
-    u = f - q.g * bank.image_mean + q.alpha * (x @ bank.keys.t() @ bank.map)
+    u = f - q.g * bank.image_mean + q.alpha * (x @ bank.map)
     u = u + q.gamma[0] * levels[0] + q.gamma[1] * levels[1] + q.gamma[2] * unit(levels[0] + levels[1])
     return SCALE * math.exp(q.delta.item()) * unit(u) @ T.t()
 
@@ -80,7 +81,7 @@ def test_texts_of_any_length(world):
     classes = head.describe(long, z, NAMES)
     assert classes.length[2] == 1 and head.describe(t, z, NAMES).length.eq(1).all()  # to the bit
     torch.testing.assert_close(head(shots.f, shots.v, classes), SCALE * shots.f @ long.t(), atol=1e-5, rtol=1e-6)
-    bank = head.bank._replace(again_mean=0 * t[0], again_keys=0 * t, again_map=0 * t)
+    bank = head.bank._replace(again_mean=0 * t[0], again_map=torch.zeros(D, D))
     again = head.second_logits(shots.f[:, None], classes, bank)
     torch.testing.assert_close(again, SCALE * shots.f @ long.t(), atol=1e-5, rtol=1e-6)
 
@@ -217,7 +218,7 @@ def test_the_selection_explained_is_the_prediction(head, world):
 def test_other_activations_are_passed_in(world):
     """The tokens that another pair of functions finds strongest are selected, in the bank and in predictions."""
     shots, t, z, _ = world
-    backwards = lambda v, p, classes: -torch.arange(N).float().expand(len(v), -1)  # noqa: E731
+    backwards = lambda tokens, p, classes: -torch.arange(N).float().expand(len(p), -1)  # noqa: E731
     head = SpotlighterHead(SCALE, activations=(backwards, backwards))
     bank = build_bank(head, shots, t, z)
     chosen = head.select(shots.f, shots.v, Classes(bank.text, bank.prototypes), bank.image_mean, bank.token_mean)
@@ -228,8 +229,8 @@ def test_chunks_of_images_change_nothing(world, monkeypatch):
     """Neither logits nor gradients."""
     shots, t, z, _ = world
     found = []
-    for chunk in (512, 7):
-        monkeypatch.setattr(heads, "CHUNK", chunk)
+    for images in (512, 7):
+        monkeypatch.setattr(tokens, "READ_AT_ONCE", (images * 4 * N * D, 0))
         head = SpotlighterHead(SCALE)
         bank = build_bank(head, shots, t, z)
         logits = head.logits(shots.f, shots.v, Classes(bank.text, bank.prototypes), bank)
@@ -272,12 +273,8 @@ def test_the_second_look_is_its_equation(world, zoomed):
         torch.testing.assert_close(bank.again_mean, best.mean(0), atol=1e-6, rtol=0)
         index = cluster(best, zoomed.y, C, K)
         anchored = unit(t + q.b * z)
-        for m in index.unique().tolist():  # the ridge, for every cluster with an image
-            mean = (best[index == m] - best.mean(0)).mean(0)
-            torch.testing.assert_close(bank.again_keys[m], q.omega[0] * mean, atol=1e-5, rtol=0)
-            left = bank.again_keys[m] @ bank.again_keys.t() @ bank.again_map
-            left = left + q.log_lambda.exp() / (index == m).sum() * bank.again_map[m]
-            torch.testing.assert_close(left, anchored[m // K] - anchored.mean(0) - mean, atol=1e-4, rtol=0)
+        expected = ridge_by_clusters(index, q.omega[0] * (best - best.mean(0)), best, anchored, q.log_lambda.exp())
+        torch.testing.assert_close(bank.again_map, expected, atol=1e-5, rtol=0)
 
         classes = head.describe(new, new, ["a", "b", "c"])
         got = head(zoomed.f[:4], zoomed.v[:4], classes, regions[:4])
@@ -286,10 +283,22 @@ def test_the_second_look_is_its_equation(world, zoomed):
             each = []
             for r in regions[b]:
                 x = q.omega[0] * (r - bank.again_mean)
-                u = r - q.g * bank.again_mean + q.alpha * (x @ bank.again_keys.t() @ bank.again_map)
+                u = r - q.g * bank.again_mean + q.alpha * (x @ bank.again_map)
                 each.append(SCALE * q.delta.exp() * unit(u) @ classes.text.t())
             second = torch.stack([sum(e[c].exp() for e in each).log() - math.log(3) for c in range(3)])
             torch.testing.assert_close(got[b], 0.25 * first[b] + 0.75 * second, atol=1e-3, rtol=1e-4)
+
+
+def test_a_head_saved_with_both_factors_of_its_map_is_loaded(head, world):
+    """Such files have keys X and the ridge's solution S in the place of X' S."""
+    shots, t, z, _ = world
+    saved, g = head.state_dict(), torch.Generator().manual_seed(0)
+    keys, solution = torch.randn(C * K, 3 * D, generator=g), torch.randn(C * K, D, generator=g)
+    saved |= {"keys": keys, "map": solution, "counts": torch.ones(C * K), "again_keys": torch.empty(0)}
+    loaded = SpotlighterHead(SCALE)
+    loaded.load_state_dict(saved, strict=True)
+    torch.testing.assert_close(loaded.map, keys.t() @ solution)
+    assert not len(loaded.again_map) and torch.equal(loaded.prototypes, head.prototypes)
 
 
 def test_a_zooming_head_is_saved_and_loaded_to_the_bit(world, zoomed, tmp_path):

@@ -10,7 +10,7 @@ from tests.trainers.spotlighter.world import SECOND_LOOK
 from trainers.spotlighter import head, model, over_host
 from trainers.spotlighter.head import sample_wise
 from trainers.spotlighter.look import look
-from trainers.spotlighter.trained import unit
+from trainers.spotlighter.tokens import Centred
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_maps_and_selection(trainer, batch):
     with torch.no_grad():  # which of the two is which
         f, v = trainer.model.image_features(batch, tokens=True)
         bank, scalars = trainer.head.bank, trainer.head.scalars
-        centred = unit(v - scalars.g_v * bank.token_mean)
+        centred = Centred(v, bank.token_mean, scalars.g_v)
         p = trainer.head.belief(f, trainer.class_state, bank.image_mean)
         expected = sample_wise(centred, p, trainer.class_state)
     assert torch.allclose(seen.sample_wise.gather(1, alive), expected, atol=1e-5)

@@ -46,16 +46,16 @@ def batches(images):
 @torch.no_grad()
 def test_shots_are_first_looks_and_all_regions_a_zoom_may_choose(clip_model, images, batches):
     spotlit = spotlit_over(clip_model, ZOOM=3, KEEP=0.6)
-    shots = spotlit.encode(batches, count=3)
+    shots = spotlit.encode(batches, count=12, zoom=3)
     first = spotlit.first_look(images)
-    assert shots.again.shape == (12, 2, len(ZOOM_WIDTHS), 3, 128) and shots.v.shape == (12, 38, 128)
+    assert shots.again.shape == (12, 2, len(ZOOM_WIDTHS), 3, 128) and shots.v.read().shape == (12, 38, 128)
     torch.testing.assert_close(shots.f, first.f)
     for m in range(2):
         for w, width in enumerate(ZOOM_WIDTHS):
             windows = cut(images, window_centres(first.maps[:, m], 3), width)  # (36, 3, 64, 64)
             expected = spotlit.model.image_features(windows).view(12, 3, -1)
             torch.testing.assert_close(shots.again[:, m, w], expected, atol=1e-5, rtol=1e-4)
-    assert spotlit.encode(batches).again is None
+    assert spotlit.encode(batches, count=12).again is None
 
 
 @torch.no_grad()
@@ -79,7 +79,7 @@ def test_a_first_look_stays_when_regions_are_looked_at(clip_model, images):
 def test_prediction_without_a_trainer(clip_model, images, batches):
     """Classes seen and new ones; the second look joins by its share."""
     spotlit = spotlit_over(clip_model, ZOOM=3)
-    shots = spotlit.encode(batches, count=3)
+    shots = spotlit.encode(batches, count=12, zoom=3)
     remember(spotlit.head, shots, spotlit.model.text_features(), spotlit.zero_shot, NAMES)
     classes = spotlit.describe()
     first = spotlit.predict(images, classes)
@@ -109,7 +109,7 @@ def test_neither_batch_nor_order_matters(clip_model, images, batches, score):
     spotlit = spotlit_over(clip_model, ZOOM=3, KEEP=0.5, GRID=0.0, SCORE=score, DROP_AFTER=(1, 2))
     spotlit.head.zoom = SECOND_LOOK
     survey(clip_model.visual, spotlit.head.drop, batches, classes=3)
-    shots = spotlit.encode(batches, count=3)
+    shots = spotlit.encode(batches, count=12, zoom=3)
     remember(spotlit.head, shots, spotlit.model.text_features(), spotlit.zero_shot, NAMES)
     classes = spotlit.describe()
     together = spotlit.predict(images, classes)

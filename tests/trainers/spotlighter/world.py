@@ -24,3 +24,18 @@ def loss_of_a_half(head, shots, t, z):
         bank = build_bank(head, shots[memory], t, z)
         out = shots[~memory]
         return F.cross_entropy(head.logits(out.f, out.v, Classes(bank.text, bank.prototypes), bank), out.y)
+
+
+def ridge_by_clusters(index, x, f, anchored, penalty, count=K):
+    """X' S, cluster by cluster: S minimises |sqrt(N) (X X' S - R)|^2 + penalty tr(S' X X' S).
+
+    index (B,) of images with x (B, e) and f (B, d), whose classes have the anchored texts (C, d).
+    """
+    clusters = index.unique().tolist()
+    keys = torch.stack([x[index == m].mean(0) for m in clusters]).double()
+    means = torch.stack([(f - f.mean(0))[index == m].mean(0) for m in clusters])
+    texts = (anchored - anchored.mean(0))[torch.tensor(clusters) // count]
+    matrix = keys @ keys.t()
+    for row, m in enumerate(clusters):
+        matrix[row, row] += penalty.item() / (index == m).sum()
+    return (keys.t() @ torch.linalg.inv(matrix) @ (texts - means).double()).float()
