@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.fps.predictors import MAIN, build_clip
+from benchmarks.fps.predictors import MAIN, VIT_B_16, build_clip
 from benchmarks.machine import device_name, result_file, versions
 from dassl.utils import InputError, cores, write_json
 from one_run.command import carry_out
@@ -137,8 +137,12 @@ def prediction(head: SpotlighterHead, t: Tensor, z: Tensor, names: list[str], ro
 
 
 def run(args: argparse.Namespace, command: list[str]) -> None:
-    if min(*args.classes, args.tokens, args.rounds) < 5 and not args.quick and min(args.classes) < 2:
-        raise InputError("--classes must be at least 2.")
+    if min(args.classes) < 2 or args.shots < 2 or args.tokens < 5 or min(args.width, args.rounds, args.threads) < 1:
+        raise InputError(
+            "--classes and --shots must be at least 2, --tokens at least 5, --width, --rounds and --threads at least 1."
+        )
+    if "prediction" in args.parts and args.width != VIT_B_16["embed_dim"]:
+        raise InputError("--width must be 512, ViT-B/16's, for --parts prediction.")
     runs = []
     for classes in args.classes:
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
@@ -165,7 +169,9 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--shots", type=int, default=16, help="images a class")
     parser.add_argument("--width", type=int, default=512, help="of the joint space")
     parser.add_argument("--tokens", type=int, default=196, help="patch tokens an image")
-    parser.add_argument("--threads", type=int, default=1, help="of PyTorch: one wastes no seconds on waiting for others")
+    parser.add_argument(
+        "--threads", type=int, default=1, help="of PyTorch: one wastes no seconds on waiting for others"
+    )
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what is measured")
     parser.add_argument("--rounds", type=int, default=3, help="how often a step and a prediction are timed")
     parser.add_argument("--quick", action="store_true", help="a small size, to see that it works")

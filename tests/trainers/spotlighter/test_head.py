@@ -289,9 +289,8 @@ def test_the_second_look_is_its_equation(world, zoomed):
             torch.testing.assert_close(got[b], 0.25 * first[b] + 0.75 * second, atol=1e-3, rtol=1e-4)
 
 
-def test_a_head_saved_with_both_factors_of_its_map_is_loaded(head, world):
+def test_a_head_saved_with_both_factors_of_its_map_is_loaded(head):
     """Such files have keys X and the ridge's solution S in the place of X' S."""
-    shots, t, z, _ = world
     saved, g = head.state_dict(), torch.Generator().manual_seed(0)
     keys, solution = torch.randn(C * K, 3 * D, generator=g), torch.randn(C * K, D, generator=g)
     saved |= {"keys": keys, "map": solution, "counts": torch.ones(C * K), "again_keys": torch.empty(0)}

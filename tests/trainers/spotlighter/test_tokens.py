@@ -6,7 +6,7 @@ import torch
 from tests.trainers.spotlighter import plain
 from tests.trainers.spotlighter.world import NAMES, SCALE, B, D, N, unit
 from trainers.spotlighter import tokens as tokens_module
-from trainers.spotlighter.bank import Shots, remember, solve
+from trainers.spotlighter.bank import remember, solve
 from trainers.spotlighter.fit import fit_scalars
 from trainers.spotlighter.head import SpotlighterHead
 from trainers.spotlighter.tokens import Centred, Tokens
