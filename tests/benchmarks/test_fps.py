@@ -51,7 +51,7 @@ def test_every_row_predicts_a_class_and_shares_the_weights(model, images, rows):
         classes = row.predict(images)
         assert classes.shape == (3,) and classes.dtype == torch.long and 0 <= classes.min() <= classes.max() < 7
     assert trainer.model.clip is model
-    assert trainer.head.bank.keys.shape == (7 * 5, 3 * model.visual.output_dim)
+    assert trainer.head.bank.prototypes.shape == (7, 5, model.visual.output_dim)
 
 
 def test_operations_are_counted_without_computing(images, rows):

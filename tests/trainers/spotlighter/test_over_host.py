@@ -132,7 +132,7 @@ def test_dropping_reaches_the_head(runs):
     state = learned(runs / "looks", "spotlighter")
     assert state["drop.probe"].shape == state["drop.mean"].shape == (2, state["drop.probe"].shape[1])
     assert state["drop.prototypes"].shape == (2, 3, state["drop.probe"].shape[1])
-    assert state["drop.probe"].abs().max() > 0 and state["again_map"].shape == state["again_keys"].shape == (15, 128)
+    assert state["drop.probe"].abs().max() > 0 and state["again_map"].shape == (128, 128)
     assert not [name for name in learned(runs / "whole", "spotlighter") if name.startswith("drop.")]
     assert results(runs / "looks")["state"] == "finished"
     assert results(runs / "looks")["extra_trainable_parameters"] == 21
@@ -215,7 +215,7 @@ def test_logits_by_hand(runs, data_root, tmp_path):
     again = model.image_features(torch.stack(again)).view(12, 3, -1)
     away = again - head.again_mean
     q = head.scalars
-    u = again - q.g * head.again_mean + q.alpha * q.omega[0] * away @ head.again_keys.t() @ head.again_map
+    u = again - q.g * head.again_mean + q.alpha * q.omega[0] * away @ head.again_map
     cosines = F.normalize(u, dim=-1) @ classes.text.t()
     second = (head.logit_scale * q.delta.exp() * cosines).exp().mean(dim=1).log()
     torch.testing.assert_close(trainer.model_inference(images), (first + second) / 2, atol=2e-3, rtol=0)
