@@ -53,21 +53,23 @@ def on_disk(split: Split, image_dir: str, named_by: str, remedy: str = UNPACK_AG
 def inside(split: Split, image_dir: str, named_by: str, wrong: Told = refuse) -> Split:
     """The same; a list that names images outside the image folder is wrong."""
     real = functools.cache(os.path.realpath)  # many paths lie in few folders
-    outside = [item.path for items in split.values() for item in items if leads_outside(item.path, image_dir, real)]
+    outside = dict.fromkeys(
+        item.path
+        for items in split.values()
+        for item in items
+        if leads_outside(item.path, image_dir, real) or is_linked_outside(item.path, image_dir, real)
+    )
     if not outside:
         return split
     wrong(
-        f"{named_by} names {len(outside)} images outside {image_dir}, {outside[0]} first: correct the list, or set "
-        "DATASET.ALLOW_OUTSIDE True if they are meant."
+        f"{named_by} names {len(outside)} images outside {image_dir}, {next(iter(outside))} first: correct the list, or set "
+        "DATASET.ALLOW_OUTSIDE True if they, or the links that lead there, are meant."
     )
     return {part: [item for item in items if item.path not in outside] for part, items in split.items()}
 
 
 def leads_outside(path: str, folder: str, real: Callable[[str], str] = os.path.realpath) -> bool:
-    """Whether a list's path, which may be absolute, leaves a folder by what it says; `real` resolves links.
-
-    Links within the folder are followed: no list can make one, so they are the user's own.
-    """
+    """Whether a list's path, which may be absolute, leaves a folder by what it says; `real` resolves links."""
     path = path.replace("\\", "/")
     if ".." not in path and not os.path.isabs(path):  # all paths but a few; nothing is asked of the disk
         return False
@@ -77,6 +79,13 @@ def leads_outside(path: str, folder: str, real: Callable[[str], str] = os.path.r
     beyond = len(pieces) - pieces[::-1].index("..") if ".." in pieces else 1  # the last `..`, or the root
     places = (real(os.path.join(folder, "/".join(pieces[:end]) or "/")) for end in range(beyond, len(pieces)))
     return not any(is_under(place, real(folder)) for place in places)
+
+
+def is_linked_outside(path: str, folder: str, real: Callable[[str], str] = os.path.realpath) -> bool:
+    """Whether a link within the folder, which may be one itself, leads a list's path out of it."""
+    above, name = os.path.split(os.path.join(folder, path.replace("\\", "/")))
+    place = os.path.join(real(above), name)
+    return not is_under(real(place) if os.path.islink(place) else place, real(folder))
 
 
 def is_under(path: str, folder: str) -> bool:

@@ -7,7 +7,7 @@ import pytest
 
 from dassl.utils import InputError
 from datasets.caltech101 import Caltech101
-from datasets.paths import leads_outside, on_disk
+from datasets.paths import is_linked_outside, leads_outside, on_disk
 from datasets.splits import PARTS, Item, check_shared, divide_by_path, drawn_from, read_split
 from tests.datasets.helpers import config
 
@@ -150,6 +150,26 @@ OUTSIDE = (
 @pytest.mark.parametrize("path, outside", [*((path, False) for path in INSIDE), *((path, True) for path in OUTSIDE)])
 def test_what_leads_outside(data, folder, path, outside):
     assert leads_outside(path.format(data=data), str(data / folder)) == outside
+
+
+LINKED = ("a/2.jpg", "b/1.jpg", "b\\1.jpg", "{data}/spelt/images/b/1.jpg")
+STRAIGHT = ("a/1.jpg", "a/nowhere.jpg", "nowhere/1.jpg", "{data}/spelt/images/a/1.jpg")
+
+
+@pytest.mark.parametrize("folder", ["data/images", "spelt/images"])
+@pytest.mark.parametrize("path, outside", [*((path, False) for path in STRAIGHT), *((path, True) for path in LINKED)])
+def test_links_that_lead_outside(data, folder, path, outside):
+    """A folder that is one itself, to another disk, is where its images lie."""
+    assert is_linked_outside(path.format(data=data), str(data / folder)) == outside
+
+
+@pytest.mark.parametrize("linked", ["a/2.jpg", "b/1.jpg"])
+def test_a_split_file_whose_image_is_a_link_elsewhere(data, linked):
+    path, images = data / "split.json", str(data / "spelt/images")
+    path.write_text(json.dumps({"train": [["a/1.jpg", 0, "a"], [linked, 0, "a"]], "val": [], "test": []}))
+    with pytest.raises(InputError, match=rf"names 1 images outside {images}, {linked} first: .*ALLOW_OUTSIDE"):
+        read_split(str(path), images)
+    assert len(read_split(str(path), images, allow_outside=True)["train"]) == 2
 
 
 def test_nothing_is_asked_of_the_disk_for_a_plain_path(monkeypatch):
