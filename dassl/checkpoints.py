@@ -54,7 +54,7 @@ def to_go_on_from(run: str, models: Iterable[str]) -> list[str]:
     """
     folders = [os.path.join(run, model) for model in models]
     pointers = [last_checkpoint(folder) for folder in folders]
-    there = [{name for name in os.listdir(folder)} if os.path.isdir(folder) else set() for folder in folders]
+    there = [set(os.listdir(folder)) if os.path.isdir(folder) else set() for folder in folders]
     shared = set.intersection(*there) if there else set()
     last = min((epoch for file in pointers if (epoch := epoch_of(file or "")) is not None), default=None)
     former = [file_of(epoch) for epoch in sorted(epochs(shared), reverse=True) if last is None or epoch <= last]

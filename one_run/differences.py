@@ -106,9 +106,9 @@ def in_images(now: dict, then: dict, parts: Iterable[str]) -> Iterator[str]:
             yield f"some of the {ours['count']:,} {part} images are others, or have changed"
 
 
-def in_files(now: dict, then: dict) -> Iterator[str]:
-    """Of those that both name; that one names another is for their configs to say."""
-    for key in sorted(now["files"].keys() & then["files"].keys()):
+def in_files(now: dict, then: dict, but: str = "") -> Iterator[str]:
+    """Of those that both name, but one; that one names another is for their configs to say."""
+    for key in sorted((now["files"].keys() & then["files"].keys()) - {but}):
         if now["files"][key] != then["files"][key]:
             yield f"the file of {key} has changed"
 
@@ -160,8 +160,8 @@ def refuse_other_training(now: dict, then: dict | None, run: str, own: bool = Tr
     """
     if then is None:
         return
-    around = [key for key in now["files"] if key != "MODEL.INIT_WEIGHTS"]  # what it began with, it has learned away
-    said = list(in_files(now | {"files": {key: now["files"][key] for key in around}}, then)) if own else []
+    # What a model began with, it has learned away.
+    said = list(in_files(now, then, but="MODEL.INIT_WEIGHTS")) if own else []
     if then["dataset"] == now["dataset"]:
         same_draw = all(now[field] == then[field] for field in SAME_DRAW) and not is_drawn_anew(now)
         said += in_classes(now if same_draw else now | {"classes": None}, then)
