@@ -280,7 +280,7 @@ class OnDisk:
         row = self.rows.get(path)
         if self.pixels is None or row is None:
             return None
-        if zlib.crc32(self.pixels[row]) != self.sums[row]:  # 0.07 ms for 224 x 224 pixels
+        if zlib.crc32(self.pixels[row]) != self.sums[row]:  # 0.03 ms for 224 x 224 pixels
             self._say_damaged(path)
             return None
         return self.pixels[row]
