@@ -144,7 +144,7 @@ class RunRecord:
             items = unlabelled()
             facts.update(unlabelled_images=len(items), unlabelled_sha256=sha256_of_images(items, root))
         self.content.update(
-            device=torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu ({platform.machine()})",
+            device=f"cpu ({platform.machine()})" if device.type == "cpu" else torch.cuda.get_device_name(device),
             images_sha256=sha256_of_images(trainer.dm.dataset.train_x, root),
             chosen_on_test=chosen_on_test,
             identity=identity_of(trainer.cfg, trainer.dm.dataset, unlabelled=items),

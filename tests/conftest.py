@@ -1,4 +1,4 @@
-"""Fixtures of all tests: threads, and a small benchmark on disk, in Caltech101's layout."""
+"""Fixtures of all tests: threads, a small benchmark on disk in Caltech101's layout, a GPU that is pretended."""
 
 import json
 import os
@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from tests.helpers import CLASSES, COLOURS, COUNTS
+from tests.pretended_gpu.process import PretendedGPU
 
 # Tests run side by side, and tensors this small are no work for two threads. What is compared to the bit, here or with
 # another process, is computed by as many.
@@ -42,3 +43,11 @@ def data_root(tmp_path_factory) -> Path:
                 split[part].append([path, label, name])
     (root / "caltech-101" / "split_zhou_Caltech101.json").write_text(json.dumps(split))
     return root
+
+
+@pytest.fixture(scope="session")
+def pretended_gpu():
+    """Calls functions on a GPU that is pretended, in a process of its own: see tests/pretended_gpu."""
+    gpu = PretendedGPU()
+    yield gpu
+    gpu.stop()

@@ -136,8 +136,6 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
                 f"Backbone {backbone!r} is neither a known CLIP nor a checkpoint file; the nearest name is {near[0]!r} "
                 f"(MODEL.BACKBONE.NAME, or --backbone; known: {', '.join(clip.available_models())})."
             )
-        device = torch.device("cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
-        resolve_precision(cfg.TRAINER[self.config_node].PREC, device)
 
     def build_model(self):
         self.precision = resolve_precision(self.keys.PREC, self.device)

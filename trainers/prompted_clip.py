@@ -23,7 +23,7 @@ def resolve_precision(wanted: str, device: torch.device) -> str:
     if wanted not in PRECISIONS:
         raise InputError(f"PREC is {wanted!r}: choose one of {', '.join(PRECISIONS)}.")
     if wanted == "auto":
-        return "fp16" if device.type == "cuda" else "fp32"
+        return "fp32" if device.type == "cpu" else "fp16"
     if wanted in ("fp16", "amp") and device.type == "cpu":
         raise InputError(f"PREC {wanted} needs a GPU and this run is on the CPU: set PREC to auto, fp32 or bf16.")
     return wanted

@@ -25,6 +25,7 @@ from dassl.utils import (
     MetricMeter,
     check_availability,
     count_num_param,
+    device_of_run,
     load_pretrained_weights,
     mkdir_if_missing,
     replace_file,
@@ -52,7 +53,7 @@ class SimpleTrainer(TrainerBase):
     def __init__(self, cfg):
         super().__init__()
         self.check_cfg(cfg)
-        self.device = torch.device("cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
+        self.device = device_of_run(cfg.USE_CUDA)
         self.start_epoch = self.epoch = 0
         self.max_epoch = cfg.OPTIM.MAX_EPOCH
         self.time_saved = time.monotonic()

@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # these need PyTorch, NumPy or Pillow, and are imported when 
     from .tools import set_random_seed as set_random_seed
     from .tools import tolist_if_not as tolist_if_not
     from .torchtools import count_num_param as count_num_param
+    from .torchtools import device_of_run as device_of_run
     from .torchtools import load_checkpoint as load_checkpoint
     from .torchtools import load_pretrained_weights as load_pretrained_weights
     from .torchtools import open_all_layers as open_all_layers

@@ -18,6 +18,7 @@ from .tools import tolist_if_not
 
 __all__ = [
     "count_num_param",
+    "device_of_run",
     "load_checkpoint",
     "load_pretrained_weights",
     "open_all_layers",
@@ -25,6 +26,13 @@ __all__ = [
     "resume_from_checkpoint",
     "save_checkpoint",
 ]
+
+GPU = "cuda"  # the type of the device that a run computes on, where there is one
+
+
+def device_of_run(use_cuda: bool = True) -> torch.device:
+    """The GPU, if there is one and it is wanted; else the CPU."""
+    return torch.device(GPU if use_cuda and torch.cuda.is_available() else "cpu")
 
 
 def save_checkpoint(

@@ -65,7 +65,7 @@ class Tokens:
 
     def split(self) -> tuple[list[Tensor], list["Tokens"]]:
         """Indices of images, and their tokens, a few at a time."""
-        size = max(1, READ_AT_ONCE[self.table.device.type == "cuda"] // (4 * self.table.shape[1:].numel()))
+        size = max(1, READ_AT_ONCE[self.table.device.type != "cpu"] // (4 * self.table.shape[1:].numel()))
         parts = torch.arange(len(self), device=self.table.device).split(size)
         if self.rows is None and self.table.dtype == torch.float32:  # nothing is to be copied
             return list(parts), [Tokens(table) for table in self.table.split(size)]
