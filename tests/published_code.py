@@ -228,7 +228,8 @@ def run(trainer) -> dict:
 
     def step(batch, forward_backward=trainer.forward_backward):
         summary = forward_backward(batch)
-        losses.append(summary["loss"] if "loss" in summary else summary["xe_loss"])  # ProGrad has two, this one first
+        loss = summary["loss"] if "loss" in summary else summary["xe_loss"]  # ProGrad has two, this one first
+        losses.append(float(loss))
         return summary
 
     trainer.evaluator.process = lambda output, labels: outputs.append(output)

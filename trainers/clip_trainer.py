@@ -196,13 +196,13 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
         print("Lowest: " + ", ".join(f"{names[i]!r} {100 * right[i] / total[i]:.0f}%" for i in worst))
 
     def parse_batch_train(self, batch):
-        return batch["img"].to(self.device), batch["label"].to(self.device)
+        return tuple(batch[part].to(self.device, non_blocking=True) for part in ("img", "label"))
 
-    def compute_loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, float]]:
-        """The loss of one batch, and what the log shows beside it."""
+    def compute_loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of one batch, and what the log shows beside it: tensors of one number, which nobody reads here."""
         f = self.train_features(images)  # (B, d)
         logits = self.model.logits(f, self.model.text_features(f))  # (B, C)
-        return F.cross_entropy(logits, labels), {"acc": compute_accuracy(logits, labels)[0].item()}
+        return F.cross_entropy(logits, labels), {"acc": compute_accuracy(logits, labels)[0]}
 
     def train_features(self, images: Tensor) -> Tensor:
         """The model's image features (B, d) of the current batch; a frozen image encoder sees each image but once."""
@@ -237,7 +237,8 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
 
     def forward_backward(self, batch):
         images, labels = self.parse_batch_train(batch)
-        self.batch_index = batch["index"]  # which of the training images the batch holds
+        # Which of the training images the batch holds.
+        self.batch_index = batch["index"].to(self.device, non_blocking=True)
         with self.autocast():
             loss, shown = self.compute_loss(images, labels)
         if self.scaler is None:
@@ -250,7 +251,7 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
             self.scaler.update()
         if self.batch_idx + 1 == self.num_batches:
             self.update_lr()
-        return {"loss": loss.item(), **shown}
+        return {"loss": loss.detach(), **shown}
 
     def autocast(self):
         return torch.autocast(self.device.type) if self.precision == "amp" else contextlib.nullcontext()

@@ -91,5 +91,5 @@ class CLIPFit(ClipTrainer):
         logits = self.model.logits(self.train_features(images), text)  # (B, C)
         fit = F.cross_entropy(logits, labels)
         drift = 1 - (text * self.model.prompt_learner.first_text).sum(dim=-1).mean()  # 1 - cosine, mean over classes
-        shown = {"fit": fit.item(), "drift": drift.item(), "acc": compute_accuracy(logits, labels)[0].item()}
+        shown = {"fit": fit.detach(), "drift": drift.detach(), "acc": compute_accuracy(logits, labels)[0]}
         return fit + self.keys.W * drift, shown

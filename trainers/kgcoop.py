@@ -42,4 +42,4 @@ class KgCoOp(ClipTrainer):
         logits = self.model.logits(self.train_features(images), text)  # (B, C)
         distance = (1 - (text * self.hand_written).sum(dim=-1)).mean()  # both have unit rows
         loss = F.cross_entropy(logits, labels) + self.keys.W * distance
-        return loss, {"acc": compute_accuracy(logits, labels)[0].item(), "loss_kg": distance.item()}
+        return loss, {"acc": compute_accuracy(logits, labels)[0], "loss_kg": distance.detach()}

@@ -97,7 +97,7 @@ class ProGrad(ClipTrainer):
         learned = list(self.model.prompt_learner.parameters())
         general = torch.autograd.grad(divergence, learned, retain_graph=True)
         gradients = torch.autograd.grad(loss, learned)
-        shown = {"acc": compute_accuracy(logits, labels)[0].item(), "loss_kl": divergence.item()}
+        shown = {"acc": compute_accuracy(logits, labels)[0], "loss_kl": divergence.detach()}
         # A scalar with the value of the loss and these gradients: the step itself is every method's.
         loss = loss.detach()
         for tensor, ours, theirs in zip(learned, gradients, general, strict=True):

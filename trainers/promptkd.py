@@ -212,7 +212,7 @@ class PromptKD(ClipTrainer):
         logits = self.model.logits(self.train_features(images), text)  # (B, C)
         weight = self.keys.KD_WEIGHT or WEIGHTS.get(self.cfg.DATASET.NAME, WEIGHT)
         agreed = (logits.argmax(1) == taught.argmax(1)).float().mean()
-        return weight * distillation_loss(logits, taught, self.keys.TEMPERATURE), {"agreed": 100 * agreed.item()}
+        return weight * distillation_loss(logits, taught, self.keys.TEMPERATURE), {"agreed": 100 * agreed.double()}
 
     # --- checkpoints --------------------------------------------------------------------------------------
 

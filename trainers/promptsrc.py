@@ -109,9 +109,9 @@ class PromptSRC(ClipTrainer):
         # eq. 4; as published, the divergence of an image is divided by the number of classes too
         divergence = F.kl_div(logits.log_softmax(1), frozen_logits.log_softmax(1), reduction="sum", log_target=True)
         divergence = divergence / logits.numel()
-        shown = {"loss_text": text_loss.item(), "loss_image": image_loss.item(), "loss_logits": divergence.item()}
-        accuracy = compute_accuracy(logits, labels)[0].item()
-        return class_loss + text_loss + image_loss + divergence, {**shown, "acc": accuracy}
+        losses = {"loss_text": text_loss, "loss_image": image_loss, "loss_logits": divergence}
+        shown = {name: loss.detach() for name, loss in losses.items()} | {"acc": compute_accuracy(logits, labels)[0]}
+        return class_loss + text_loss + image_loss + divergence, shown
 
     def run_epoch(self):
         """The epoch, then its part in the average, which takes the prompts' place after the last one."""

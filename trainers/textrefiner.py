@@ -145,8 +145,8 @@ class TextRefiner(ClipTrainer):
         locally = F.cross_entropy(local_logits.flatten(0, 1), labels.repeat_interleave(local_logits.shape[1]))
         distance = F.l1_loss(F.normalize(refined, dim=-1), text)
         learner.write(local.flatten(0, 1))
-        shown = {"global": globally.item(), "local": locally.item(), "distance": distance.item()}
-        shown["acc"] = compute_accuracy(logits, labels)[0].item()
+        shown = {"global": globally.detach(), "local": locally.detach(), "distance": distance.detach()}
+        shown["acc"] = compute_accuracy(logits, labels)[0]
         return globally + locally / self.keys.BALANCE + self.keys.DISTILL * distance, shown
 
     def tokens(self, images: Tensor) -> Tensor:

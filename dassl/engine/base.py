@@ -1,5 +1,6 @@
 """What every trainer has: registered models, their checkpoints, the order of a run, and one step of learning."""
 
+import functools
 import os
 import time
 from collections import OrderedDict
@@ -9,6 +10,7 @@ import torch
 from dassl.checkpoints import BEST, file_of, models_in
 from dassl.utils import (
     InputError,
+    Readings,
     check_availability,
     count_num_param,
     load_checkpoint,
@@ -30,6 +32,7 @@ class TrainerBase:
         self._optims: OrderedDict = OrderedDict()
         self._scheds: OrderedDict = OrderedDict()
         self._writer = None
+        self.readings = Readings()  # numbers that a GPU may still be at work on
 
     # --- registered models ----------------------------------------------------------------------------------
 
@@ -84,6 +87,7 @@ class TrainerBase:
         self, epoch: int, directory: str, is_best: bool = False, val_result=None, model_name: str = ""
     ) -> None:
         """Write every registered model, with what a run needs to go on after `epoch` (counted from 0)."""
+        self.readings.fetch()  # nothing is saved behind a loss that is no number
         for name in self.get_model_names():
             state = self.checkpoint_of(name, epoch, val_result)
             save_checkpoint(state, os.path.join(directory, name), is_best=is_best, model_name=model_name)
@@ -180,6 +184,7 @@ class TrainerBase:
                 self.epoch = epoch
                 self.before_epoch()
                 self.run_epoch()
+                self.readings.fetch()
                 self.after_epoch()
             self.train_seconds = time.perf_counter() - started
         self.after_train()
@@ -217,9 +222,11 @@ class TrainerBase:
     # --- one step -------------------------------------------------------------------------------------------------
 
     def detect_anomaly(self, loss: torch.Tensor) -> None:
-        if not torch.isfinite(loss).all():
-            place = f"epoch {getattr(self, 'epoch', 0) + 1}, batch {getattr(self, 'batch_idx', 0) + 1}"
-            raise FloatingPointError(f"The loss is infinite or NaN in {place}: lower OPTIM.LR, or compute in fp32.")
+        """Refuse a loss that is infinite or NaN: on a CPU at once, on a GPU when numbers are read next, and always
+        before anything is saved. The batch that is named is the one in which it began.
+        """
+        place = f"epoch {getattr(self, 'epoch', 0) + 1}, batch {getattr(self, 'batch_idx', 0) + 1}"
+        self.readings.add(torch.isfinite(loss).all(), functools.partial(refuse_infinite_loss, place))
 
     def model_zero_grad(self, names=None) -> None:
         for name in self.get_model_names(names):
@@ -239,3 +246,8 @@ class TrainerBase:
         self.model_zero_grad(names)
         self.model_backward(loss)
         self.model_update(names)
+
+
+def refuse_infinite_loss(place: str, is_finite: float) -> None:
+    if not is_finite:
+        raise FloatingPointError(f"The loss is infinite or NaN in {place}: lower OPTIM.LR, or compute in fp32.")

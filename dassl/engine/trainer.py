@@ -4,8 +4,7 @@
 
 import contextlib
 import datetime
-import itertools
-import math
+import functools
 import os
 import time
 from pathlib import Path
@@ -34,9 +33,11 @@ from dassl.utils import (
 
 from .base import TrainerBase
 from .net import SimpleNet
+from .stopwatch import Stopwatch
+from .tensors import REMEDY, check_finite, on_cpu
 
 SAVE_SECONDS = 60.0  # between checkpoints to go on from: a run that is killed loses this, and the epoch it is in
-REMEDY = "train again with a lower OPTIM.LR, or compute in fp32"
+READ_EVERY = 100  # batches of a test, after which what a GPU has found is looked at
 
 
 def __getattr__(name: str):
@@ -156,7 +157,8 @@ class SimpleTrainer(TrainerBase):
             if result > self.best_result:
                 self.best_result = result
                 self.save_model(self.epoch, self.output_dir, val_result=result, model_name=BEST)
-        self.unsaved = {name: on_cpu(self.checkpoint_of(name, self.epoch)) for name in self.get_model_names()}
+        checkpoints = {name: self.checkpoint_of(name, self.epoch) for name in self.get_model_names()}
+        self.unsaved = on_cpu(checkpoints, self.device)
         if last or self.is_kept(self.epoch + 1) or time.monotonic() - self.time_saved >= SAVE_SECONDS:
             self.save_model(self.epoch, self.output_dir)
             self.time_saved, self.unsaved = time.monotonic(), {}
@@ -202,15 +204,18 @@ class SimpleTrainer(TrainerBase):
                 f"The data set {self.cfg.DATASET.NAME} has no test images: set TEST.NO_TEST True, or TEST.SPLIT val."
             )
         print(f"Evaluate on the *{split}* set")
-        seconds, count = 0.0, 0
-        for batch in tqdm(loader, disable=None):
-            started = time.perf_counter()  # decoding is not the method's time
-            images, labels = self.parse_batch_test(batch)
-            output = self.model_inference(images)
-            self.check_output(output, batch)
-            self.evaluator.process(output, labels)  # which waits for a GPU
-            seconds, count = seconds + time.perf_counter() - started, count + len(labels)
-        self.test_images_per_second = count / max(seconds, 1e-9)
+        stopwatch, count = Stopwatch(self.device), 0
+        for number, batch in enumerate(tqdm(loader, disable=None), 1):
+            with stopwatch:  # decoding is not the method's time
+                images, labels = self.parse_batch_test(batch)
+                output = self.model_inference(images)
+                self.check_output(output, batch)
+                self.evaluator.process(output, labels)
+            count += len(labels)
+            if number % READ_EVERY == 0:
+                self.readings.fetch()
+        self.readings.fetch()
+        self.test_images_per_second = count / max(stopwatch.total(), 1e-9)
         results = self.evaluator.evaluate()
         for name, value in results.items():
             self.write_scalar(f"{split}/{name}", value, self.epoch)
@@ -220,57 +225,76 @@ class SimpleTrainer(TrainerBase):
         return self.model(input)
 
     def check_output(self, output, batch) -> None:
-        """Refuse logits (B, C) that name no class: NaN, or infinite. A class at -inf is masked, which is no fault."""
+        """Refuse logits (B, C) that name no class: NaN, or infinite. A class at -inf is masked, which is no fault.
+
+        Of a GPU's, that is known when numbers are read next, and before there is a result.
+        """
         if not torch.is_tensor(output) or output.dim() != 2:
             return
         names_none = ~output.amax(dim=1).isfinite()  # (B,)
-        if not names_none.any():
+        first = torch.where(names_none.any(), names_none.int().argmax(), -1)
+        paths = batch.get("impath") if isinstance(batch, dict) else None
+        self.readings.add(first, functools.partial(self.refuse_output, paths))
+
+    def refuse_output(self, paths: list[str] | None, number: float) -> None:
+        """Refuse the logits of a picture, by its number in the batch of these paths; -1 is none."""
+        if number < 0:
             return
         self.check_model()
-        where = f" of {batch['impath'][int(names_none.nonzero()[0])]}" if "impath" in batch else ""
+        where = f" of {paths[int(number)]}" if paths else ""
         raise FloatingPointError(f"The logits{where} are infinite or NaN, so they name no class: {REMEDY}.")
 
     def check_model(self) -> None:
         """What is learned, and what stands around it, is finite; else the first tensor that is not is named."""
         self.check_learned()
         if isinstance(getattr(self, "model", None), nn.Module):
-            check_finite(self.model, "the model")
+            check_finite({"the model": self.model}, self.readings)
 
     def check_learned(self) -> None:
-        for name in self.get_model_names():
-            check_finite(self._models[name], name)
+        check_finite(self._models, self.readings)
 
     def parse_batch_test(self, batch):
-        return batch["img"].to(self.device), batch["label"].to(self.device)
+        return self.on_device(batch["img"], batch["label"])
+
+    def on_device(self, *tensors):
+        """Tensors, on the device; a GPU takes them from a loader's memory when its turn comes, and is not waited for."""
+        return tuple(tensor.to(self.device, non_blocking=True) for tensor in tensors)
 
     # --- an epoch ---------------------------------------------------------------------------------------------------
 
     def _run_batches(self, batches, count: int) -> None:
         """`forward_backward` on each batch, and the progress line."""
         self.set_model_mode("train")
-        losses, batch_time, data_time = MetricMeter(), AverageMeter(), AverageMeter()
-        self.num_batches = count
+        losses, batch_time, data_time = MetricMeter(readings=self.readings), AverageMeter(), AverageMeter()
+        self.num_batches, frequency = count, self.cfg.TRAIN.PRINT_FREQ
         end = time.monotonic()
         for self.batch_idx, batch in enumerate(batches):
             data_time.update(time.monotonic() - end)
             losses.update(self._step(batch))
+            number = self.batch_idx + 1
+            if number % frequency == 0 or number == count:
+                self.readings.fetch()  # a GPU's work on all batches up to here is in this one's time
             batch_time.update(time.monotonic() - end)
-            if (self.batch_idx + 1) % self.cfg.TRAIN.PRINT_FREQ == 0 or count < self.cfg.TRAIN.PRINT_FREQ:
-                left = count - self.batch_idx - 1 + (self.max_epoch - self.epoch - 1) * count
-                print(
+            if number % frequency == 0 or count < frequency:
+                left = count - number + (self.max_epoch - self.epoch - 1) * count
+                before = (
                     f"epoch [{self.epoch + 1}/{self.max_epoch}] "
-                    f"batch [{self.batch_idx + 1}/{count}] "
+                    f"batch [{number}/{count}] "
                     f"time {batch_time.val:.3f} ({batch_time.avg:.3f}) "
-                    f"data {data_time.val:.3f} ({data_time.avg:.3f}) "
-                    f"{losses} "
-                    f"lr {self.get_current_lr():.4e} "
-                    f"eta {datetime.timedelta(seconds=int(batch_time.avg * left))}"
+                    f"data {data_time.val:.3f} ({data_time.avg:.3f})"
                 )
-            step = self.epoch * count + self.batch_idx
-            for name, meter in losses.meters.items():
-                self.write_scalar(f"train/{name}", meter.avg, step)
-            self.write_scalar("train/lr", self.get_current_lr(), step)
+                eta, lr = datetime.timedelta(seconds=int(batch_time.avg * left)), self.get_current_lr()
+                step = self.epoch * count + self.batch_idx
+                self.readings.then(functools.partial(self._show, before, losses, lr, eta, step))
             end = time.monotonic()
+        self.readings.fetch()
+
+    def _show(self, before: str, losses: MetricMeter, lr: float, eta: datetime.timedelta, step: int) -> None:
+        """The progress line, and the same for TensorBoard."""
+        print(f"{before} {losses} lr {lr:.4e} eta {eta}")
+        for name, meter in losses.meters.items():
+            self.write_scalar(f"train/{name}", meter.avg, step)
+        self.write_scalar("train/lr", lr, step)
 
     def _step(self, batch) -> dict:
         return self.forward_backward(batch)
@@ -283,7 +307,7 @@ class TrainerX(SimpleTrainer):
         self._run_batches(self.train_loader_x, len(self.train_loader_x))
 
     def parse_batch_train(self, batch):
-        return batch["img"].to(self.device), batch["label"].to(self.device), batch["domain"].to(self.device)
+        return self.on_device(batch["img"], batch["label"], batch["domain"])
 
 
 class TrainerXU(SimpleTrainer):
@@ -301,26 +325,7 @@ class TrainerXU(SimpleTrainer):
         return self.forward_backward(*batch)
 
     def parse_batch_train(self, batch_x, batch_u):
-        images, labels = batch_x["img"].to(self.device), batch_x["label"].to(self.device)
-        return images, labels, batch_u["img"].to(self.device)
-
-
-def on_cpu(value):
-    """A copy of a state that stays as it is, and takes nothing of a GPU's memory. Objects of other code are not copied:
-    a schedule may hold its optimiser, and with it the model.
-    """
-    if torch.is_tensor(value):
-        return value.detach().to("cpu", copy=True)
-    if isinstance(value, dict):
-        return {key: on_cpu(inner) for key, inner in value.items()}
-    return type(value)(map(on_cpu, value)) if type(value) in (list, tuple) else value
-
-
-def check_finite(module: nn.Module, name: str) -> None:
-    """Refuse a module with a parameter or a buffer that is infinite or NaN; -inf is a mask, which is no fault."""
-    for tensor, value in itertools.chain(module.named_parameters(), module.named_buffers()):
-        if not (value < math.inf).all():
-            raise FloatingPointError(f"{tensor} of {name} is infinite or NaN: {REMEDY}.")
+        return self.on_device(batch_x["img"], batch_x["label"], batch_u["img"])
 
 
 def cycle(loader):

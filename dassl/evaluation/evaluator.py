@@ -43,14 +43,14 @@ class Classification(EvaluatorBase):
         self._y_pred: list[torch.Tensor] = []
 
     def process(self, mo: torch.Tensor, gt: torch.Tensor) -> None:
-        """Model output (B, C) and labels (B,) of one batch."""
-        self._y_pred.append(mo.argmax(dim=1).cpu())
-        self._y_true.append(gt.cpu())
+        """Model output (B, C) and labels (B,) of one batch; they stay where they are until all are asked for."""
+        self._y_pred.append(mo.argmax(dim=1))
+        self._y_true.append(gt)
 
     def evaluate(self) -> OrderedDict:
         if not self._y_true:
             raise InputError("There is nothing to evaluate: no image was classified.")
-        true, pred = torch.cat(self._y_true).numpy(), torch.cat(self._y_pred).numpy()
+        true, pred = (torch.cat(parts).cpu().numpy() for parts in (self._y_true, self._y_pred))
         total, correct = len(true), int((true == pred).sum())
         accuracy = 100.0 * correct / total
         macro_f1 = 100.0 * macro_f1_of(true, pred)

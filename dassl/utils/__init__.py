@@ -24,6 +24,7 @@ from .registry import get_most_similar_str_to_a_from_b as get_most_similar_str_t
 if TYPE_CHECKING:  # these need PyTorch, NumPy or Pillow, and are imported when a name is asked for
     from .meters import AverageMeter as AverageMeter
     from .meters import MetricMeter as MetricMeter
+    from .readings import Readings as Readings
     from .tools import collect_env_info as collect_env_info
     from .tools import read_image as read_image
     from .tools import set_random_seed as set_random_seed

@@ -4,6 +4,8 @@ from collections import defaultdict
 
 import torch
 
+from .readings import Readings
+
 __all__ = ["AverageMeter", "MetricMeter"]
 
 
@@ -29,11 +31,20 @@ class AverageMeter:
 
 
 class MetricMeter:
-    """A set of named averages, printed as `name value (average)`."""
+    """A set of named averages, printed as `name value (average)`; tensors on a GPU are read when somebody looks.
 
-    def __init__(self, delimiter: str = " "):
-        self.meters: dict[str, AverageMeter] = defaultdict(AverageMeter)
+    `readings` are those of others that are to be fetched together with these.
+    """
+
+    def __init__(self, delimiter: str = " ", readings: Readings | None = None):
+        self.readings = Readings() if readings is None else readings
+        self._meters: dict[str, AverageMeter] = defaultdict(AverageMeter)
         self.delimiter = delimiter
+
+    @property
+    def meters(self) -> dict[str, AverageMeter]:
+        self.readings.fetch()
+        return self._meters
 
     def update(self, input_dict: dict | None) -> None:
         if input_dict is None:
@@ -43,7 +54,7 @@ class MetricMeter:
                 f"A trainer's forward_backward returned a {type(input_dict).__name__}: return a dict of numbers."
             )
         for name, value in input_dict.items():
-            self.meters[name].update(value)
+            self.readings.add(value, self._meters[name].update)
 
     def __str__(self) -> str:
         return self.delimiter.join(f"{name} {meter.val:.4f} ({meter.avg:.4f})" for name, meter in self.meters.items())

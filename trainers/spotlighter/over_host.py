@@ -129,10 +129,10 @@ class SpotlighterOverHost(EncodesClassesOnce):
         loss, shown = super().compute_loss(images, labels)
         if not self.own.JOINT:
             return loss, shown
-        memory = torch.ones(len(self.shots.y), dtype=torch.bool)
+        memory = torch.ones(len(self.shots.y), dtype=torch.bool, device=labels.device)
         memory[self.batch_index] = False
         held_out = {
-            "memory": self.shots[memory.to(labels.device)],
+            "memory": self.shots[memory],
             "out": Shots(*self.model.image_features(images, tokens=True), labels),
             "t": self.model.text_features(),
             "z": self.spotlit.zero_shot,
@@ -140,7 +140,7 @@ class SpotlighterOverHost(EncodesClassesOnce):
         ours = held_out_loss(self.head, **held_out, levels=self.own.LOSS.LEVELS)
         if (left_out := self.left_out()) is not None:
             ours = ours + carrying_over(self.head, **held_out, left_out=left_out.to(labels.device))
-        return loss + ours, {**shown, "loss_head": ours.item()}
+        return loss + ours, {**shown, "loss_head": ours.detach()}
 
     def left_out(self) -> Tensor | None:
         """The classes (C,) that this step of JOINT takes as never seen, as in the fit; a run that goes on draws the same."""
