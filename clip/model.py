@@ -124,12 +124,14 @@ class CLIP(nn.Module):
         edits = [TextPrompts(self.transformer.own_prompts()), *edits]
         return self.encode_prompts(self.token_embedding(text), text.argmax(dim=-1), edits)
 
-    def encode_prompts(self, prompts: Tensor, end: Tensor, edits: Edits = ()) -> Tensor:
+    def encode_prompts(self, prompts: Tensor, end: Tensor, edits: Edits = (), length: int | None = None) -> Tensor:
         """Embedded tokens (C, L, D), without positions, that end at `end` (C,) -> (C, d).
 
-        Runs no further than the longest prompt: under a causal mask what follows cannot change the result.
+        Runs no further than the longest prompt: under a causal mask what follows cannot change the result. Who knows
+        its `length` says it; to look it up, a GPU has to be waited for.
         """
-        length, room = int(end.max()) + 1, min(prompts.shape[1], self.context_length)
+        length = int(end.max()) + 1 if length is None else length
+        room = min(prompts.shape[1], self.context_length)
         if length > room:
             raise InputError(
                 f"A prompt takes {length} places and there is room for {room}: shorten its words or context."

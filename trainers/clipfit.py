@@ -42,12 +42,13 @@ class FitLearner(Learner):
         first = [block.mlp.c_proj.bias.detach().float() for block in clip_model.transformer.resblocks]
         self.biases = nn.ParameterList([nn.Parameter(bias.clone()) for bias in first])
         tokens = tokenize_classes([template.format(readable(name)) for name in classnames], classnames)  # (C, 77)
-        tokens = tokens.to(clip_model.logit_scale.device)
+        end = tokens.argmax(dim=-1)  # (C,)
+        tokens = tokens[:, : int(end.max()) + 1].to(clip_model.logit_scale.device)  # (C, L)
         with torch.no_grad():
-            prompts = clip_model.token_embedding(tokens).float()  # (C, 77, D)
+            prompts = clip_model.token_embedding(tokens).float()  # (C, L, D)
         self.register_buffer("first_biases", torch.stack(first), persistent=False)  # (blocks, D)
         self.register_buffer("prompts", prompts, persistent=False)
-        self.register_buffer("end", tokens.argmax(dim=-1), persistent=False)  # (C,)
+        self.register_buffer("end", end.to(tokens.device), persistent=False)  # (C,)
         text = zero_shot_text_features(clip_model, classnames, template)  # (C, d)
         self.register_buffer("first_text", text, persistent=False)
 

@@ -73,7 +73,7 @@ class ConditionalCLIP(PromptedCLIP):
         """Pairs (P,), counted image by image, -> (P, d)."""
         C = len(self.prompt_learner.prompts.end)
         prompts, end = self.prompt_learner(contexts[pairs // C], pairs % C)  # (P, L, D), (P,)
-        return F.normalize(self.clip.encode_prompts(prompts, end).float(), dim=-1)
+        return F.normalize(self.clip.encode_prompts(prompts, end, (), prompts.shape[1]).float(), dim=-1)
 
     def logits(self, f: Tensor, text: Tensor) -> Tensor:
         return self.logit_scale() * (text @ f[..., None]).squeeze(-1)

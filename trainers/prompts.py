@@ -189,7 +189,9 @@ def prompts_at_once(clip_model, length: int, memory_mb: float) -> int:
 
 
 class Learner(nn.Module):
-    """What is trained. Calling it gives prompts (C, L, D) and their ends (C,); the edits are its deep prompts."""
+    """What is trained. Calling it gives prompts (C, L, D), as long as the longest of them, and their ends (C,); the edits
+    are its deep prompts.
+    """
 
     frozen_images = True  # nothing in it changes an image's features
     of_classes = False  # whether it has learned something for each class, which fits no other

@@ -13,7 +13,7 @@ class Stopwatch:
     """
 
     def __init__(self, device: torch.device):
-        self.on_gpu = device.type == "cuda"
+        self.on_gpu = device.type != "cpu"
         self.marks: list = []
         self.seconds = 0.0
 

@@ -287,7 +287,6 @@ class SimpleTrainer(TrainerBase):
                 step = self.epoch * count + self.batch_idx
                 self.readings.then(functools.partial(self._show, before, losses, lr, eta, step))
             end = time.monotonic()
-        self.readings.fetch()
 
     def _show(self, before: str, losses: MetricMeter, lr: float, eta: datetime.timedelta, step: int) -> None:
         """The progress line, and the same for TensorBoard."""

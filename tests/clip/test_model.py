@@ -167,6 +167,16 @@ def test_the_text_encoder_stops_at_the_longest_prompt(small):
     assert results[0][1][:, int(end.max()) + 1 :].abs().max() == 0
 
 
+@torch.no_grad()
+def test_a_length_that_is_known_is_not_looked_up(small):
+    tokens = clip.tokenize(TEXTS)
+    end, prompts = tokens.argmax(dim=-1), small.token_embedding(tokens)
+    length = int(end.max()) + 1
+    assert torch.equal(small.encode_prompts(prompts, end, (), length), small.encode_prompts(prompts, end))
+    with pytest.raises(clip.InputError, match=f"takes {length + 1} places and there is room for {length}"):
+        small.encode_prompts(prompts[:, :length], end, (), length + 1)
+
+
 def by_hand(model, prompts, end):
     """All 77 places, called as other code bases call the parts: length first."""
     x = (prompts + model.positional_embedding).permute(1, 0, 2)

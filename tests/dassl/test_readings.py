@@ -55,12 +55,12 @@ def test_a_number_is_what_it_was_when_it_came(fetched):
     numbers, used, value = Readings(), [], torch.tensor(1.0, requires_grad=True)
     numbers.add(value * 1, used.append)
     assert not numbers.waiting[0][0].requires_grad  # else the graph behind it is kept
-    running = torch.tensor(0.1)
+    running = torch.tensor(0.1, dtype=torch.float64)
     for _ in range(2):
         numbers.add(running, used.append)
         running *= 3
     numbers.fetch()
-    assert used == [1.0, torch.tensor(0.1).item(), (torch.tensor(0.1) * 3).item()]
+    assert used == [1.0, 0.1, 0.1 * 3]
     with pytest.raises(RuntimeError):
         numbers.add(torch.zeros(2), used.append)  # where it came, not later
 
@@ -154,9 +154,12 @@ def test_a_loss_that_is_no_number_is_refused_later_and_named(data_root, tmp_path
 def test_a_trainer_with_an_epoch_of_its_own(data_root, tmp_path, fetched):
     """Nothing reads there; what it ends in is looked at before it is saved all the same."""
     trainer = build_trainer(config(data_root, tmp_path))
+    ends = []
     trainer.run_epoch = lambda: trainer.detect_anomaly(torch.tensor(torch.inf))
+    trainer.after_epoch = lambda: ends.append(trainer.epoch)
     with pytest.raises(FloatingPointError, match="infinite or NaN in epoch 1"):
         trainer.train()
+    assert not ends
     trainer.detect_anomaly(torch.tensor(torch.inf))
     with pytest.raises(FloatingPointError, match="infinite or NaN in epoch"):
         trainer.save_model(0, str(tmp_path))

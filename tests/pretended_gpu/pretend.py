@@ -1,6 +1,7 @@
 """The context in which PyTorch finds a GPU, and the engine computes on it."""
 
 import contextlib
+import time
 from collections.abc import Iterator
 from unittest import mock
 
@@ -21,7 +22,11 @@ class Event:
         self.until = 0
 
     def record(self, *_) -> None:
-        self.until = record.waits.begun
+        self.until, self.at = record.waits.begun, time.perf_counter()
+
+    def elapsed_time(self, later: "Event") -> float:
+        """In milliseconds."""
+        return 1000 * (later.at - self.at)
 
     def query(self) -> bool:
         record.waits.arrive(self.until)

@@ -40,7 +40,7 @@ def learner(small):
 def prompts_per_call(monkeypatch):
     counts, encode = [], clip.model.CLIP.encode_prompts
     monkeypatch.setattr(
-        clip.model.CLIP, "encode_prompts", lambda self, x, end: counts.append(len(x)) or encode(self, x, end)
+        clip.model.CLIP, "encode_prompts", lambda self, x, *rest: counts.append(len(x)) or encode(self, x, *rest)
     )
     return counts
 
