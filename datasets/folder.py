@@ -18,7 +18,7 @@ from one_run.folder import state_of
 from .base import Benchmark
 from .listing import csv_rows, loose_pictures, nfc, part_of, read_class_folders, read_csv, what_was_passed_over
 from .paths import is_under
-from .splits import PARTS, Split, check_shared, divide_by_path
+from .splits import PARTS, Item, Split, check_shared, divide_by_path
 
 
 def has_one_place(template: str) -> bool:
@@ -110,6 +110,6 @@ def read_names(root: str, path: str, folders: set[str]) -> dict[str, str]:
 
 def named(split: Split, names: dict[str, str]) -> Split:
     return {
-        part: [item._replace(classname=names.get(item.classname, item.classname).strip()) for item in items]
+        part: [Item(path, label, names.get(name, name).strip()) for path, label, name in items]
         for part, items in split.items()
     }

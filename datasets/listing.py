@@ -7,9 +7,10 @@ Macs write an accent as a sign of its own. The first thing that is wrong stops a
 
 import csv
 import os
+import sys
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from dassl.utils import InputError, is_picture
@@ -200,7 +201,7 @@ def relabelled(split: Split, source: str, wrong: Told) -> Split:
         for name in dict.fromkeys(item.classname for item in items if item.classname not in labels):
             wrong(f"{source}: the class {name!r} has {part} images and no training image: add some.")
     return {
-        part: [item._replace(label=labels[item.classname]) for item in items if item.classname in labels]
+        part: [Item(path, labels[name], name) for path, _, name in items if name in labels]
         for part, items in split.items()
     }
 
@@ -211,14 +212,14 @@ def relabelled(split: Split, source: str, wrong: Told) -> Split:
 def read_csv(root: str, path: str, wrong: Told = refuse, allow_outside: bool = False) -> Own:
     """path,class[,split], with paths from `root` on; what has no split trains, if there is such a column."""
     split: Split = {part: [] for part in PARTS}
-    rows = csv_rows(path, ("path", "class"), wrong)
-    divided = any("split" in row for _, row in rows)
-    for number, row in rows:
+    divided = False
+    for number, row in csv_rows(path, ("path", "class"), wrong):
+        divided |= "split" in row
         part = part_of(row.get("split") or "train")
         if part is None:
             wrong(f"{path}, line {number}: the split {row['split']!r} is none of {', '.join(PARTS)}.")
             continue
-        split[part].append(Item(row["path"], 0, nfc(row["class"])))
+        split[part].append(Item(row["path"], 0, sys.intern(nfc(row["class"]))))
     split = split if allow_outside else inside(split, root, path, wrong)
     split = on_disk(split, root, named_by=path, remedy="correct the list", wrong=wrong)
     if not divided:
@@ -226,12 +227,12 @@ def read_csv(root: str, path: str, wrong: Told = refuse, allow_outside: bool = F
     return Own(relabelled(split, path, wrong), divided)
 
 
-def csv_rows(path: str, columns: tuple[str, ...], wrong: Told = refuse) -> list[tuple[int, dict[str, str]]]:
+def csv_rows(path: str, columns: tuple[str, ...], wrong: Told = refuse) -> Iterator[tuple[int, dict[str, str]]]:
     """(line, row) of a CSV file with a header line; each row has a value in every one of `columns`.
 
     Lines may end as on Windows, and the file may begin with a byte order mark.
     """
-    rows, problem = [], ""
+    count, problem = 0, ""
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)
@@ -240,25 +241,25 @@ def csv_rows(path: str, columns: tuple[str, ...], wrong: Told = refuse) -> list[
                 if problem := what_is_wrong(row, columns):
                     wrong(f"{path}, line {reader.line_num}: {problem}")
                 else:
-                    rows.append((reader.line_num, {key: (value or "").strip() for key, value in row.items()}))
+                    count += 1
+                    yield reader.line_num, {key: (value or "").strip() for key, value in row.items()}
                 if not {*columns} <= {*reader.fieldnames}:
                     break  # as wrong as all others
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"The CSV file {path} cannot be read ({error}): correct the path or the file.") from error
-    if not (rows or problem):
+    if not (count or problem):
         raise InputError(f"The CSV file {path} has no rows below its header: write {','.join(columns)} and the rows.")
-    return rows
 
 
 def what_is_wrong(row: dict, columns: tuple[str, ...]) -> str:
     """With a row of a CSV file; "" where nothing is."""
+    if None not in row and all(row.get(column) and not row[column].isspace() for column in columns):
+        return ""
     header = ",".join(key for key in row if key is not None)
     if None in row:
         return (
             f"there are {len(row[None])} values more than columns (the header is {header}): put a value that has "
             "a comma in it into double quotes."
         )
-    for column in columns:
-        if not (row.get(column) or "").strip():
-            return f"there is no {column} (the header is {header})."
-    return ""
+    without = next(column for column in columns if not (row.get(column) or "").strip())
+    return f"there is no {without} (the header is {header})."

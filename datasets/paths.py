@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Callable
 from typing import NamedTuple
 
-from dassl.utils import InputError
+from dassl.utils import InputError, real_paths
 
 
 class Item(NamedTuple):
@@ -53,12 +53,13 @@ def on_disk(split: Split, image_dir: str, named_by: str, remedy: str = UNPACK_AG
 def inside(split: Split, image_dir: str, named_by: str, wrong: Told = refuse) -> Split:
     """The same; a list that names images outside the image folder is wrong."""
     real = functools.cache(os.path.realpath)  # many paths lie in few folders
-    outside = dict.fromkeys(
-        item.path
-        for items in split.values()
-        for item in items
-        if leads_outside(item.path, image_dir, real) or is_linked_outside(item.path, image_dir, real)
-    )
+    within = os.path.join(real(image_dir), "")
+    outside: dict[str, None] = {}
+    for items in split.values():
+        places = real_paths(os.path.join(image_dir, item.path.replace("\\", "/")) for item in items)
+        for item, place in zip(items, places, strict=True):
+            if not place.startswith(within) or leads_outside(item.path, image_dir, real):
+                outside[item.path] = None
     if not outside:
         return split
     wrong(
@@ -79,13 +80,6 @@ def leads_outside(path: str, folder: str, real: Callable[[str], str] = os.path.r
     beyond = len(pieces) - pieces[::-1].index("..") if ".." in pieces else 1  # the last `..`, or the root
     places = (real(os.path.join(folder, "/".join(pieces[:end]) or "/")) for end in range(beyond, len(pieces)))
     return not any(is_under(place, real(folder)) for place in places)
-
-
-def is_linked_outside(path: str, folder: str, real: Callable[[str], str] = os.path.realpath) -> bool:
-    """Whether a link within the folder, which may be one itself, leads a list's path out of it."""
-    above, name = os.path.split(os.path.join(folder, path.replace("\\", "/")))
-    place = os.path.join(real(above), name)
-    return not is_under(real(place) if os.path.islink(place) else place, real(folder))
 
 
 def is_under(path: str, folder: str) -> bool:

@@ -18,6 +18,7 @@ from .paths import Item, Split, inside, on_disk
 
 PARTS = ("train", "val", "test")
 SEED = 0  # of the divisions made here: every machine makes the same
+AT_ONCE = 10_000  # items of a list that are written as JSON
 
 
 # --- split files ------------------------------------------------------------------------------------------------
@@ -110,7 +111,7 @@ def is_folder(entry: os.DirEntry) -> bool:
 
 def images_in(directory: str) -> list[str]:
     """The names of the pictures in a folder, sorted."""
-    return sorted(name for name in os.listdir(directory) if is_picture(name))
+    return sorted(filter(is_picture, os.listdir(directory)))
 
 
 def read_folders(
@@ -138,7 +139,8 @@ def read_folders(
             raise InputError(
                 f"The folder {os.path.join(directory, folder)} is no class of this benchmark: move it away."
             ) from error
-        items += [Item("/".join(filter(None, (under, folder, image))), label, name) for image in images]
+        above = f"{under}/{folder}/" if under else f"{folder}/"
+        items += [Item(above + image, label, name) for image in images]
     if not items:
         raise InputError(f"{directory} holds no class folders with images: put the images there, one folder a class.")
     return items
@@ -178,6 +180,8 @@ BOUNDS = {"train": (0.0, 0.5), "val": (0.5, 0.7), "test": (0.7, 1.0)}  # of what
 
 def path_in(root: str, path: str) -> str:
     """One spelling of a path, which a list may write from the root, with `./` before it, or absolute."""
+    if not any(piece in f"/{path}/" for piece in ("//", "/./", "/../")):  # all paths but a few
+        return path
     return os.path.relpath(os.path.join(root, path), root or os.curdir).replace(os.sep, "/")
 
 
@@ -275,5 +279,14 @@ def parse_rows(path: str, rows: Iterable, parse: Callable) -> list:
 
 
 def sha256_of_split(split: Split) -> str:
-    """A hash of what a split says, whatever its file looks like."""
-    return hashlib.sha256(json.dumps(as_json(split), ensure_ascii=True, sort_keys=True).encode()).hexdigest()
+    """A hash of what a split says, whatever its file looks like: of its JSON, which is written a piece at a time."""
+    digest, between = hashlib.sha256(), "{"
+    for part in sorted(split):
+        digest.update(f'{between}"{part}": ['.encode())
+        for start in range(0, len(split[part]), AT_ONCE):
+            rows = json.dumps(split[part][start : start + AT_ONCE])
+            digest.update(f"{', ' if start else ''}{rows[1:-1]}".encode())
+        digest.update(b"]")
+        between = ", "
+    digest.update(b"}")
+    return digest.hexdigest()

@@ -15,7 +15,7 @@ import functools
 import hashlib
 import io
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import clip
@@ -26,6 +26,7 @@ from dassl.utils import InputError, set_random_seed
 
 PARTS = {"train": "train_x", "unlabelled": "train_u", "val": "val", "test": "test"}
 HEAD = 65536  # bytes of an image that are looked at, beside how many there are
+OPENED = 100_000  # images of a part of which these are looked at; of a larger part, those of every n-th image
 
 
 def identity_of(cfg, dataset, look: bool = True, unlabelled: Iterable = ()) -> dict:
@@ -48,8 +49,23 @@ def identity_of_data(cfg, dataset, look: bool = True, unlabelled: Iterable = ())
         "classes": list(dataset.classnames),
         "all_classes": getattr(dataset, "all_classnames", None),
         "split": getattr(dataset, "split_sha256", None),
-        "images": {part: seen(items, root) for part, items in parts.items() if items} if look else {},
+        "images": images_in(parts, root) if look else {},
     }
+
+
+def images_in(parts: dict[str, Sequence], root: str) -> dict[str, dict]:
+    """What is seen of each part that has images; one that is another's too, as ImageNet's for validation, is read once."""
+    found: dict[str, dict] = {}
+    for part, items in parts.items():
+        if items:
+            same = next((other for other in found if are_same(items, parts[other])), None)
+            found[part] = found[same] if same else seen(items, root)
+    return found
+
+
+def are_same(some: Sequence, others: Sequence) -> bool:
+    pairs = zip(some, others, strict=False)
+    return len(some) == len(others) and all((a.impath, a.label) == (b.impath, b.label) for a, b in pairs)
 
 
 def identity_before(cfg, known: dict | None = None, trains: bool = True) -> dict:
@@ -76,26 +92,43 @@ def unlabelled_images_of(cfg) -> Callable | None:
     return getattr(method, "unlabelled_images", None)
 
 
-def seen(items: Iterable, root: str) -> dict:
-    """How many images there are, and a hash of all: path from the data root on, label, size and first bytes of each."""
-    root, digest, count = os.path.abspath(os.path.expanduser(root)), hashlib.sha256(), 0
-    for item in items:
-        with open(item.impath, "rb", buffering=0) as file:
+def seen(items: Sequence, root: str) -> dict:
+    """How many images there are, and a hash of all: path from the data root on, label, size and first bytes of each.
+
+    Of a part of more than OPENED images, as the whole of ImageNet is, the first bytes of every n-th alone: reading all
+    would take as long as an epoch.
+    """
+    digest, step = hashlib.sha256(), -(-len(items) // OPENED)
+    for number, (item, line) in enumerate(zip(items, lines_of(items, root), strict=True)):
+        digest.update(line + looked_at(item.impath, number % step == 0).encode())
+    return {"count": len(items), "sha256": digest.hexdigest()}
+
+
+def looked_at(path: str, opened: bool) -> str:
+    """An image's size, and, if it is opened, a hash of its first bytes."""
+    try:
+        if not opened:
+            return f"\t{os.stat(path).st_size}\n"
+        with open(path, "rb", buffering=0) as file:
             size, head = os.fstat(file.fileno()).st_size, file.read(HEAD)
-        digest.update(line_of(item, root) + f"\t{size}\t{hashlib.sha256(head).hexdigest()}\n".encode())
-        count += 1
-    return {"count": count, "sha256": digest.hexdigest()}
+    except OSError as error:
+        raise InputError(f"The image {path} cannot be read ({error.strerror}): restore it, or take it out.") from error
+    return f"\t{size}\t{hashlib.sha256(head).hexdigest()}\n"
 
 
-def line_of(item, root: str) -> bytes:
-    path = os.path.relpath(item.impath, root).replace(os.sep, "/")
-    return f"{path}\t{item.label}".encode(errors="surrogateescape")  # a name need not be UTF-8
+def lines_of(items: Iterable, root: str) -> Iterator[bytes]:
+    """`path<TAB>label` of each image, with its path from the data root on."""
+    root = os.path.abspath(os.path.expanduser(root))
+    from_root = functools.cache(lambda folder: os.path.relpath(folder, root))  # many images lie in few folders
+    for item in items:
+        above, name = os.path.split(item.impath)
+        path = os.path.normpath(os.path.join(from_root(above), name)).replace(os.sep, "/")
+        yield f"{path}\t{item.label}".encode(errors="surrogateescape")  # a name need not be UTF-8
 
 
 def sha256_of_images(items: Iterable, root: str) -> str:
     """Hash of the sampled images: one line `path<TAB>label` each, paths relative to the data root, in order."""
-    root = os.path.abspath(os.path.expanduser(root))
-    return hashlib.sha256(b"\n".join(line_of(item, root) for item in items)).hexdigest()
+    return hashlib.sha256(b"\n".join(lines_of(items, root))).hexdigest()
 
 
 def sha256_of_weights(cfg) -> dict[str, str]:

@@ -46,7 +46,8 @@ MAY_IMPORT = {
     | {"dassl.ranges", "dassl.data", "dassl.engine", "datasets", "trainers", "clip"},  # for its weights' hash
     "sweep": {"dassl.config", "dassl.utils", "one_run"},
     "reports": LEAVES,
-    "benchmarks": BASE | {"dassl.data", "dassl.engine", "clip", "trainers", "one_run", "reports", "sweep"},
+    "benchmarks": BASE
+    | {"dassl.data", "dassl.engine", "datasets", "datasets.verify", "clip", "trainers", "one_run", "reports", "sweep"},
     "pretraining": {"clip", "datasets"},
     "train": {"one_run"},
     "parse_test_res": {"reports", "one_run"},

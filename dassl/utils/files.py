@@ -1,7 +1,6 @@
 """Folders and files: made, listed, and replaced as a whole. Nothing here needs PyTorch, NumPy or Pillow."""
 
 import contextlib
-import functools
 import json
 import os
 import secrets
@@ -67,12 +66,24 @@ def check_isfile(fpath: str) -> bool:
 
 
 def real_paths(paths: Iterable[str]) -> Iterator[str]:
-    """Where each file lies, through links; each folder is asked for once."""
-    real = functools.cache(os.path.realpath)
+    """Where each file lies, through links; each folder is asked for once, as there may be a million files."""
+    folders = {}
     for path in paths:
-        folder, name = os.path.split(path)
-        path = os.path.join(real(folder), name)
-        yield real(path) if os.path.islink(path) else path
+        above, name = os.path.split(path)
+        if above not in folders:
+            real = os.path.realpath(above)
+            folders[above] = (os.path.join(real, ""), links_in(real))
+        folder, links = folders[above]
+        yield os.path.realpath(folder + name) if name in links else folder + name
+
+
+def links_in(folder: str) -> set[str]:
+    """The names of the links in a folder; none where it cannot be listed."""
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name for entry in entries if entry.is_symlink()}
+    except OSError:
+        return set()
 
 
 def listdir_nohidden(path: str, sort: bool = False) -> list[str]:

@@ -1,14 +1,26 @@
 """Lists of pictures: names as they are on the disk, and where they lead, and pictures that are listed twice (../datasets/splits.py, paths.py)."""
 
+import hashlib
 import json
+import os
 import unicodedata
 
 import pytest
 
-from dassl.utils import InputError
+from dassl.utils import InputError, real_paths
+from datasets import splits
 from datasets.caltech101 import Caltech101
-from datasets.paths import is_linked_outside, leads_outside, on_disk
-from datasets.splits import PARTS, Item, check_shared, divide_by_path, drawn_from, read_split
+from datasets.paths import inside, leads_outside, on_disk
+from datasets.splits import (
+    PARTS,
+    Item,
+    as_json,
+    check_shared,
+    divide_by_path,
+    drawn_from,
+    read_split,
+    sha256_of_split,
+)
 from tests.datasets.helpers import config
 
 NFC, NFD = (unicodedata.normalize(form, "é") for form in ("NFC", "NFD"))
@@ -160,7 +172,9 @@ STRAIGHT = ("a/1.jpg", "a/nowhere.jpg", "nowhere/1.jpg", "{data}/spelt/images/a/
 @pytest.mark.parametrize("path, outside", [*((path, False) for path in STRAIGHT), *((path, True) for path in LINKED)])
 def test_links_that_lead_outside(data, folder, path, outside):
     """A folder that is one itself, to another disk, is where its images lie."""
-    assert is_linked_outside(path.format(data=data), str(data / folder)) == outside
+    images, told = str(data / folder), []
+    inside({"train": [Item(path.format(data=data), 0, "a")]}, images, "a list", told.append)
+    assert bool(told) == outside
 
 
 @pytest.mark.parametrize("linked", ["a/2.jpg", "b/1.jpg"])
@@ -170,6 +184,44 @@ def test_a_split_file_whose_image_is_a_link_elsewhere(data, linked):
     with pytest.raises(InputError, match=rf"names 1 images outside {images}, {linked} first: .*ALLOW_OUTSIDE"):
         read_split(str(path), images)
     assert len(read_split(str(path), images, allow_outside=True)["train"]) == 2
+
+
+def test_a_folder_is_asked_for_once_and_no_picture_is(tmp_path, monkeypatch):
+    """Of a million there, each question would cost seconds on a disk, and minutes on a network's."""
+    split = {"train": [Item(f"{name}/{number}.jpg", 0, name) for name in "ab" for number in range(50)]}
+    for item in split["train"]:
+        (tmp_path / item.path).parent.mkdir(exist_ok=True)
+        (tmp_path / item.path).touch()
+    asked = []
+    for name in ("stat", "lstat", "readlink", "scandir", "listdir"):
+        ask = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda path, *more, ask=ask, **options: asked.append(path) or ask(path))
+    assert inside(split, str(tmp_path), "a list") == split
+    assert on_disk(split, str(tmp_path), "a list") == split
+    check_shared(split, str(tmp_path), "a list")
+    assert not any(str(path).endswith(".jpg") for path in asked) and 6 <= len(asked) < 100
+
+
+def test_a_file_lies_where_links_lead(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/1.jpg").touch()
+    (tmp_path / "a/2.jpg").symlink_to("1.jpg")
+    (tmp_path / "b").symlink_to("a")
+    files = [str(tmp_path / name) for name in ("a/1.jpg", "a/2.jpg", "b/1.jpg", "b/2.jpg", "c/1.jpg")]
+    first = os.path.realpath(tmp_path / "a/1.jpg")
+    assert [*real_paths(files)] == [first] * 4 + [os.path.realpath(tmp_path / "c/1.jpg")]
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 100])
+def test_the_hash_of_a_split_is_that_of_its_json(monkeypatch, at_once):
+    """However many rows are written at a time."""
+    monkeypatch.setattr(splits, "AT_ONCE", at_once)
+    split = {
+        part: [Item(f"{part}/{number}é.jpg", number, 'a "b"') for number in range(5)] for part in ("train", "test")
+    }
+    split["val"] = []
+    whole = json.dumps(as_json(split), sort_keys=True)
+    assert sha256_of_split(split) == hashlib.sha256(whole.encode()).hexdigest()
 
 
 def test_nothing_is_asked_of_the_disk_for_a_plain_path(monkeypatch):

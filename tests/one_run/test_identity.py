@@ -3,12 +3,15 @@
 import hashlib
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 
 import train
 from dassl.data.datasets import Datum
+from dassl.utils import InputError
+from one_run import identity
 from one_run.differences import differences
 from one_run.identity import identity_before, seen, sha256_of_images
 from sweep import __main__ as sweep
@@ -255,6 +258,51 @@ def test_names_that_are_no_utf8(tmp_path):
     items = [Datum(str(path), label=0)]
     expected = hashlib.sha256(b"caf\xe9.png\t0").hexdigest()
     assert sha256_of_images(items, str(tmp_path)) == expected and seen(items, str(tmp_path))["count"] == 1
+
+
+def images(folder, count) -> list[Datum]:
+    for number in range(count):
+        (folder / f"{number}.png").write_bytes(bytes([number]) * (number + 1))
+    return [Datum(str(folder / f"{number}.png"), label=number % 2) for number in range(count)]
+
+
+def test_of_a_part_with_more_images_than_can_be_opened_all_sizes_and_some_bytes_count(tmp_path, monkeypatch):
+    """As the whole of ImageNet; of a part of the usual size every image is opened."""
+    items, of_all = images(tmp_path, 6), hashlib.sha256()
+    for number, item in enumerate(items):
+        content = Path(item.impath).read_bytes()
+        head = hashlib.sha256(content).hexdigest()
+        of_all.update(f"{number}.png\t{item.label}\t{len(content)}\t{head}\n".encode())
+    assert seen(items, str(tmp_path)) == {"count": 6, "sha256": of_all.hexdigest()}
+    monkeypatch.setattr(identity, "OPENED", 4)  # so that every second one is opened
+    before = seen(items, str(tmp_path))
+    assert before["sha256"] != of_all.hexdigest()
+    (tmp_path / "2.png").write_bytes(b"abc")  # opened
+    assert (after := seen(items, str(tmp_path))) != before
+    (tmp_path / "3.png").write_bytes(b"abcd")  # of the same size
+    assert seen(items, str(tmp_path)) == after
+    (tmp_path / "3.png").write_bytes(b"abcde")
+    assert seen(items, str(tmp_path)) != after
+
+
+def test_images_that_two_parts_share_are_read_once(tmp_path, monkeypatch):
+    """As ImageNet's for validation and test."""
+    items, opened = images(tmp_path, 4), []
+    look = identity.looked_at
+    monkeypatch.setattr(identity, "looked_at", lambda path, *more: opened.append(path) or look(path, *more))
+    parts = {"train": items[:3], "val": items[3:], "test": [Datum(items[3].impath, items[3].label)], "unlabelled": []}
+    found = identity.images_in(parts, str(tmp_path))
+    assert len(opened) == 4 and found["val"] == found["test"] == seen(items[3:], str(tmp_path))
+    assert [*found] == ["train", "val", "test"]
+    parts["test"] = [Datum(items[3].impath, 1 - items[3].label)]
+    assert identity.images_in(parts, str(tmp_path))["test"] != found["val"]
+
+
+def test_an_image_that_was_removed_is_named(tmp_path):
+    items = images(tmp_path, 2)
+    (tmp_path / "1.png").unlink()
+    with pytest.raises(InputError, match=r"1\.png cannot be read \(No such file or directory\): restore it"):
+        seen(items, str(tmp_path))
 
 
 def test_the_place_of_the_pictures_is_no_difference(pictures, tmp_path, capsys):
