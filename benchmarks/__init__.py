@@ -11,6 +11,8 @@ and what they share:
 
     machine     what machine and which versions a figure is of
     statistics  quartiles, intervals of paired differences, turns
-    field       what the field's published code does, re-created
+    field       what the field's published code does, re-created: its evaluation and its loader
+    field_steps the same of its training steps
+    steps       training steps to be timed: a trainer's own, and the field's on the same batch
     embedded    the embedded sets: cells, a trainer on one
 """
