@@ -105,6 +105,7 @@ RANGES = {
     "TRAIN.CHECKPOINT_FREQ": "a number",
     "TRAIN.PRINT_FREQ": "at least 1",
     "TRAIN.COUNT_ITER": ("train_x", "train_u", "smaller_one"),
+    "TRAIN.COMPILE": ("", "compile", "graphs"),
     "TEST.SPLIT": ("test", "val"),
     "TEST.FINAL_MODEL": ("last_step", "best_val"),
 }
@@ -168,7 +169,7 @@ def in_words(rule) -> str:
     if callable(rule):
         return rule.__doc__
     if isinstance(rule, tuple):
-        return f"{'one of ' if len(rule) > 1 else ''}{', '.join(map(str, rule))}"
+        return f"{'one of ' if len(rule) > 1 else ''}{', '.join(str(value) or 'nothing' for value in rule)}"
     if isinstance(rule, list):
         return f"{'any number of' if rule[-1] is ... else len(rule)} values, each {in_words(rule[0])}"
     return rule

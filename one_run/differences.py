@@ -17,6 +17,7 @@ NO_PART_IN_RESULT = {
     "OUTPUT_DIR", "RESUME", "VERBOSE", "DATASET.ROOT", "DATASET.ALLOW_SHARED_IMAGES", "DATASET.ALLOW_OUTSIDE",
     "DATALOADER.NUM_WORKERS", "DATALOADER.KEEP_MB", "DATALOADER.TEST.CACHE_DIR", "TRAIN.PRINT_FREQ",
 }  # fmt: skip
+LATER = {"TRAIN.COMPILE": ""}  # keys that records of before lack -> what runs did then
 LEARNED_FROM = ("train", "unlabelled", "val")  # what a training that goes on must have as before
 SAME_DRAW = ("dataset", "subsample", "shots", "seed")  # if these are the same, so are the images that are drawn
 SAID = 3  # differences in a sentence
@@ -56,7 +57,7 @@ def of_config(record: dict, former: dict, data_is_compared: bool = False) -> dic
     ours, theirs = (
         {
             key: value
-            for key, value in flatten(each.get("config") or {}).items()
+            for key, value in (LATER | flatten(each.get("config") or {})).items()
             if key not in no_part and not key.startswith(beginnings)
         }
         | {f"weights.{key}": value for key, value in (each.get("weights") or {}).items() if key != "model_dir"}

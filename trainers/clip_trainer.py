@@ -24,6 +24,7 @@ from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import load_checkpoint, load_pretrained_weights
 
+from .compiled import CompiledEncoders, check_way
 from .config_keys import ConfigKeys
 from .prompted_clip import PRECISIONS, PromptedCLIP, check_image_size, load_clip, resolve_precision
 from .prompts import Learner, readable, same_texts, template_of, zero_shot_text_features
@@ -111,6 +112,8 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
     shared_keys = {"PREC": "auto"}  # auto, fp32, fp16, bf16, amp
     shared_ranges = {"PREC": PRECISIONS}
     run_ranges = {"DATALOADER.K_TRANSFORMS": one_version, "INPUT.NO_TRANSFORM": (False,)}
+    why_not_compiled = ""  # its encoders are, if TRAIN.COMPILE asks for it
+    encoders: CompiledEncoders | None = None  # which is known before training
     learner_name = "prompt_learner"  # the folder of its checkpoints; the same as the published code's
     unused_tensors: frozenset[str] = frozenset()  # in checkpoints of the authors' code: neither used nor trained there
 
@@ -169,6 +172,9 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
     # --- training -----------------------------------------------------------------------------------------
 
     def before_train(self):
+        way = self.cfg.TRAIN.get("COMPILE", "")  # upstream Dassl has no such key
+        check_way(way, self.device)
+        self.encoders = CompiledEncoders(self.model, way)
         if getattr(self.dm.dataset, "introduce", False):
             self.introduce()
         super().before_train()
@@ -239,7 +245,7 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
         images, labels = self.parse_batch_train(batch)
         # Which of the training images the batch holds.
         self.batch_index = batch["index"].to(self.device, non_blocking=True)
-        with self.autocast():
+        with self.autocast(), self.compiled(len(images)):
             loss, shown = self.compute_loss(images, labels)
         if self.scaler is None:
             self.model_backward_and_update(loss)
@@ -255,6 +261,10 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
 
     def autocast(self):
         return torch.autocast(self.device.type) if self.precision == "amp" else contextlib.nullcontext()
+
+    def compiled(self, batch: int):
+        """The encoders, for a step of so many images."""
+        return contextlib.nullcontext() if self.encoders is None else self.encoders.at_work(batch)
 
     # --- evaluation ---------------------------------------------------------------------------------------
 

@@ -62,6 +62,8 @@ class ProGrad(ClipTrainer):
         "T": "above 0",
     }
 
+    why_not_compiled = "it takes two gradients of one step, and what is compiled gives one"
+
     def check_cfg(self, cfg):
         super().check_cfg(cfg)
         if cfg.TRAINER.PROGRAD.PREC == "amp":

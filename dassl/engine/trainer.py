@@ -51,6 +51,8 @@ def __getattr__(name: str):
 class SimpleTrainer(TrainerBase):
     """A run over a data set: loaders, a model, an evaluator; tests after training."""
 
+    why_not_compiled = "it compiles nothing"  # why its steps cannot follow TRAIN.COMPILE; empty: they can
+
     def __init__(self, cfg):
         super().__init__()
         self.check_cfg(cfg)
@@ -91,6 +93,11 @@ class SimpleTrainer(TrainerBase):
         self.register_model("model", self.model, self.optim, self.sched)
 
     def train(self):
+        if self.cfg.TRAIN.COMPILE and self.why_not_compiled:
+            raise InputError(
+                f"TRAIN.COMPILE is {self.cfg.TRAIN.COMPILE}, which {self.cfg.TRAINER.NAME} cannot follow, as "
+                f"{self.why_not_compiled}: leave it empty."
+            )
         try:
             super().train(self.start_epoch, self.max_epoch)
         except KeyboardInterrupt:

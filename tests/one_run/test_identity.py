@@ -320,3 +320,10 @@ def test_the_place_of_the_pictures_is_no_difference(pictures, tmp_path, capsys):
 def test_classes_with_fewer_images_than_shots_are_counted(pictures, tmp_path, capsys):
     drawn(pictures, "train_x", DATASET__NUM_SHOTS=5)
     assert "of 4 classes have fewer than 5 training images, and give all they have" in capsys.readouterr().out
+
+
+def test_a_key_that_came_later_is_what_runs_did_before_it():
+    before = {"method": "CoOp", "dataset": "Caltech101", "seed": 1, "shots": 4, "config": {"TRAIN": {"PRINT_FREQ": 5}}}
+    plain, other = (before | {"config": {"TRAIN": {"COMPILE": way}}} for way in ("", "compile"))
+    assert not differences(plain, before)
+    assert differences(other, before) == ["TRAIN.COMPILE is '' there and 'compile' here"]

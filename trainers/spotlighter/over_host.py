@@ -34,6 +34,13 @@ class SpotlighterOverHost(EncodesClassesOnce):
         """Spotlighter's config keys; `keys` are the host's."""
         return self.cfg.TRAINER.SPOTLIGHTER
 
+    @property
+    def why_not_compiled(self) -> str:
+        own = self.own
+        if own.KEEP < 1 or own.ZOOM or own.JOINT:
+            return "TRAINER.SPOTLIGHTER.KEEP, ZOOM and JOINT reach into the image encoder while it trains"
+        return getattr(super(), "why_not_compiled", "")  # the host's
+
     def build_model(self):
         super().build_model()
         own, dataset = self.own, self.dm.dataset
