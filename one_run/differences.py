@@ -16,6 +16,7 @@ from .layout import OF_TRAINING, is_untrained
 NO_PART_IN_RESULT = {
     "OUTPUT_DIR", "RESUME", "VERBOSE", "DATASET.ROOT", "DATASET.ALLOW_SHARED_IMAGES", "DATASET.ALLOW_OUTSIDE",
     "DATALOADER.NUM_WORKERS", "DATALOADER.KEEP_MB", "DATALOADER.TEST.CACHE_DIR", "TRAIN.PRINT_FREQ",
+    "DETERMINISTIC",  # more than its last bits
 }  # fmt: skip
 LATER = {"TRAIN.COMPILE": ""}  # keys that records of before lack -> what runs did then
 LEARNED_FROM = ("train", "unlabelled", "val")  # what a training that goes on must have as before

@@ -72,6 +72,7 @@ class RunRecord:
             "peak_memory_mib": None,  # of the process, and on the GPU; in a process of many runs, of the runs so far
             "peak_gpu_memory_mib": None,
             "device": None,
+            "precision": None,  # of CLIP, where the method has it: what PREC auto came to
             "images_sha256": None,
             "chosen_on_test": None,  # whether the best epoch was chosen on test images; None: not known
             "identity": None,  # what it is, beside its config: one_run/identity.py

@@ -11,7 +11,7 @@ from dassl.checkpoints import epochs, file_of, last_epoch, models_in
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.data.whole import check_pictures, pictures_needed
 from dassl.engine import build_trainer
-from dassl.utils import InputError, collect_env_info, set_random_seed, setup_logger
+from dassl.utils import InputError, collect_env_info, device_of_run, set_random_seed, setup_logger
 from dassl.utils.files import remove_leftovers
 from dassl.utils.resume import latest
 
@@ -40,7 +40,24 @@ def do(cfg: CfgNode, model_dir: str = "", epoch: int | None = None, test: bool =
         return
     with alone_in(cfg.OUTPUT_DIR):
         if not is_skipped(record, cfg):  # who had the lock may have finished it
-            work(record, cfg, model_dir, epoch, test, train)
+            with deterministic(cfg.DETERMINISTIC and device_of_run(cfg.USE_CUDA).type != "cpu"):
+                work(record, cfg, model_dir, epoch, test, train)
+
+
+@contextlib.contextmanager
+def deterministic(wanted: bool):
+    """If wanted, the same input gives the same bits on a GPU, and an operation that cannot is a RuntimeError.
+
+    Warnings in place of errors would not do: PyTorch then leaves attention's gradient as it is, summed in any order.
+    """
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # which cuBLAS reads at the process's first product
+        torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
 
 
 def say_if_broken(folder: str) -> None:

@@ -47,6 +47,11 @@ def check_features(name: str, features) -> None:
             )
 
 
+def random_numbers_kept(device: torch.device):
+    """A context after which the generators of the CPU and of a run's device are as before; no other GPU is asked."""
+    return torch.random.fork_rng(devices=[] if device.type == "cpu" else [device])
+
+
 class EncodesClassesOnce:
     """Evaluation that computes what does not depend on an image once, not once per batch."""
 
@@ -158,6 +163,10 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
         self.sched = build_lr_scheduler(self.optim, self.cfg.OPTIM)
         self.register_model(self.learner_name, learner, self.optim, self.sched)
 
+    def facts(self) -> dict:
+        """For the run's record (upstream Dassl keeps none): the engine's, and in which precision CLIP computes."""
+        return getattr(super(), "facts", dict)() | {"precision": self.precision}
+
     def design_details(self) -> dict | None:
         """The deep prompts that CLIP is built with (`clip.build_model`); the learner takes them over."""
         return None
@@ -226,7 +235,7 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
             with torch.no_grad():
                 return compute(images)
         if name not in self.remembered:
-            with torch.random.fork_rng(), torch.no_grad():  # a loader takes a random number, which is the run's
+            with random_numbers_kept(self.device), torch.no_grad():  # a loader takes one, which is the run's
                 dataset = self.train_loader_x.dataset
                 loader = build_data_loader(
                     self.cfg,

@@ -10,6 +10,7 @@ def get_defaults() -> CN:
     cfg.RESUME = ""  # folder of a run that broke off
     cfg.SEED = -1  # negative: not fixed
     cfg.USE_CUDA = True  # where there is a GPU
+    cfg.DETERMINISTIC = False  # on a GPU, the same bits each time, at a price in speed; a CPU needs nothing for it
     cfg.VERBOSE = True
 
     cfg.INPUT = CN()

@@ -17,7 +17,7 @@ from dassl.utils import (
     save_checkpoint,
     tolist_if_not,
 )
-from dassl.utils.resume import latest, load_weights, random_states, restore
+from dassl.utils.resume import device_of, latest, load_weights, random_states, restore
 
 from .board import open_writer, writing
 
@@ -102,7 +102,7 @@ class TrainerBase:
             "scheduler": sched.state_dict() if sched is not None else None,
             "scaler": scaler.state_dict() if scaler is not None else None,
             "val_result": val_result,
-            "random_states": random_states(),
+            "random_states": random_states(device_of(self._models[name])),
             "identity": self.identity,
         }
 

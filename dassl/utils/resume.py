@@ -1,5 +1,6 @@
 """Going on with a run: which of its checkpoints is whole, and what it gives model, optimiser and schedule."""
 
+import itertools
 import os
 import random
 from collections.abc import Iterable
@@ -115,7 +116,7 @@ def restore(checkpoint: dict, path: str, model: nn.Module, optimizer=None, sched
     if scaler is not None and checkpoint.get("scaler") is not None:
         load_scaler(scaler, checkpoint["scaler"], path)
     if checkpoint.get("random_states") is not None:
-        set_random_states(checkpoint["random_states"])
+        set_random_states(checkpoint["random_states"], device_of(model))
     print(f"Previous epoch: {checkpoint['epoch']}")
 
 
@@ -239,14 +240,20 @@ def check_whole(state: dict, what: str) -> None:
         raise InputError(f"{what} holds {other[0]}, which is not loaded: start with it as MODEL.INIT_WEIGHTS.")
 
 
-def random_states() -> dict:
-    """The state of every generator, in plain values and tensors."""
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model is; the CPU, if nothing in it is anywhere."""
+    first = next(itertools.chain(model.parameters(), model.buffers()), None)
+    return torch.device("cpu") if first is None else first.device
+
+
+def random_states(device: torch.device | None = None) -> dict:
+    """The state of the generators that a run on `device` (None: the CPU) draws from, in plain values and tensors."""
     kind, words, position, has_gauss, gauss = np.random.get_state()
     return {
         "python": list(random.getstate()[1]),
         "numpy": [kind, words.tolist(), position, has_gauss, gauss],
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": [torch.cuda.get_rng_state(device)] if on_gpu(device) else [],
     }
 
 
@@ -256,17 +263,29 @@ def are_random_states(states) -> bool:
         random.Random().setstate(of_python(states))
         np.random.RandomState().set_state(of_numpy(states))
         torch.Generator().set_state(states["torch"])
-        return isinstance(states["cuda"], list) and all(map(torch.is_tensor, states["cuda"]))
+        return isinstance(states["cuda"], list) and all(map(is_state, states["cuda"]))
     except (LookupError, TypeError, ValueError, OverflowError, RuntimeError):  # as each setter says it
         return False
 
 
-def set_random_states(states: dict) -> None:
+def is_state(value) -> bool:
+    return torch.is_tensor(value) and value.dtype == torch.uint8 and value.dim() == 1
+
+
+def on_gpu(device: torch.device | None) -> bool:
+    return device is not None and device.type != "cpu"
+
+
+def set_random_states(states: dict, device: torch.device | None = None) -> None:
+    """For a run that goes on on `device`, whichever and however many GPUs it began on, or none.
+
+    Checkpoints of former versions hold a state for each GPU that was visible; the run drew from the first.
+    """
     random.setstate(of_python(states))
     np.random.set_state(of_numpy(states))
     torch.set_rng_state(states["torch"])
-    if torch.cuda.is_available() and states["cuda"]:
-        torch.cuda.set_rng_state_all(states["cuda"])
+    if on_gpu(device) and states["cuda"]:
+        torch.cuda.set_rng_state(states["cuda"][0], device)
 
 
 def of_python(states: dict) -> tuple:

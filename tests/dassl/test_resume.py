@@ -7,6 +7,7 @@ import torch.nn as nn
 from dassl.config import get_cfg_default, merge_options
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import InputError, resume_from_checkpoint, save_checkpoint
+from dassl.utils.resume import random_states
 
 
 def optimised(name="sgd", named=True, **settings):
@@ -94,6 +95,7 @@ def test_another_kind_of_optimiser_is_refused(tmp_path, before, after, named):
         lambda content: content["scheduler"].update(last_epoch="1"),
         lambda content: content.update(scheduler=torch.zeros(2)),
         lambda content: content.update(random_states={"python": [1, 2]}),
+        lambda content: content.update(random_states=random_states() | {"cuda": [torch.zeros(2)]}),
         lambda content: content["state_dict"].update(weight="x"),
     ],
 )

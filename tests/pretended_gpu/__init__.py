@@ -8,6 +8,8 @@
     waits     where the host waits for the device, and copies that are not there before it has waited
     autocast  CUDA's lists for mixed precision
     cases     whole runs of the methods on it
+    engine    what runs do on it beside computing: random numbers, precision, determinism
+    faults    planted faults, by which the device itself is tested
 
 It is made of PyTorch's device type for other backends (`privateuseone`), since operations on `cuda` itself ask a driver
 that is not there. That device type gets its name once in a process, hence a process of its own. What it cannot show:

@@ -102,6 +102,10 @@ def learned(device: str) -> list[torch.Tensor]:
 
 
 def learns_as_on_the_cpu(gpu) -> None:
+    """All parameters at once, as on CUDA."""
+    with gpu.watched() as seen:
+        learned("gpu")
+    assert seen.operations["aten::_foreach_add_"] > 0
     for ours, theirs in zip(learned("gpu"), learned("cpu"), strict=True):
         torch.testing.assert_close(ours, theirs)
 

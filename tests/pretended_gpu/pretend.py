@@ -1,6 +1,7 @@
 """The context in which PyTorch finds a GPU, and the engine computes on it."""
 
 import contextlib
+import importlib
 import time
 from collections.abc import Iterator
 from unittest import mock
@@ -90,6 +91,10 @@ def pretend() -> Iterator[Record]:
         before = torch.__future__.get_overwrite_module_params_on_conversion()
         stack.callback(torch.__future__.set_overwrite_module_params_on_conversion, before)
         torch.__future__.set_overwrite_module_params_on_conversion(True)
+        # Optimisers take all parameters at once on CUDA, if their tensors are of a kind that they know.
+        kinds = importlib.import_module("torch.optim.optimizer")._foreach_supported_types
+        kinds.append(OnGPU)
+        stack.callback(kinds.remove, OnGPU)
         stack.enter_context(Everywhere())
         yield record
     record.raise_fault()

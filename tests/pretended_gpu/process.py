@@ -60,6 +60,6 @@ class PretendedGPU:
 
     def stop(self) -> None:
         if self.child is not None:
-            self.child.stdin.close()
-            self.child.wait()
+            self.child.kill()
+            self.child.communicate()
             self.child = None

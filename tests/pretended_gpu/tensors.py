@@ -25,6 +25,7 @@ class Backend:
     def __init__(self):
         self.devices = 1  # how many are visible
         self.generators = [torch.Generator() for _ in range(16)]
+        self.asked: set[int] = set()  # devices whose random numbers somebody read or put back
 
     def is_available(self) -> bool:
         return True
@@ -46,6 +47,7 @@ class Backend:
 
     def generator(self, device=0) -> torch.Generator:
         index = device if isinstance(device, int) else torch.device(device).index or 0
+        self.asked.add(index)
         return self.generators[: self.devices][index]  # an IndexError, as of torch.cuda, where it is not visible
 
     def get_rng_state(self, device=0) -> torch.Tensor:
@@ -62,7 +64,7 @@ class Backend:
             self.set_rng_state(state, i)
 
     def manual_seed(self, seed: int) -> None:
-        self.generator().manual_seed(seed)
+        self.generators[0].manual_seed(seed)
 
     def manual_seed_all(self, seed: int) -> None:
         for generator in self.generators[: self.devices]:

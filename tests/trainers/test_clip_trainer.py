@@ -178,6 +178,11 @@ def test_facts(data_root, tmp_path):
     """A method that adds nothing says what the engine says of all; a plug-in adds its count to its host's."""
     options = ["TRAINER.COOP.CTX_INIT", "", "TRAINER.COOP.N_CTX", 3]
     learned = built(arguments(data_root, tmp_path, options=options)).facts()
-    assert learned == {"trainable_parameters": 3 * 128, "extra_trainable_parameters": 0, "transductive": False}
+    assert learned == {
+        "trainable_parameters": 3 * 128,
+        "extra_trainable_parameters": 0,
+        "transductive": False,
+        "precision": "fp32",
+    }
     over = built(arguments(data_root, tmp_path, "Spotlighter", options=options)).facts()
     assert over == learned | {"trainable_parameters": 3 * 128 + 21, "extra_trainable_parameters": 21}

@@ -32,8 +32,8 @@ def look(trainer, images: Tensor) -> Look:
         classes = trainer.encode_classes() if trainer.class_state is None else trainer.class_state
         first = spotlit.first_look(images)
         logits = spotlit.answer(images, first, classes)  # (B, C)
-        bank = spotlit.head.bank
-        why = spotlit.head.explain(first.f, first.v, classes, bank.image_mean, bank.token_mean)
+    bank = spotlit.head.bank
+    why = spotlit.head.explain(first.f, first.v, classes, bank.image_mean, bank.token_mean)
 
     side = spotlit.model.clip.visual.input_resolution // spotlit.model.clip.visual.conv1.stride[0]
     kept = first.alive  # (B, N)

@@ -19,6 +19,13 @@ from .trained import unit
 from .zoom import ZOOM_WIDTHS, cut, window_centres
 
 
+def outside_autocast(x: Tensor) -> torch.autocast:
+    """A context in which products are fp32 where mixed precision would make them fp16: the host's encoders have it, and
+    what this project computes of their features has not, as it is little work and tells near things apart.
+    """
+    return torch.autocast(x.device.type, enabled=False)
+
+
 class FirstLook(NamedTuple):
     """What the image encoder makes of whole images."""
 
@@ -37,8 +44,8 @@ class SpotlitCLIP:
     def __init__(self, model: HostModel, own, classnames: list[str], template: str, seed: int = 0):
         self.model, self.classnames = model, classnames
         self.zero_shot = part(model, "zero_shot_text")(classnames, template)  # (C, d)
-        with torch.random.fork_rng():  # the mapping modules' first values are not the host's random numbers
-            torch.manual_seed(max(seed, 0))
+        with torch.random.fork_rng(devices=[]):  # the mapping modules' first values are not the host's random numbers
+            torch.default_generator.manual_seed(max(seed, 0))  # torch.manual_seed is a GPU's too
             self.head = SpotlighterHead(
                 logit_scale=model.logit_scale().item(),
                 kept=own.R,
@@ -68,7 +75,8 @@ class SpotlitCLIP:
 
     def look_again(self, images: Tensor, centres: Tensor, width: float) -> Tensor:
         """Class tokens (B, Z, d) of regions of images (B, 3, H, W), by their centres (B, Z, 2) and width."""
-        windows = cut(images, centres, width)  # (B Z, 3, H, W)
+        with outside_autocast(images):
+            windows = cut(images, centres, width)  # (B Z, 3, H, W)
         with self.maps.resting():  # nobody reads where a region would be looked at again
             return self.model.image_features(windows).view(*centres.shape[:2], -1)
 
@@ -76,7 +84,8 @@ class SpotlitCLIP:
         """All that a zoom may choose from: (B, maps, widths, count, d)."""
         looks = []
         for activation in maps.unbind(dim=1):
-            centres = window_centres(activation, count)  # (B, count, 2)
+            with outside_autocast(activation):
+                centres = window_centres(activation, count)  # (B, count, 2)
             looks.append(torch.stack([self.look_again(images, centres, width) for width in ZOOM_WIDTHS], dim=1))
         return torch.stack(looks, dim=1)
 
@@ -105,7 +114,9 @@ class SpotlitCLIP:
 
     def describe(self) -> Classes:
         """The classes, which do not depend on an image."""
-        return self.head.describe(self.typical_text(self.head.bank.image_mean), self.zero_shot, self.classnames)
+        t = self.typical_text(self.head.bank.image_mean)  # (C, d)
+        with outside_autocast(t):
+            return self.head.describe(t.float(), self.zero_shot, self.classnames)
 
     def predict(self, images: Tensor, classes: Classes) -> Tensor:
         """Images (B, 3, H, W) -> logits (B, C), given `describe()`."""
@@ -113,13 +124,15 @@ class SpotlitCLIP:
 
     def answer(self, images: Tensor, first: FirstLook, classes: Classes) -> Tensor:
         """The same, with the first look taken: logits (B, C)."""
-        if self.conditional:
-            t = self.model.text_features(first.f)  # (B, C, d)
-            own = self.head.centred_text(self.head.anchored(t, self.zero_shot), self.head.bank.text_mean)
-            classes = classes._replace(own=own * lengths(t)[..., None])
+        t = self.model.text_features(first.f) if self.conditional else None  # (B, C, d)
         again = None if self.head.zoom is None else self.look_again(images, self.centres(first), self.head.zoom.width)
-        return self.head(first.f, first.v, classes, again)
+        with outside_autocast(images):
+            if t is not None:
+                own = self.head.centred_text(self.head.anchored(t, self.zero_shot), self.head.bank.text_mean)
+                classes = classes._replace(own=own * lengths(t)[..., None])
+            return self.head(first.f, first.v, classes, again)
 
     def centres(self, first: FirstLook) -> Tensor:
         """(B, Z, 2), where the head's zoom looks again."""
-        return window_centres(first.maps[:, self.head.zoom.map], self.head.zoom.count)
+        with outside_autocast(first.maps):
+            return window_centres(first.maps[:, self.head.zoom.map], self.head.zoom.count)

@@ -9,7 +9,7 @@ from clip import InputError
 from dassl.data.data_manager import build_data_loader
 from dassl.data.transforms import build_transform
 
-from ..clip_trainer import EncodesClassesOnce, check_features
+from ..clip_trainer import EncodesClassesOnce, check_features, random_numbers_kept
 from ..prompts import template_of
 from .bank import Shots, remember
 from .checks import check_encoder
@@ -169,7 +169,8 @@ class SpotlighterOverHost(EncodesClassesOnce):
         own, seed, head, z = self.own, self.cfg.SEED, self.head, self.spotlit.zero_shot
         shots = self.encode_shots()
         check_features("image features of the shots", shots)
-        t = self.spotlit.typical_text(shots.f.mean(dim=0))  # (C, d)
+        with self.autocast():
+            t = self.spotlit.typical_text(shots.f.mean(dim=0))  # (C, d)
         check_features("text features of the host", t)
         if not own.JOINT:
             with torch.no_grad():  # every fit starts from the initial values
@@ -184,11 +185,12 @@ class SpotlighterOverHost(EncodesClassesOnce):
         self.set_model_mode("train")
 
     def encode_shots(self) -> Shots:
-        return self.spotlit.encode(self.shot_batches(), count=len(self.dm.dataset.train_x), zoom=self.own.ZOOM)
+        with self.autocast():  # as images are encoded when they are classified
+            return self.spotlit.encode(self.shot_batches(), count=len(self.dm.dataset.train_x), zoom=self.own.ZOOM)
 
     def shot_batches(self):
         """The training images as the test transform shows them: images (B, 3, H, W) and labels (B,)."""
-        with torch.random.fork_rng():  # a loader takes a random number, which is the host's
+        with random_numbers_kept(self.device):  # a loader takes one, which is the host's
             loader = build_data_loader(
                 self.cfg,
                 data_source=self.dm.dataset.train_x,

@@ -92,6 +92,30 @@ def test_prediction_without_a_trainer(clip_model, images, batches):
     torch.testing.assert_close(spotlit.predict(images, classes), (first + second) / 2, atol=1e-3, rtol=1e-4)
 
 
+@torch.no_grad()
+def test_mixed_precision_is_the_encoders_alone(clip_model, images, batches):
+    """Given the same features, what is computed of them is the same to the bit: places, classes, both looks."""
+    spotlit = spotlit_over(clip_model, ZOOM=3)
+    spotlit.head.zoom = SECOND_LOOK
+    text = spotlit.model.text_features()
+    remember(spotlit.head, spotlit.encode(batches, count=12, zoom=3), text, spotlit.zero_shot, NAMES)
+    look, regions = spotlit.first_look(images), torch.randn(12, 3, 128, generator=torch.Generator().manual_seed(1))
+    seen = []
+
+    def found():
+        return spotlit.centres(look), *spotlit.describe()[:2], spotlit.answer(images, look, spotlit.describe())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spotlit.model, "text_features", lambda: text)
+        patch.setattr(spotlit.model, "image_features", lambda x: seen.append(x) or regions.flatten(0, 1))
+        expected = found()
+        with torch.autocast("cpu"):
+            assert (images[0, 0] @ images[0, 0]).dtype == torch.bfloat16
+            ours = found()
+    assert all(torch.equal(one, other) for one, other in zip(ours, expected, strict=True))
+    assert torch.equal(*seen)  # the windows
+
+
 def test_without_its_keys_no_edit_is_put_in(clip_model, images):
     spotlit = spotlit_over(clip_model)
     look = spotlit.first_look(images[:1])
