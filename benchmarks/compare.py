@@ -12,6 +12,7 @@ table says so.
 import argparse
 import contextlib
 import io
+import math
 import os
 import sys
 from functools import partial
@@ -153,7 +154,8 @@ class Comparison:
         pairs = [pair for key, pair in self.records.items() if key[0] == label]
         counts = sorted({pair[0]["trainable_parameters"] for pair in pairs})
         seconds = median(pair[0]["train_seconds"] or 0.0 for pair in pairs)
-        speed = median(record["test_images_per_second"] for pair in pairs for record in pair)
+        encoded = [record["test_images_per_second"] for pair in pairs for record in pair]
+        speed = median([one for one in encoded if one is not None] or [math.nan])  # of runs that found no features
         return "-".join(f"{count:,}" for count in counts[:: max(1, len(counts) - 1)]), seconds, speed
 
     def is_transductive(self, label: str) -> bool:
@@ -196,7 +198,7 @@ def means(comparison: Comparison, entries: list[Entry]) -> list[str]:
         trained, seconds, speed = comparison.cost(label)
         lines.append(
             f"| {label}{mark} | {base:.1f} | {new:.1f} | **{h:.1f}** | {gains[0]} | {gains[1]} | {trained} | "
-            f"{seconds:.1f} | {speed:.0f} |"
+            f"{seconds:.1f} | {'' if math.isnan(speed) else f'{speed:.0f}'} |"
         )
     return lines
 
@@ -217,7 +219,7 @@ def as_json(comparison: Comparison, command: str) -> dict:
             trained, seconds, speed = comparison.cost(entry.label)
             content["rows"][entry.label] = {
                 "method": entry.method, "config": entry.config, "transductive": comparison.is_transductive(entry.label),
-                "trained": trained, "train_seconds": seconds, "test_images_per_second": speed,
+                "trained": trained, "train_seconds": seconds, "test_images_per_second": None if math.isnan(speed) else speed,
                 "accuracies": {f"{name}/{seed}": comparison.accuracy[entry.label, name, seed] for _, name, seed in keys},
             }  # fmt: skip
     return content

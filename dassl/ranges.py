@@ -73,6 +73,8 @@ RANGES = {
     "DATALOADER.NUM_WORKERS": "at least 0",
     "DATALOADER.K_TRANSFORMS": "at least 1",
     "DATALOADER.KEEP_MB": "at least 0",
+    "DATALOADER.VIEWS": "whole and at least 0",
+    "FEATURES.TOKENS_MB": "at least 0",
     "DATALOADER.TRAIN_X.SAMPLER": tuple(SAMPLERS),
     "DATALOADER.TRAIN_X.BATCH_SIZE": "at least 1",
     "DATALOADER.TRAIN_X.N_DOMAIN": "at least 0",

@@ -36,7 +36,7 @@ GIVEN = {  # what a command line has flags for -> its config key
     "protocol": "SETTINGS.PROTOCOL",
 }
 # A key is a setting if it begins so, and is none if it ends so.
-SETTINGS = ("OPTIM.", "TRAINER.", "INPUT.", "MODEL.", "DATALOADER.TRAIN_X.", "DATALOADER.TRAIN_U.")
+SETTINGS = ("OPTIM.", "TRAINER.", "INPUT.", "MODEL.", "DATALOADER.TRAIN_X.", "DATALOADER.TRAIN_U.", "DATALOADER.VIEWS")
 NO_SETTINGS = ("TRAINER.NAME", ".PREC", ".TEACHER_DIR", ".MEMORY_MB")
 
 

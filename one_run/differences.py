@@ -17,8 +17,9 @@ NO_PART_IN_RESULT = {
     "OUTPUT_DIR", "RESUME", "VERBOSE", "DATASET.ROOT", "DATASET.ALLOW_SHARED_IMAGES", "DATASET.ALLOW_OUTSIDE",
     "DATALOADER.NUM_WORKERS", "DATALOADER.KEEP_MB", "DATALOADER.TEST.CACHE_DIR", "TRAIN.PRINT_FREQ",
     "DETERMINISTIC",  # more than its last bits
+    "FEATURES.DIR", "FEATURES.TOKENS_MB",
 }  # fmt: skip
-LATER = {"TRAIN.COMPILE": ""}  # keys that records of before lack -> what runs did then
+LATER = {"TRAIN.COMPILE": "", "DATALOADER.VIEWS": 0}  # keys that records of before lack -> what runs did then
 LEARNED_FROM = ("train", "unlabelled", "val")  # what a training that goes on must have as before
 SAME_DRAW = ("dataset", "subsample", "shots", "seed")  # if these are the same, so are the images that are drawn
 SAID = 3  # differences in a sentence

@@ -16,6 +16,7 @@ from tests.pretended_gpu.process import PretendedGPU
 # another process, is computed by as many.
 os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
 torch.set_num_threads(1)
+os.environ["FEATURES_CACHE"] = ""  # a test computes what it tests
 
 
 @pytest.fixture(autouse=True)

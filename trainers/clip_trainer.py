@@ -26,10 +26,12 @@ from dassl.utils import load_checkpoint, load_pretrained_weights
 
 from .compiled import CompiledEncoders, check_way
 from .config_keys import ConfigKeys
+from .features import ReadsFeatures, random_numbers_kept
 from .prompted_clip import PRECISIONS, PromptedCLIP, check_image_size, load_clip, resolve_precision
 from .prompts import Learner, readable, same_texts, template_of, zero_shot_text_features
 
 SHOWN = 10  # class names in a warning
+VIEWS_SEED = 2**40  # of views, beside the run's seed
 FIXED_TRANSFORMS = {"normalize", "instance_norm", "center_crop"}  # of INPUT.TRANSFORMS, those without chance
 
 
@@ -47,13 +49,10 @@ def check_features(name: str, features) -> None:
             )
 
 
-def random_numbers_kept(device: torch.device):
-    """A context after which the generators of the CPU and of a run's device are as before; no other GPU is asked."""
-    return torch.random.fork_rng(devices=[] if device.type == "cpu" else [device])
-
-
-class EncodesClassesOnce:
-    """Evaluation that computes what does not depend on an image once, not once per batch."""
+class EncodesClassesOnce(ReadsFeatures):
+    """Evaluation that computes what does not depend on an image once, not once per batch, and what depends on frozen
+    images alone once for all runs.
+    """
 
     class_state = None  # what `encode_classes` gave, while a test goes on
     warned = False  # a run says once which classes have one text
@@ -76,9 +75,15 @@ class EncodesClassesOnce:
         with self.autocast():
             self.class_state = self.encode_classes()
         self.warn_of_same_texts(getattr(self.class_state, "text", self.class_state))
+        loaders = self.val_loader, self.test_loader
+        self.val_loader, self.test_loader = (self.encoded(loader, self.tokens_wanted) for loader in loaders)
         try:
-            return super().test(split)
+            result = super().test(split)
+            if loaders != (self.val_loader, self.test_loader):
+                self.test_images_per_second = None  # as no image was encoded while it was taken
+            return result
         finally:
+            self.val_loader, self.test_loader = loaders
             self.class_state = None
 
     def check_model(self):
@@ -120,6 +125,9 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
     why_not_compiled = ""  # its encoders are, if TRAIN.COMPILE asks for it
     encoders: CompiledEncoders | None = None  # which is known before training
     learner_name = "prompt_learner"  # the folder of its checkpoints; the same as the published code's
+    takes_views = True
+    features_suffice = False  # whether `compute_loss` has all that it needs of images from `once_per_image`
+    batch_views: Tensor | int = 0  # of the batch's images
     unused_tensors: frozenset[str] = frozenset()  # in checkpoints of the authors' code: neither used nor trained there
 
     @property
@@ -155,6 +163,11 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
         learner = self.model.prompt_learner
         if learner is None:
             return
+        if self.views() > 1 and not self.features_suffice:
+            raise InputError(
+                f"DATALOADER.VIEWS are encoded once, and {self.cfg.TRAINER.NAME} needs the images themselves in each step: "
+                "set it to 0."
+            )
         if self.cfg.MODEL.INIT_WEIGHTS:
             if learner.of_classes:
                 self.check_classes(learner, load_checkpoint(self.cfg.MODEL.INIT_WEIGHTS), self.cfg.MODEL.INIT_WEIGHTS)
@@ -187,6 +200,7 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
         if getattr(self.dm.dataset, "introduce", False):
             self.introduce()
         super().before_train()
+        self.train_loader_x.dataset.pictures = self.looks_at_images()
 
     @torch.no_grad()
     def introduce(self) -> None:
@@ -229,32 +243,56 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
         """`compute(images)` (B, ...) for the current batch, where nothing that is trained takes part in it.
 
         If the training transform has no chance in it, it is computed once for each training image, in the data set's
-        order, and looked up from then on, so that a run that goes on from a checkpoint sees the same bits.
+        order, and looked up from then on, so that a run that goes on from a checkpoint sees the same bits. With
+        DATALOADER.VIEWS it is computed once for each of so many views, and each batch has one of them, by chance.
         """
-        if not self.is_transform_fixed():
+        if not self.is_remembered():
             with torch.no_grad():
                 return compute(images)
         if name not in self.remembered:
-            with random_numbers_kept(self.device), torch.no_grad():  # a loader takes one, which is the run's
-                dataset = self.train_loader_x.dataset
-                loader = build_data_loader(
-                    self.cfg,
-                    data_source=dataset.data_source,
-                    batch_size=self.cfg.DATALOADER.TEST.BATCH_SIZE,
-                    tfm=dataset.transform,
-                    is_train=False,
-                )
-                self.remembered[name] = torch.cat([compute(self.parse_batch_train(batch)[0]) for batch in loader])
-        return self.remembered[name][self.batch_index]
+            self.remembered[name] = torch.stack([self.of_all(name, compute, view) for view in range(self.views())])
+        return self.remembered[name][self.batch_views, self.batch_index]
+
+    @torch.no_grad()
+    def of_all(self, name: str, compute, view: int) -> Tensor:
+        """`compute` of all training images (N, ...), as one of the views shows them, which follows from the seed."""
+        with random_numbers_kept(self.device):  # a loader takes one, which is the run's
+            torch.default_generator.manual_seed(VIEWS_SEED + 1000 * max(self.cfg.SEED, 0) + view)
+            loader = self.in_order(self.train_loader_x.dataset.transform)
+            loader = self.encoded(loader) if name == "image" and self.is_transform_fixed() else loader
+            return torch.cat([compute(self.parse_batch_train(batch)[0]) for batch in loader])
+
+    def views(self) -> int:
+        """How many views of each training image there are: one, if there is no chance in it; 0: another each time."""
+        return 1 if self.is_transform_fixed() else self.cfg.DATALOADER.get("VIEWS", 0)
+
+    def is_remembered(self) -> bool:
+        return self.views() > 0
+
+    def looks_at_images(self) -> bool:
+        """Whether training looks at the batches' images, or at what is remembered of them alone."""
+        return not (self.features_suffice and self.is_remembered())
+
+    def in_order(self, transform):
+        """All training images in the data set's order, as a transform shows them."""
+        return build_data_loader(
+            self.cfg,
+            data_source=self.train_loader_x.dataset.data_source,
+            batch_size=self.cfg.DATALOADER.TEST.BATCH_SIZE,
+            tfm=transform,
+            is_train=False,
+        )
 
     def is_transform_fixed(self) -> bool:
         return set(self.cfg.INPUT.TRANSFORMS) <= FIXED_TRANSFORMS and not self.cfg.INPUT.NO_TRANSFORM
 
     def forward_backward(self, batch):
         images, labels = self.parse_batch_train(batch)
-        # Which of the training images the batch holds.
+        # Which of the training images the batch holds, and which view of each.
         self.batch_index = batch["index"].to(self.device, non_blocking=True)
-        with self.autocast(), self.compiled(len(images)):
+        if (views := self.views()) > 1:
+            self.batch_views = torch.randint(views, self.batch_index.shape).to(self.device, non_blocking=True)
+        with self.autocast(), self.compiled(len(labels)):
             loss, shown = self.compute_loss(images, labels)
         if self.scaler is None:
             self.model_backward_and_update(loss)

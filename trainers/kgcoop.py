@@ -18,6 +18,7 @@ from .prompts import ContextLearner
 @TRAINER_REGISTRY.register()
 class KgCoOp(ClipTrainer):
     config_node = "KGCOOP"
+    features_suffice = True
     config_keys = {
         "N_CTX": 4,  # context tokens, where CTX_INIT is empty
         "CTX_INIT": "a photo of a",  # words to start from; "" starts at random

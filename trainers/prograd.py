@@ -50,6 +50,7 @@ def without_conflict(gradient: Tensor, general: Tensor, strength: float) -> Tens
 @TRAINER_REGISTRY.register()
 class ProGrad(ClipTrainer):
     config_node = "PROGRAD"
+    features_suffice = True
     config_keys = {
         "N_CTX": 16,  # context tokens
         "CTX_INIT": True,  # start from the data set's hand-written prompt; False: at random

@@ -13,6 +13,7 @@ from torch import Tensor
 import clip
 from clip import InputError
 
+from .features import Encoded
 from .prompts import Learner, zero_shot_text_features
 
 PRECISIONS = ("auto", "fp32", "fp16", "bf16", "amp")
@@ -71,11 +72,23 @@ class PromptedCLIP(nn.Module):
 
     def image_features(self, images: Tensor, tokens: bool = False):
         """(B, 3, H, W) -> (B, d); with `tokens` also the patch tokens, (B, N, d)."""
+        encoded = images if isinstance(images, Encoded) else self.encode(images, tokens)
+        f = F.normalize(encoded.f.float(), dim=-1)  # (B, d)
+        return (f, F.normalize(encoded.v.float(), dim=-1)) if tokens else f
+
+    def encode(self, images: Tensor, tokens: bool = False) -> Encoded:
+        """What the image encoder gives for images (B, 3, H, W), before `image_features` makes it unit rows."""
         edits = [*self.learner_edits(), *self.image_edits]
         if not tokens:
-            return F.normalize(self.clip.encode_image(images, edits).float(), dim=-1)
-        features, patches = self.clip.encode_image(images, edits, tokens=True)
-        return F.normalize(features.float(), dim=-1), F.normalize(patches.float(), dim=-1)
+            return Encoded(self.clip.encode_image(images, edits))
+        return Encoded(*self.clip.encode_image(images, edits, tokens=True))
+
+    @property
+    def has_plain_images(self) -> bool:
+        """Whether nothing that is learned, and no plug-in, changes what the image encoder gives."""
+        frozen = self.prompt_learner is None or self.prompt_learner.frozen_images
+        own = type(self).image_features is not PromptedCLIP.image_features
+        return frozen and not own and not self.learner_edits() and not self.image_edits
 
     def learner_edits(self) -> list[clip.Edit]:
         """The learner's deep prompts in the image encoder."""

@@ -100,6 +100,7 @@ class RefinedCLIP(PromptedCLIP):
 @TRAINER_REGISTRY.register()
 class TextRefiner(ClipTrainer):
     config_node = "TEXTREFINER"
+    features_suffice = True
     config_keys = {
         "N_CTX": 4,  # context tokens, where CTX_INIT is empty
         "CTX_INIT": "a photo of a",  # words to start from
@@ -151,11 +152,11 @@ class TextRefiner(ClipTrainer):
 
     def tokens(self, images: Tensor) -> Tensor:
         """`ranked_tokens` (B, 1 + N, d) of the current batch, computed once for each image where they have room."""
-        visual, count = self.model.clip.visual, len(self.train_loader_x.dataset.data_source)
-        if 4 * count * len(visual.positional_embedding) * visual.output_dim <= REMEMBERED:
-            return self.once_per_image("tokens", self.model.ranked_tokens, images)
-        with torch.no_grad():
-            return self.model.ranked_tokens(images)
+        return self.once_per_image("tokens", self.model.ranked_tokens, images)
+
+    def is_remembered(self):
+        visual, count = self.model.clip.visual, self.views() * len(self.train_loader_x.dataset.data_source)
+        return 0 < 4 * count * len(visual.positional_embedding) * visual.output_dim <= REMEMBERED
 
     # --- checkpoints --------------------------------------------------------------------------------------
 

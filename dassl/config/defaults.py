@@ -1,5 +1,7 @@
 """The defaults of every run. A method adds its own keys under TRAINER.<NAME>, a config file lists what differs."""
 
+import os
+
 from yacs.config import CfgNode as CN
 
 
@@ -57,6 +59,9 @@ def get_defaults() -> CN:
     cfg.DATALOADER.K_TRANSFORMS = 1  # versions of each training image
     cfg.DATALOADER.RETURN_IMG0 = False  # the image without augmentation too
     cfg.DATALOADER.KEEP_MB = 1024  # for the decoded images of a training loader, all its workers together; 0: none
+    cfg.DATALOADER.VIEWS = (
+        0  # of each training image, encoded once, by methods with a frozen image encoder; 0: always new ones
+    )
     cfg.DATALOADER.TRAIN_X = CN()
     cfg.DATALOADER.TRAIN_X.SAMPLER = "RandomSampler"
     cfg.DATALOADER.TRAIN_X.BATCH_SIZE = 32
@@ -72,6 +77,11 @@ def get_defaults() -> CN:
     cfg.DATALOADER.TEST.SAMPLER = "SequentialSampler"
     cfg.DATALOADER.TEST.BATCH_SIZE = 32
     cfg.DATALOADER.TEST.CACHE_DIR = ""  # folder for test images at INPUT.SIZE, which all runs share; empty: none
+
+    cfg.FEATURES = CN()  # of frozen encoders: computed once, for all runs
+    # The folder that all runs share; empty: each run computes its own.
+    cfg.FEATURES.DIR = os.environ.get("FEATURES_CACHE", "~/.cache/spotlighter/features")
+    cfg.FEATURES.TOKENS_MB = 256  # of the patch tokens of one list of images; more are computed each time; 0: all
 
     cfg.MODEL = CN()
     cfg.MODEL.INIT_WEIGHTS = ""

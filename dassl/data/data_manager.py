@@ -160,6 +160,8 @@ class DatasetWrapper(SeededBatches):
     Training images are decoded once and kept in memory, as far as KEEP_MB goes.
     """
 
+    pictures = True  # whether `img` is wanted; without it nothing is read
+
     def __init__(self, cfg, data_source, transform=None, is_train: bool = False):
         self.cfg, self.data_source, self.is_train = cfg, data_source, is_train
         self.k_tfm = cfg.DATALOADER.K_TRANSFORMS if is_train else 1
@@ -204,7 +206,7 @@ class DatasetWrapper(SeededBatches):
 
     def prepare(self) -> None:
         """Make the store of pictures ready, if it is not; in the main process, before there are workers."""
-        if self.store is not None:
+        if self.store is not None and self.pictures:
             self.store.open()
 
     def __len__(self) -> int:
@@ -214,8 +216,10 @@ class DatasetWrapper(SeededBatches):
         if torch.utils.data.get_worker_info() is None:
             self.prepare()
         item = self.data_source[index]
-        image = self._picture(item.impath)
         output = {"label": item.label, "domain": item.domain, "impath": item.impath, "index": index}
+        if not self.pictures:
+            return {"img": torch.empty(0), **output}
+        image = self._picture(item.impath)
         if self.rest is None:
             output["img"] = image
         elif isinstance(self.rest, (list, tuple)):  # several transforms: img, img2, img3, ...

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from dassl.checkpoints import BEST, file_of
 from dassl.data import DataManager
+from dassl.data.features import FeatureStore
 from dassl.data.judges import by_validation, no_validation_images
 from dassl.evaluation import build_evaluator
 from dassl.optim import build_lr_scheduler, build_optimizer
@@ -56,6 +57,8 @@ class SimpleTrainer(TrainerBase):
     def __init__(self, cfg):
         super().__init__()
         self.check_cfg(cfg)
+        if cfg.DATALOADER.VIEWS and not self.takes_views:
+            raise InputError(f"{cfg.TRAINER.NAME} has no use for DATALOADER.VIEWS: set it to 0.")
         self.device = device_of_run(cfg.USE_CUDA)
         self.start_epoch = self.epoch = 0
         self.max_epoch = cfg.OPTIM.MAX_EPOCH
@@ -64,10 +67,13 @@ class SimpleTrainer(TrainerBase):
         self.unsaved: dict[str, dict] = {}  # model -> its checkpoint of the last whole epoch, until that is written
         self.output_dir = cfg.OUTPUT_DIR
         self.cfg = cfg
+        self.features = FeatureStore(cfg.FEATURES.DIR, cfg.DATASET.NAME, cfg.DATASET.ROOT, self.device)
         self.build_data_loader()
         self.build_model()
         self.evaluator = build_evaluator(cfg, lab2cname=self.lab2cname)
         self.best_result = -float("inf")
+
+    takes_views = False  # whether it does what DATALOADER.VIEWS says
 
     def check_cfg(self, cfg):
         """Refuse a config that the method cannot use; called before anything is built."""

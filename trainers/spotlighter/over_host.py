@@ -29,6 +29,8 @@ def over(host: type) -> type:
 class SpotlighterOverHost(EncodesClassesOnce):
     """The layer over a host, which is any trainer whose `self.model` is a `HostModel`."""
 
+    tokens_wanted = True
+
     @property
     def own(self):
         """Spotlighter's config keys; `keys` are the host's."""
@@ -79,6 +81,7 @@ class SpotlighterOverHost(EncodesClassesOnce):
         rules = [
             (hasattr(super(), "compute_loss"), f"needs a host with compute_loss, which {type(self).__name__} has not"),
             (not part(self.model, "conditional"), "needs a host whose prompts are the same for all images"),
+            (getattr(self, "views", int)() < 2, "looks at each batch's own images: set DATALOADER.VIEWS to 0"),
             (getattr(self, "scaler", None) is None, "does not go with PREC amp: choose fp32, bf16 or fp16"),
             (
                 batch < shots,
@@ -149,6 +152,9 @@ class SpotlighterOverHost(EncodesClassesOnce):
             ours = ours + carrying_over(self.head, **held_out, left_out=left_out.to(labels.device))
         return loss + ours, {**shown, "loss_head": ours.detach()}
 
+    def looks_at_images(self) -> bool:
+        return self.own.JOINT or super().looks_at_images()
+
     def left_out(self) -> Tensor | None:
         """The classes (C,) that this step of JOINT takes as never seen, as in the fit; a run that goes on draws the same."""
         step = self.epoch * self.num_batches + self.batch_idx
@@ -198,7 +204,7 @@ class SpotlighterOverHost(EncodesClassesOnce):
                 tfm=build_transform(self.cfg, is_train=False),
                 is_train=False,
             )
-            yield from map(self.parse_batch_test, loader)
+            yield from map(self.parse_batch_test, self.encoded(loader, tokens=True))
 
     # --- evaluation ---------------------------------------------------------------------------------------
 

@@ -1,0 +1,183 @@
+"""Tensors that many runs would compute alike, computed by the first and read by all others: `FeatureStore`.
+
+A file holds what one model made of one list of images, or of texts. Its name is a hash of all that its bytes depend on,
+which its head says in full. It is written whole or not at all, and its checksum is compared when it is read.
+"""
+
+import contextlib
+import hashlib
+import inspect
+import json
+import os
+import platform
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+
+import PIL
+import torch
+import torch.nn as nn
+import torchvision
+from filelock import FileLock
+from PIL import features
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from dassl.utils import InputError, check_folder, mkdir_if_missing, replace_file
+
+from .cache import READER, version_of
+from .transforms import steps, transforms
+
+Tensors = dict[str, Tensor]
+NAMELESS = " at 0x"  # in what Python says of a function, or of an object without a text of its own
+
+
+class FeatureStore:
+    """What has been computed for a data set, in a folder that all runs share; without a folder nothing is kept.
+
+    The first that asks computes, while others that ask for the same wait. A folder that cannot be written to, or that is
+    full, does not stop a run.
+    """
+
+    def __init__(self, folder: str, name: str, root: str, device: torch.device):
+        """`name` and `root` are the data set's."""
+        self.folder = os.path.abspath(os.path.expanduser(folder)) if folder else ""
+        self.name, self.root, self.device = name, root, device
+        if self.folder:
+            check_folder("FEATURES.DIR", self.folder)
+
+    def of(self, kind: str, facts: dict | None, compute: Callable[[], Tensors]) -> Tensors:
+        """Named tensors on the CPU: `compute()`, or what that gave where `facts` and the machine were the same.
+
+        facts: plain values, all that the tensors' bits depend on but for machine and libraries; None is not kept.
+        """
+        if not self.folder or facts is None:
+            return compute()
+        head = json.dumps({"kind": kind, **facts, **machine(self.device)}, sort_keys=True)
+        digest = hashlib.sha256(head.encode()).hexdigest()[:20]
+        path = os.path.join(self.folder, f"{self.name}-{kind}-{digest}.safetensors")
+        if (found := read(path)) is not None:
+            return found
+        with alone(path):
+            if (found := read(path)) is None:
+                found = compute()
+                keep(path, found, head)
+            return found
+
+    def of_images(self, kind: str, loader, facts: dict, compute: Callable[[], Tensors]) -> Tensors:
+        """The same of a loader's images, in order; `facts` are those of what computes, as `made_by` gives them."""
+        if not self.folder:
+            return compute()
+        paths = [item.impath for item in loader.dataset.data_source]
+        of_images = facts_of_images(paths, self.root, loader.dataset.transform)
+        # Products over other batches may differ in their last bits.
+        return self.of(kind, of_images and {**of_images, **facts, "batch": loader.batch_size}, compute)
+
+    def made_by(self, module: nn.Module, *sources, **more) -> dict:
+        """What a module is known by: its tensors, the code of `sources`, and plain values."""
+        return {"weights": sha256_of_tensors(module.state_dict()), "code": sha256_of_sources(*sources), **more}
+
+
+def machine(device: torch.device) -> dict:
+    """What else the bits depend on: where they are computed, and by which versions."""
+    on_cpu = device.type == "cpu"
+    return {
+        "device": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+        if on_cpu
+        else torch.cuda.get_device_name(device),
+        "threads": torch.get_num_threads() if on_cpu else 0,
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "pillow": PIL.__version__,
+        "libjpeg": features.version("jpg"),
+    }
+
+
+def facts_of_images(paths: Sequence[str], root: str, transform) -> dict | None:
+    """What a list of images, as a transform shows them, is known by; None where the transform cannot be told."""
+    steps_of = [str(step) for step in getattr(transform, "transforms", [transform])]
+    if any(NAMELESS in step for step in steps_of):
+        return None
+    root = os.path.abspath(os.path.expanduser(root))
+    lines = (f"{os.path.relpath(path, root)}\t{version_of(path)}\n" for path in paths)
+    return {
+        "images": sha256_of(line.encode(errors="surrogateescape") for line in lines),
+        "steps": steps_of,
+        "reader": sha256_of_sources(*READER, steps, transforms),
+    }
+
+
+def sha256_of(pieces) -> str:
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def sha256_of_sources(*of) -> str:
+    """Of the code of functions and modules."""
+    return sha256_of(inspect.getsource(each).encode() for each in of)
+
+
+def sha256_of_tensors(tensors: Tensors) -> str:
+    """Of names, types, shapes and bytes."""
+    heads = (f"{name} {value.dtype} {tuple(value.shape)}\n".encode() for name, value in tensors.items())
+    return sha256_of(
+        piece for head, value in zip(heads, tensors.values(), strict=True) for piece in (head, bytes_of(value))
+    )
+
+
+def bytes_of(tensor: Tensor) -> memoryview:
+    return memoryview(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+
+
+def checksum(tensors: Tensors) -> str:
+    crc = 0
+    for name in sorted(tensors):
+        crc = zlib.crc32(bytes_of(tensors[name]), crc)
+    return f"{crc:08x}"
+
+
+# --- files --------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def alone(path: str) -> Iterator[None]:
+    """While nobody else makes a file, where that can be had; the system frees the lock of who is killed."""
+    lock = FileLock(path + ".lock")
+    try:
+        mkdir_if_missing(os.path.dirname(path))
+        lock.acquire()
+    except (OSError, NotImplementedError, InputError):
+        lock = None  # keeping the file will say why
+    try:
+        yield
+    finally:
+        if lock is not None:
+            lock.release()
+
+
+def read(path: str) -> Tensors | None:
+    """What a file holds; None if it is not there, or not whole."""
+    try:
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            is_whole = (file.metadata() or {}).get("crc32") == checksum(tensors)
+    except FileNotFoundError:
+        return None
+    except (OSError, SafetensorError, ValueError):
+        is_whole = False
+    if is_whole:
+        return tensors
+    print(f"{path} is damaged: what it held is computed again.", flush=True)
+    return None
+
+
+def keep(path: str, tensors: Tensors, head: str) -> None:
+    content = save(
+        {name: value.contiguous() for name, value in tensors.items()}, {"facts": head, "crc32": checksum(tensors)}
+    )
+    try:
+        replace_file(path, lambda file: file.write(content))
+    except (OSError, InputError) as error:
+        print(f"What was computed is not kept for other runs (FEATURES.DIR): {error}", flush=True)

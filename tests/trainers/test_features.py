@@ -1,0 +1,284 @@
+"""Features of frozen images, encoded once for all runs (../../trainers/features.py, ../../dassl/data/features.py)."""
+
+import json
+import shutil
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import CenterCrop, Compose
+
+import clip
+import train
+from dassl.data.features import FeatureStore, facts_of_images
+from dassl.engine import SimpleTrainer, build_trainer
+from dassl.utils import set_random_seed
+from tests.helpers import arguments, results
+
+PLAIN = ("ZeroshotCLIP", "CoOp", "CoCoOp", "KgCoOp", "ProGrad", "TextRefiner", "Spotlighter")
+CHANGED = ("VPT", "IVLP", "MaPLe", "PromptSRC", "CLIPFit")
+
+
+@pytest.fixture
+def seen(monkeypatch):
+    """The number of images that the encoder has seen, and all logits of tests."""
+    seen = {"images": 0, "logits": []}
+    encode, check = clip.model.CLIP.encode_image, SimpleTrainer.check_output
+
+    def encode_image(self, image, *more, **how):
+        seen["images"] += len(image)
+        return encode(self, image, *more, **how)
+
+    def check_output(self, output, batch):
+        seen["logits"].append((list(batch["impath"]), output))
+        return check(self, output, batch)
+
+    monkeypatch.setattr(clip.model.CLIP, "encode_image", encode_image)
+    monkeypatch.setattr(SimpleTrainer, "check_output", check_output)
+    return seen
+
+
+def run(seen, data_root, output, method, folder, options=(), **flags):
+    """(images encoded, logits of the test, what was learned) of a run."""
+    seen["images"], seen["logits"] = 0, []
+    options = ["OPTIM.MAX_EPOCH", 2, "FEATURES.DIR", folder, *options]
+    assert train.main(arguments(data_root, output, method, options=options, **flags)) == 0
+    learned = {
+        path.parent.name: torch.load(path, weights_only=False)["state_dict"] for path in output.glob("*/model*tar*")
+    }
+    return seen["images"], seen["logits"], learned
+
+
+def built(data_root, tmp_path, method, options):
+    cfg = train.build_config(train.parse_arguments(arguments(data_root, tmp_path / "built", method, options=options)))
+    set_random_seed(cfg.SEED)
+    return build_trainer(cfg)
+
+
+def are_equal(one, other) -> bool:
+    """To the bit."""
+    if torch.is_tensor(one):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(are_equal(one[key], other[key]) for key in one)
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(are_equal, one, other))
+    return one == other
+
+
+@pytest.mark.parametrize("method", PLAIN)
+def test_same_bits_with_and_without(seen, data_root, tmp_path, method):
+    """Of logits and of all that is learned, whether a run finds features or leaves them there."""
+    folder = tmp_path / "features"
+    without, first, second = (
+        run(seen, data_root, tmp_path / name, method, where)
+        for name, where in [("a", ""), ("b", folder), ("c", folder)]
+    )
+    assert are_equal(without[1:], first[1:]) and are_equal(without[1:], second[1:])
+    assert second[0] < first[0] <= without[0]
+    if method != "TextRefiner":  # whose training ranks patches
+        assert second[0] == 0
+    assert results(tmp_path / "a")["test_images_per_second"] > 0
+    assert results(tmp_path / "c")["test_images_per_second"] is None
+
+
+@pytest.mark.parametrize(("method", "options"), [
+    *((method, ()) for method in CHANGED),
+    ("Spotlighter", ("TRAINER.SPOTLIGHTER.KEEP", 0.5)),
+    ("Spotlighter", ("TRAINER.SPOTLIGHTER.ZOOM", 1)),
+    ("Spotlighter", ("FEATURES.TOKENS_MB", 0)),
+])  # fmt: skip
+def test_what_changes_the_image_encoder_leaves_nothing_there(data_root, tmp_path, method, options):
+    """Nor does what there is no room for."""
+    options = ["OPTIM.MAX_EPOCH", 1, "FEATURES.DIR", tmp_path / "features", *options]
+    assert train.main(arguments(data_root, tmp_path / "out", method, options=options)) == 0
+    kind = "tokens" if "FEATURES.TOKENS_MB" in options else "*"
+    assert not [*tmp_path.glob(f"features/*-{kind}-*.safetensors")]
+    assert results(tmp_path / "out")["test_images_per_second"] > 0
+
+
+def test_methods_share_what_is_there(seen, data_root, tmp_path):
+    folder = tmp_path / "features"
+    assert run(seen, data_root, tmp_path / "a", "ZeroshotCLIP", folder)[0] == 12
+    assert run(seen, data_root, tmp_path / "b", "CoCoOp", folder)[0] == 12  # the training images
+    assert run(seen, data_root, tmp_path / "c", "KgCoOp", folder)[0] == 0
+    assert run(seen, data_root, tmp_path / "d", "CoOp", folder, seed=2)[0] == 12  # others are drawn
+
+
+KEYS = [
+    ["DATALOADER.TEST.BATCH_SIZE", 5],
+    ["TRAINER.ZSCLIP.PREC", "bf16"],
+    ["INPUT.INTERPOLATION", "nearest"],
+    ["INPUT.PIXEL_MEAN", [0.5, 0.5, 0.5]],
+]
+
+
+@pytest.mark.parametrize("options", KEYS, ids=lambda options: options[0])
+def test_other_settings_have_other_features(seen, data_root, tmp_path, options):
+    folder = tmp_path / "features"
+    run(seen, data_root, tmp_path / "a", "ZeroshotCLIP", folder)
+    expected = run(seen, data_root, tmp_path / "b", "ZeroshotCLIP", "", options)
+    found = run(seen, data_root, tmp_path / "c", "ZeroshotCLIP", folder, options)
+    assert found[0] == 12 and are_equal(found[1:], expected[1:])
+
+
+def test_other_weights_and_images_have_other_features(seen, data_root, tmp_path):
+    root, weights, folder = tmp_path / "data", tmp_path / "clip.pt", tmp_path / "features"
+    shutil.copytree(data_root, root)
+    state = clip.load_state_dict(clip.find_weights("ViT-Embedded/8"))
+    torch.save(state, weights)
+    options = ["MODEL.BACKBONE.NAME", weights]
+
+    def encoded(name) -> int:
+        return run(seen, root, tmp_path / name, "ZeroshotCLIP", folder, options)[0]
+
+    assert encoded("a") == 12 and encoded("b") == 0
+    state["visual.proj"] = 2 * state["visual.proj"]
+    torch.save(state, weights)
+    assert encoded("c") == 12 and encoded("d") == 0
+    state["text_projection"] = 2 * state["text_projection"]
+    torch.save(state, weights)
+    assert encoded("e") == 0  # which has no part in an image's features
+    split = json.loads((root / "caltech-101/split_zhou_Caltech101.json").read_text())
+    path = root / "caltech-101/101_ObjectCategories" / split["test"][0][0]
+    Image.open(path).rotate(90).save(path)
+    assert encoded("f") == 12 and encoded("g") == 0
+
+
+DAMAGES = [
+    lambda content: content[:-1],
+    lambda content: content[:-1] + bytes([content[-1] ^ 1]),
+    lambda content: content[:10],
+    lambda content: b"",
+    lambda content: b"{" + content[1:],
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_file_is_computed_again(seen, data_root, tmp_path, capsys, damage):
+    folder = tmp_path / "features"
+    first = run(seen, data_root, tmp_path / "a", "ZeroshotCLIP", folder)
+    [path] = folder.glob("*-features-*.safetensors")
+    whole = path.read_bytes()
+    path.write_bytes(damage(whole))
+    capsys.readouterr()
+    assert are_equal(run(seen, data_root, tmp_path / "b", "ZeroshotCLIP", folder)[:2], first[:2])
+    assert f"{path} is damaged: what it held is computed again" in capsys.readouterr().out
+    assert run(seen, data_root, tmp_path / "c", "ZeroshotCLIP", folder)[0] == 0
+
+
+def test_a_folder_that_cannot_be_written_to_stops_no_run(seen, data_root, tmp_path, capsys, monkeypatch):
+    def full(path, write):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("dassl.data.features.replace_file", full)
+    first = run(seen, data_root, tmp_path / "a", "ZeroshotCLIP", tmp_path / "features")
+    assert first[0] == 12 and "not kept for other runs (FEATURES.DIR): [Errno 28]" in capsys.readouterr().out
+    assert not [*tmp_path.glob("features/*.safetensors")]
+    monkeypatch.undo()
+    (tmp_path / "file").touch()
+    options = ["FEATURES.DIR", tmp_path / "file/features"]
+    assert train.main(arguments(data_root, tmp_path / "b", "ZeroshotCLIP", options=options)) == 2
+    assert "FEATURES.DIR" in capsys.readouterr().err
+
+
+def in_a_process(folder: str, mark: str) -> list[float]:
+    def compute():
+        with open(mark, "a") as file:
+            file.write("x")
+        time.sleep(0.3)
+        return {"f": torch.arange(1000.0)}
+
+    found = FeatureStore(folder, "set", ".", torch.device("cpu")).of("test", {"of": 1}, compute)
+    return found["f"].tolist()
+
+
+def test_processes_that_ask_at_once_compute_once(tmp_path):
+    folder, mark = str(tmp_path / "features"), str(tmp_path / "mark")
+    with ProcessPoolExecutor(3, mp_context=get_context("spawn")) as pool:
+        found = list(pool.map(in_a_process, [folder] * 3, [mark] * 3))
+    assert found == [torch.arange(1000.0).tolist()] * 3 and Path(mark).read_text() == "x"
+
+
+def test_a_transform_that_cannot_be_told_is_not_kept(data_root):
+    assert facts_of_images([], str(data_root), Compose([CenterCrop(4)])) is not None
+    assert facts_of_images([], str(data_root), Compose([lambda image: image])) is None
+    store = FeatureStore(str(data_root / "features"), "set", ".", torch.device("cpu"))
+    assert store.of("test", None, lambda: {"f": 1}) == {"f": 1} and not (data_root / "features").exists()
+
+
+# --- views of training images -------------------------------------------------------------------------------------
+
+BY_CHANCE = ["INPUT.TRANSFORMS", ("random_resized_crop", "random_flip", "normalize")]
+
+
+@pytest.mark.parametrize("method", ["CoOp", "CoCoOp", "TextRefiner", "Spotlighter"])
+def test_views_are_encoded_once(seen, data_root, tmp_path, method):
+    """Three of each of the 12 images, however many epochs there are; and no image is read after that."""
+    options = [*BY_CHANCE, "DATALOADER.VIEWS", 3, "TEST.NO_TEST", True]
+    short, _, one = run(seen, data_root, tmp_path / "a", method, "", options)
+    long, _, another = run(seen, data_root, tmp_path / "b", method, "", [*options, "OPTIM.MAX_EPOCH", 5])
+    shots = 12 if method == "Spotlighter" else 0
+    assert short == long == 3 * 12 + shots and not are_equal(one, another)
+    again = run(seen, data_root, tmp_path / "c", method, "", options)
+    assert are_equal(again[2], one)
+    settings = results(tmp_path / "a")["config"]["DATALOADER"]
+    assert settings["VIEWS"] == 3
+
+
+def test_views_differ_and_follow_from_the_seed(data_root, tmp_path):
+    trainer = built(data_root, tmp_path, "CoOp", [*BY_CHANCE, "DATALOADER.VIEWS", 4])
+    views = torch.stack([trainer.of_all("image", trainer.model.image_features, view) for view in range(4)])
+    assert views.shape[:2] == (4, 12) and len(views.flatten(1).unique(dim=0)) == 4
+    assert torch.equal(trainer.of_all("image", trainer.model.image_features, 2), views[2])
+    other = built(data_root, tmp_path, "CoOp", [*BY_CHANCE, "DATALOADER.VIEWS", 4, "SEED", 2])
+    assert not torch.equal(other.of_all("image", other.model.image_features, 2), views[2])
+
+
+def test_a_run_with_views_goes_on_with_the_same_bits(seen, data_root, tmp_path):
+    options = [
+        *BY_CHANCE,
+        "DATALOADER.VIEWS",
+        3,
+        "TEST.NO_TEST",
+        True,
+        "TRAIN.CHECKPOINT_FREQ",
+        2,
+        "OPTIM.MAX_EPOCH",
+        4,
+    ]
+    whole = run(seen, data_root, tmp_path / "whole", "CoOp", "", options)[2]
+    half = tmp_path / "half"
+    shutil.copytree(tmp_path / "whole", half)
+    (half / "results.json").unlink()
+    (half / "prompt_learner/model.pth.tar-4").unlink()
+    (half / "prompt_learner/checkpoint").write_text("model.pth.tar-2\n")
+    assert are_equal(run(seen, data_root, half, "CoOp", "", options)[2], whole)
+
+
+@pytest.mark.parametrize(
+    ("method", "options"), [("MaPLe", ()), ("CLIPFit", ()), ("Spotlighter", ("TRAINER.SPOTLIGHTER.JOINT", True))]
+)
+def test_who_needs_the_images_themselves_refuses_views(data_root, tmp_path, capsys, method, options):
+    options = [*BY_CHANCE, "DATALOADER.VIEWS", 3, *options]
+    assert train.main(arguments(data_root, tmp_path / "out", method, options=options)) == 2
+    assert "DATALOADER.VIEWS" in capsys.readouterr().err
+
+
+def test_views_are_of_no_account_where_nothing_is_trained_or_left_to_chance(seen, data_root, tmp_path):
+    assert run(seen, data_root, tmp_path / "a", "ZeroshotCLIP", "", [*BY_CHANCE, "DATALOADER.VIEWS", 3])[0] == 12
+    one = run(seen, data_root, tmp_path / "b", "CoOp", "")
+    assert are_equal(run(seen, data_root, tmp_path / "c", "CoOp", "", ["DATALOADER.VIEWS", 3])[1:], one[1:])
+
+
+def test_pictures_are_not_read_where_nobody_looks_at_them(data_root, tmp_path, monkeypatch):
+    trainer = built(data_root, tmp_path, "CoOp", [])
+    trainer.before_train()
+    read = []
+    monkeypatch.setattr("dassl.data.data_manager.DatasetWrapper._picture", lambda self, path: read.append(path))
+    batch = next(iter(trainer.train_loader_x))
+    assert not read and batch["img"].shape == (4, 0) and len(batch["label"]) == 4
