@@ -17,6 +17,7 @@ from torch import Tensor
 from .edits import Edit, Edits, TextPrompts, VisualPrompts, batch_of  # noqa: F401  names of this module too
 from .errors import InputError, check_images  # noqa: F401
 from .maple import MaPLeText, MaPLeVision
+from .parts import activations, in_parts, parts_of
 from .resnet import AttentionPool2d, Bottleneck, ModifiedResNet  # noqa: F401
 from .vit import (  # noqa: F401
     Attention,
@@ -33,6 +34,7 @@ class CLIP(nn.Module):
     """Image and text encoder with a joint space of `embed_dim` dimensions."""
 
     vision_class, text_class = VisionTransformer, Transformer
+    text_memory = math.inf  # bytes that the text encoder's activations may take at a time
 
     def __init__(
         self,
@@ -128,7 +130,8 @@ class CLIP(nn.Module):
         """Embedded tokens (C, L, D), without positions, that end at `end` (C,) -> (C, d).
 
         Runs no further than the longest prompt: under a causal mask what follows cannot change the result. Who knows
-        its `length` says it; to look it up, a GPU has to be waited for.
+        its `length` says it; to look it up, a GPU has to be waited for. Prompts that take more than `text_memory`
+        together are encoded in parts.
         """
         length = int(end.max()) + 1 if length is None else length
         room = min(prompts.shape[1], self.context_length)
@@ -136,12 +139,21 @@ class CLIP(nn.Module):
             raise InputError(
                 f"A prompt takes {length} places and there is room for {room}: shorten its words or context."
             )
-        x = prompts[:, :length].to(self.dtype) + self.positional_embedding[:length].to(self.dtype)  # (C, L, D)
-        for edit in edits:
-            x = edit.embed(x)
-        x = self.transformer.run(x, edits)
-        x = x[torch.arange(len(x), device=x.device), end]  # (C, D)
-        return self.ln_final(x).to(self.dtype) @ self.text_projection.to(self.dtype)
+
+        def encode(rows: slice) -> Tensor:
+            x = prompts[rows, :length].to(self.dtype) + self.positional_embedding[:length].to(self.dtype)  # (C, L, D)
+            for edit in edits:
+                x = edit.embed(x)
+            x = self.transformer.run(x, edits)
+            x = x[torch.arange(len(x), device=x.device), end[rows]]  # (C, D)
+            return self.ln_final(x).to(self.dtype) @ self.text_projection.to(self.dtype)
+
+        return in_parts(encode, len(prompts), self.text_parts(len(prompts), length))
+
+    def text_parts(self, count: int, length: int) -> int:
+        """In how many parts so many prompts of so many tokens are encoded."""
+        each = activations(self.transformer, length, self.dtype, learns=torch.is_grad_enabled())
+        return parts_of(count, each, self.text_memory)
 
     def forward(self, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of images over texts, (B, C), and of texts over images, (C, B)."""

@@ -94,7 +94,7 @@ class Transformer(nn.Module):
     ):
         """The first `prompt_depth` blocks but the first get `prompts` learned tokens each (see `build_model`)."""
         super().__init__()
-        self.width, self.layers, self.causal = width, layers, causal
+        self.width, self.layers, self.heads, self.causal = width, layers, heads, causal
         blocks = []
         for i in range(layers):
             blocks.append(ResidualAttentionBlock(width, heads))

@@ -12,12 +12,14 @@ from .folder import is_identity
 from .identity import PARTS, flatten, is_run_folder
 from .layout import OF_TRAINING, is_untrained
 
-# Where a run reads, writes and prints does not change what it computes.
+# Where a run reads, writes and prints does not change what it computes. Nor does how much memory it may take, but for
+# the last bits, so that a run that had too little goes on with less.
 NO_PART_IN_RESULT = {
     "OUTPUT_DIR", "RESUME", "VERBOSE", "DATASET.ROOT", "DATASET.ALLOW_SHARED_IMAGES", "DATASET.ALLOW_OUTSIDE",
     "DATALOADER.NUM_WORKERS", "DATALOADER.KEEP_MB", "DATALOADER.TEST.CACHE_DIR", "TRAIN.PRINT_FREQ",
     "DETERMINISTIC",  # more than its last bits
     "FEATURES.DIR", "FEATURES.TOKENS_MB",
+    "TRAINER.MEMORY_MB", "TRAINER.COCOOP.MEMORY_MB",  # the latter in records of before
 }  # fmt: skip
 LATER = {"TRAIN.COMPILE": "", "DATALOADER.VIEWS": 0}  # keys that records of before lack -> what runs did then
 LEARNED_FROM = ("train", "unlabelled", "val")  # what a training that goes on must have as before

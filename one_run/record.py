@@ -10,7 +10,6 @@ import functools
 import os
 import platform
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -20,6 +19,7 @@ import torch
 
 from dassl.checkpoints import models_in
 from dassl.utils import InputError, write_json
+from dassl.utils.memory import peak_memory
 
 from .command import users_errors
 from .differences import differences, in_short, of_config
@@ -71,6 +71,8 @@ class RunRecord:
             "test_images_per_second": None,  # of the last test, decoding left out
             "peak_memory_mib": None,  # of the process, and on the GPU; in a process of many runs, of the runs so far
             "peak_gpu_memory_mib": None,
+            "text_parts": None,  # in which the text encoder took the prompts of a training step; the last bits depend on it
+            "text_memory_mb": None,  # for its activations: TRAINER.MEMORY_MB, or what it took for 0
             "device": None,
             "precision": None,  # of CLIP, where the method has it: what PREC auto came to
             "images_sha256": None,
@@ -225,16 +227,6 @@ def by_name(classwise: dict[int, dict]) -> dict[str, dict]:
         }
         for label, entry in classwise.items()
     }
-
-
-def peak_memory() -> tuple[float | None, float | None]:
-    """MiB: of this process, and of its tensors on the GPU, where there is one."""
-    gpu = torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else None
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None, gpu
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10), gpu
 
 
 @functools.cache  # a process keeps the code that it began with; a sweep asks for every run that it plans

@@ -21,6 +21,7 @@ from .folder import FILE, BrokenRecord, alone_in, is_same_folder, sound_record, 
 from .identity import identity_before, sha256_of_file
 from .judges import check_judges
 from .record import RunRecord
+from .room import naming_what_takes_less
 
 
 def do(cfg: CfgNode, model_dir: str = "", epoch: int | None = None, test: bool = False, train: bool = True) -> None:
@@ -97,7 +98,7 @@ def work(record: RunRecord, cfg: CfgNode, model_dir: str, epoch: int | None, tes
             first_identity(*resumed.checkpoints.values(), trained),
         )
 
-    with saying_what_is_left(record, cfg), record:
+    with saying_what_is_left(record, cfg), record, naming_what_takes_less(record, cfg):
         setup_logger(cfg.OUTPUT_DIR)
         if goes_on:
             print(f"{cfg.OUTPUT_DIR} holds this run, which broke off: it goes on from its last checkpoint.")

@@ -27,6 +27,7 @@ from dassl.utils import load_checkpoint, load_pretrained_weights
 from .compiled import CompiledEncoders, check_way
 from .config_keys import ConfigKeys
 from .features import ReadsFeatures, random_numbers_kept
+from .memory import LEAST_MB, MB, Division, Need, divide, of_images, warn_of
 from .prompted_clip import PRECISIONS, PromptedCLIP, check_image_size, load_clip, resolve_precision
 from .prompts import Learner, readable, same_texts, template_of, zero_shot_text_features
 
@@ -121,9 +122,12 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
 
     shared_keys = {"PREC": "auto"}  # auto, fp32, fp16, bf16, amp
     shared_ranges = {"PREC": PRECISIONS}
+    trainer_keys = {"MEMORY_MB": 0.0}  # MiB for the text encoder's activations at a time; 0: what there is room for
+    trainer_ranges = {"MEMORY_MB": "at least 0"}
     run_ranges = {"DATALOADER.K_TRANSFORMS": one_version, "INPUT.NO_TRANSFORM": (False,)}
     why_not_compiled = ""  # its encoders are, if TRAIN.COMPILE asks for it
     encoders: CompiledEncoders | None = None  # which is known before training
+    memory: Division | None = None  # None: of a trainer file that builds its model itself
     learner_name = "prompt_learner"  # the folder of its checkpoints; the same as the published code's
     takes_views = True
     features_suffice = False  # whether `compute_loss` has all that it needs of images from `once_per_image`
@@ -156,9 +160,11 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
     def build_model(self):
         self.precision = resolve_precision(self.keys.PREC, self.device)
         self.remembered: dict[str, Tensor] = {}  # by name, what `once_per_image` computed
-        clip_model = load_clip(self.cfg.MODEL.BACKBONE.NAME, self.precision, self.device, self.design_details())
+        clip_model = self.load_clip(self.cfg.MODEL.BACKBONE.NAME, self.design_details())
         check_image_size(clip_model, self.cfg)
         self.model = self.build_prompted_clip(clip_model).to(self.device)
+        batch = min(self.cfg.DATALOADER.TRAIN_X.BATCH_SIZE, max(1, len(self.dm.dataset.train_x)))
+        self.memory = divide(self.model, batch, self.asked_memory(), self.device)
         self.scaler = torch.amp.GradScaler(self.device.type) if self.precision == "amp" else None
         learner = self.model.prompt_learner
         if learner is None:
@@ -176,9 +182,39 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
         self.sched = build_lr_scheduler(self.optim, self.cfg.OPTIM)
         self.register_model(self.learner_name, learner, self.optim, self.sched)
 
+    def load_clip(self, backbone: str, design_details: dict | None = None) -> clip.model.CLIP:
+        """In the run's precision, on its device. Until memory is divided, it has as much on any machine."""
+        model = load_clip(backbone, self.precision, self.device, design_details)
+        model.text_memory = (self.asked_memory() or LEAST_MB) * MB
+        return model
+
+    def asked_memory(self) -> float:
+        """TRAINER.MEMORY_MB; a trainer file with an `extend_cfg` of its own may not have it."""
+        return self.cfg.TRAINER.get("MEMORY_MB", 0.0)
+
     def facts(self) -> dict:
-        """For the run's record (upstream Dassl keeps none): the engine's, and in which precision CLIP computes."""
-        return getattr(super(), "facts", dict)() | {"precision": self.precision}
+        """For the run's record (upstream Dassl keeps none): the engine's, in which precision CLIP computes, and in how
+        many parts texts are encoded, on which the last bits of what is learned depend.
+        """
+        facts = getattr(super(), "facts", dict)() | {"precision": self.precision}
+        if self.memory is None:
+            return facts
+        return facts | {"text_parts": self.memory.parts or None, "text_memory_mb": self.memory.bound / MB}
+
+    def announce(self) -> None:
+        """Dassl's, where it has one, and what the run takes of memory, before it takes it."""
+        super().announce()
+        if self.memory is not None:
+            print(self.memory.in_words(self.asked_memory()))
+        warn_of(self.needs(), self.device)
+
+    def needs(self) -> list[Need]:
+        """What takes memory at moments of a run that goes on to train, and then to test."""
+        if self.memory is None:
+            return []
+        batch = self.cfg.DATALOADER.TEST.BATCH_SIZE
+        images = of_images(self.model.clip.visual, batch, self.model.clip.dtype, learns=False)
+        return [self.memory.need_of_a_step(), Need("A batch of test images", images, "DATALOADER.TEST.BATCH_SIZE")]
 
     def design_details(self) -> dict | None:
         """The deep prompts that CLIP is built with (`clip.build_model`); the learner takes them over."""

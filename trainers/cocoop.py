@@ -1,25 +1,24 @@
 """CoCoOp: Zhou et al., "Conditional Prompt Learning for Vision-Language Models", CVPR 2022.
 
 A small network shifts CoOp's learned context by what it sees in the image, so every image has prompts of its own.
-They are B times as many as CoOp's, and run through the text encoder in chunks, under a memory bound.
+They are B times as many as CoOp's, so they are put together only when the text encoder comes to their part.
 
     B images    C classes    m context tokens    D width of the text encoder    d joint width
 """
 
-import functools
 from collections import OrderedDict
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
+from clip.parts import in_parts
 from dassl.engine import TRAINER_REGISTRY
 
 from .clip_trainer import ClipTrainer
 from .prompted_clip import PromptedCLIP
-from .prompts import ContextLearner, prompts_at_once
+from .prompts import ContextLearner
 
 
 class ConditionalContext(ContextLearner):
@@ -45,29 +44,25 @@ class ConditionalContext(ContextLearner):
         prompts = torch.cat([embeddings[:, :1], contexts, embeddings[:, 1 + contexts.shape[1] :]], dim=1)
         return prompts, self.prompts.end[classes]
 
+    def text_work(self, images):
+        C, length, _ = self.prompts.embeddings.shape
+        return images * C, length
+
 
 class ConditionalCLIP(PromptedCLIP):
-    """CLIP whose text features depend on the image; the text encoder works on `memory_mb` MiB at a time."""
+    """CLIP whose text features depend on the image."""
 
     conditional = True
 
-    def __init__(self, clip_model, prompt_learner: ConditionalContext, memory_mb: float):
-        super().__init__(clip_model, prompt_learner)
-        self.memory_mb = memory_mb
-
     def text_features(self, f: Tensor) -> Tensor:
-        """Image features (B, d), unit rows -> (B, C, d), unit rows.
-
-        Where a chunk does not hold all pairs of image and class, backward encodes each chunk again, and so keeps to
-        the bound too.
-        """
-        C, length, _ = self.prompt_learner.prompts.embeddings.shape
-        chunks = torch.arange(len(f) * C, device=f.device).split(prompts_at_once(self.clip, length, self.memory_mb))
-        encode = self.encode_pairs
-        if len(chunks) > 1 and torch.is_grad_enabled():
-            encode = functools.partial(checkpoint, encode, use_reentrant=False, preserve_rng_state=False)
+        """Image features (B, d), unit rows -> (B, C, d), unit rows."""
+        count, length = self.prompt_learner.text_work(len(f))
+        pairs = torch.arange(count, device=f.device)  # (B C,)
         contexts = self.prompt_learner.contexts(f)  # (B, m, D)
-        return torch.cat([encode(contexts, pairs) for pairs in chunks]).view(len(f), C, -1)
+        texts = in_parts(
+            lambda rows: self.encode_pairs(contexts, pairs[rows]), count, self.clip.text_parts(count, length)
+        )
+        return texts.view(len(f), count // len(f), -1)
 
     def encode_pairs(self, contexts: Tensor, pairs: Tensor) -> Tensor:
         """Pairs (P,), counted image by image, -> (P, d)."""
@@ -87,16 +82,13 @@ class CoCoOp(ClipTrainer):
     config_keys = {
         "N_CTX": 16,  # context tokens, where CTX_INIT is empty
         "CTX_INIT": "",  # words to start from, such as "a photo of a"
-        "MEMORY_MB": 1024.0,  # MiB that the text encoder's activations may take at a time
     }
     config_ranges = {
         "N_CTX": "at least 1",
-        "MEMORY_MB": "above 0",
     }
 
     def build_prompted_clip(self, clip_model):
-        learner = ConditionalContext(clip_model, self.dm.dataset.classnames, self.keys)
-        return ConditionalCLIP(clip_model, learner, self.keys.MEMORY_MB)
+        return ConditionalCLIP(clip_model, ConditionalContext(clip_model, self.dm.dataset.classnames, self.keys))
 
     def encode_classes(self):
         """Nothing: the class names' embeddings are the learner's buffers, and all the rest depends on the image."""

@@ -16,14 +16,18 @@ class ConfigKeys:
     run_ranges: dict = {}
     shared_keys: dict = {}  # a base class's, behind each method's own
     shared_ranges: dict = {}
+    trainer_keys: dict = {}  # beside the node, in cfg.TRAINER itself: the same for a method and the host that it stands on
+    trainer_ranges: dict = {}
 
     @classmethod
     def extend_cfg(cls, cfg) -> None:
         """Install the method's node in a config that is not frozen."""
+        cfg.TRAINER.update(cls.trainer_keys)
         cfg.TRAINER[cls.config_node] = CfgNode({**cls.config_keys, **cls.shared_keys})
 
     @classmethod
     def ranges(cls) -> dict:
         """What the values may be, by the keys' full names."""
         own = {**cls.config_ranges, **cls.shared_ranges}
-        return {f"TRAINER.{cls.config_node}.{key}": rule for key, rule in own.items()} | cls.run_ranges
+        rules = {f"TRAINER.{cls.config_node}.{key}": rule for key, rule in own.items()}
+        return rules | {f"TRAINER.{key}": rule for key, rule in cls.trainer_ranges.items()} | cls.run_ranges

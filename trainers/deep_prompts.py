@@ -76,6 +76,8 @@ class VisualPromptLearner(Learner):
     It has no text prompts, so it cannot be called.
     """
 
+    frozen_texts = True
+
     def __init__(self, clip_model, keys, least: int = 1):
         super().__init__()
         check_depth("PROMPT_DEPTH_VISION", keys.PROMPT_DEPTH_VISION, least, clip_model.visual)
@@ -92,6 +94,8 @@ class DeepPromptLearner(VisualPromptLearner):
 
     With PROMPT_DEPTH_VISION 0 it is deep language prompting alone.
     """
+
+    frozen_texts = False
 
     def __init__(self, clip_model, classnames: Sequence[str], keys):
         check_depth("PROMPT_DEPTH_TEXT", keys.PROMPT_DEPTH_TEXT, 1, clip_model)

@@ -26,7 +26,7 @@ from dassl.utils import load_checkpoint, read_json
 
 from .clip_trainer import ClipTrainer
 from .deep_prompts import MOST_WORDS, VisualPromptLearner, design_details, from_published
-from .prompted_clip import PromptedCLIP, load_clip
+from .prompted_clip import PromptedCLIP
 from .prompts import ContextPrompts
 
 WEIGHT = 1000.0  # of the loss, as published,
@@ -157,7 +157,7 @@ class PromptKD(ClipTrainer):
     def build_teacher(self) -> Teacher:
         keys = self.keys
         path = teacher_checkpoint(keys.TEACHER_DIR, keys.TEACHER_NAME)
-        clip_model = load_clip(keys.TEACHER_NAME, self.precision, self.device)
+        clip_model = self.load_clip(keys.TEACHER_NAME)
         print(f"Loading the teacher's prompts from {path}")
         return Teacher(clip_model, teacher_prompts(path, keys.TEACHER_NAME, clip_model), keys.CTX_INIT)
 

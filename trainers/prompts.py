@@ -166,25 +166,6 @@ def initial_context(clip_model, words: str) -> Tensor:
     return embeddings[0, 1 : 1 + token_count(readable(words))].clone()
 
 
-def prompts_at_once(clip_model, length: int, memory_mb: float) -> int:
-    """How many prompts of `length` tokens the text encoder may take at a time, for at most `memory_mb` MiB.
-
-    Counted are activations: of the block at work, and with gradients also those that backward keeps of all blocks.
-    """
-    text, size = clip_model.transformer, clip_model.dtype.itemsize
-    # A frozen block keeps of a token, in rows of D: the norms' inputs 2, in fp32; q, k, v 3, what was attended to 1,
-    # the MLP's hidden layer before and after its sigmoid 8; and of each head a row of attention, if it is not fused.
-    heads = text.resblocks[0].attn.num_heads
-    token = text.width * (2 * 4 + 12 * size) + heads * length * size
-    prompt = length * token * (1 + (text.layers if torch.is_grad_enabled() else 0))
-    if memory_mb * 2**20 < prompt:
-        raise clip.InputError(
-            f"MEMORY_MB is {memory_mb:g}, and one prompt of {length} tokens takes {prompt / 2**20:.2g} MiB in this "
-            "text encoder: set it higher."
-        )
-    return int(memory_mb * 2**20 / prompt)
-
-
 # --- learners: modules that hold everything a method trains --------------------------------------------------------
 
 
@@ -194,6 +175,7 @@ class Learner(nn.Module):
     """
 
     frozen_images = True  # nothing in it changes an image's features
+    frozen_texts = False  # nothing in it changes a text's; it cannot be called then
     of_classes = False  # whether it has learned something for each class, which fits no other
 
     def image_edits(self) -> list[clip.Edit]:
@@ -201,6 +183,14 @@ class Learner(nn.Module):
 
     def text_edits(self) -> list[clip.Edit]:
         return []
+
+    @torch.no_grad()
+    def text_work(self, images: int) -> tuple[int, int]:
+        """How many prompts a batch of so many images sends through the text encoder, and the tokens of the longest."""
+        if self.frozen_texts:
+            return 0, 0
+        _, end = self()
+        return len(end), int(end.max()) + 1
 
 
 class ContextLearner(Learner):

@@ -179,6 +179,7 @@ class TrainerBase:
         if not self.get_model_names():
             print("No model is registered, so there is nothing to train")
         else:
+            self.announce()
             started = time.perf_counter()
             for epoch in range(self.start_epoch, self.max_epoch):
                 self.epoch = epoch
@@ -191,6 +192,9 @@ class TrainerBase:
 
     def before_train(self):
         pass
+
+    def announce(self):
+        """Say what is to come, once all is ready for the first epoch."""
 
     def after_train(self):
         pass

@@ -31,8 +31,10 @@ from dassl.utils import (
     replace_file,
     save_checkpoint,
 )
+from dassl.utils.memory import is_out_of_memory
 
 from .base import TrainerBase
+from .forecast import Forecast
 from .net import SimpleNet
 from .stopwatch import Stopwatch
 from .tensors import REMEDY, check_finite, on_cpu
@@ -60,6 +62,7 @@ class SimpleTrainer(TrainerBase):
         if cfg.DATALOADER.VIEWS and not self.takes_views:
             raise InputError(f"{cfg.TRAINER.NAME} has no use for DATALOADER.VIEWS: set it to 0.")
         self.device = device_of_run(cfg.USE_CUDA)
+        self.forecast = Forecast(self.device)
         self.start_epoch = self.epoch = 0
         self.max_epoch = cfg.OPTIM.MAX_EPOCH
         self.time_saved = time.monotonic()
@@ -106,8 +109,9 @@ class SimpleTrainer(TrainerBase):
             )
         try:
             super().train(self.start_epoch, self.max_epoch)
-        except KeyboardInterrupt:
-            self.save_unsaved()
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) or is_out_of_memory(error):
+                self.save_unsaved()
             raise
 
     def before_train(self):
@@ -132,6 +136,13 @@ class SimpleTrainer(TrainerBase):
         mkdir_if_missing(writer_dir)
         self.init_writer(writer_dir)
         self.time_start = self.time_saved = time.monotonic()
+
+    def announce(self):
+        done = f" (after {self.start_epoch:,})" if self.start_epoch else ""
+        print(
+            f"{self.num_classes:,} classes, {len(self.train_loader_x.dataset):,} training images, "
+            f"{self.max_epoch - self.start_epoch:,} epochs{done} of {self.steps_of_an_epoch():,} steps"
+        )
 
     def take_over(self, run: str) -> None:
         """What it goes on from, and the best model so far, are here too, so that this run stands on its own."""
@@ -275,6 +286,9 @@ class SimpleTrainer(TrainerBase):
 
     # --- an epoch ---------------------------------------------------------------------------------------------------
 
+    def steps_of_an_epoch(self) -> int:
+        return len(self.train_loader_x)
+
     def _run_batches(self, batches, count: int) -> None:
         """`forward_backward` on each batch, and the progress line."""
         self.set_model_mode("train")
@@ -285,11 +299,12 @@ class SimpleTrainer(TrainerBase):
             data_time.update(time.monotonic() - end)
             losses.update(self._step(batch))
             number = self.batch_idx + 1
+            left = count - number + (self.max_epoch - self.epoch - 1) * count
+            self.forecast.after_step(left)
             if number % frequency == 0 or number == count:
                 self.readings.fetch()  # a GPU's work on all batches up to here is in this one's time
             batch_time.update(time.monotonic() - end)
             if number % frequency == 0 or count < frequency:
-                left = count - number + (self.max_epoch - self.epoch - 1) * count
                 before = (
                     f"epoch [{self.epoch + 1}/{self.max_epoch}] "
                     f"batch [{number}/{count}] "
@@ -316,7 +331,7 @@ class TrainerX(SimpleTrainer):
     """Learns from labelled images."""
 
     def run_epoch(self):
-        self._run_batches(self.train_loader_x, len(self.train_loader_x))
+        self._run_batches(self.train_loader_x, self.steps_of_an_epoch())
 
     def parse_batch_train(self, batch):
         return self.on_device(batch["img"], batch["label"], batch["domain"])
@@ -325,11 +340,14 @@ class TrainerX(SimpleTrainer):
 class TrainerXU(SimpleTrainer):
     """Learns from labelled and unlabelled images; `forward_backward(batch_x, batch_u)`."""
 
-    def run_epoch(self):
+    def steps_of_an_epoch(self):
         lengths = {"train_x": len(self.train_loader_x), "train_u": len(self.train_loader_u)}
         lengths["smaller_one"] = min(lengths.values())
         check_availability(self.cfg.TRAIN.COUNT_ITER, list(lengths), "TRAIN.COUNT_ITER")
-        count = lengths[self.cfg.TRAIN.COUNT_ITER]
+        return lengths[self.cfg.TRAIN.COUNT_ITER]
+
+    def run_epoch(self):
+        count = self.steps_of_an_epoch()
         labelled, unlabelled = cycle(self.train_loader_x), cycle(self.train_loader_u)
         self._run_batches(((next(labelled), next(unlabelled)) for _ in range(count)), count)
 

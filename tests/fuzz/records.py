@@ -190,6 +190,8 @@ def same_settings(stated, ours) -> bool:
             (("DATALOADER",), ("NUM_WORKERS", "KEEP_MB")),
             (("DATALOADER", "TEST"), ("CACHE_DIR",)),
             (("TRAIN",), ("PRINT_FREQ",)),
+            (("TRAINER",), ("MEMORY_MB",)),
+            (("TRAINER", "COCOOP"), ("MEMORY_MB",)),
         ):
             inner = tree
             for part in node:

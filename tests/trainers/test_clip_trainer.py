@@ -175,7 +175,7 @@ def test_what_is_there_instead_of_a_checkpoint(data_root, tmp_path):
 
 
 def test_facts(data_root, tmp_path):
-    """A method that adds nothing says what the engine says of all; a plug-in adds its count to its host's."""
+    """What the engine says of all, and of the text encoder's parts; a plug-in adds its count to its host's."""
     options = ["TRAINER.COOP.CTX_INIT", "", "TRAINER.COOP.N_CTX", 3]
     learned = built(arguments(data_root, tmp_path, options=options)).facts()
     assert learned == {
@@ -183,6 +183,8 @@ def test_facts(data_root, tmp_path):
         "extra_trainable_parameters": 0,
         "transductive": False,
         "precision": "fp32",
+        "text_parts": 1,
+        "text_memory_mb": learned["text_memory_mb"],
     }
     over = built(arguments(data_root, tmp_path, "Spotlighter", options=options)).facts()
     assert over == learned | {"trainable_parameters": 3 * 128 + 21, "extra_trainable_parameters": 21}

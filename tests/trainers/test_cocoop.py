@@ -1,4 +1,4 @@
-"""CoCoOp (../trainers/cocoop.py): each image's prompts by hand, chunks under a memory bound, what is computed once."""
+"""CoCoOp (../trainers/cocoop.py): each image's prompts by hand, parts under a memory bound, what is computed once."""
 
 import pytest
 import torch
@@ -17,8 +17,8 @@ from trainers.cocoop import ConditionalCLIP, ConditionalContext
 NAMES = ["cat", "german_shepherd", "ice cream"]  # so prompts of different lengths, up to 9 tokens with their ends
 KEYS = CfgNode(dict(N_CTX=4, CTX_INIT="a photo of a"))
 LONGEST = 9
-# Of one prompt in MiB, as `prompts_at_once` says what it counts: two blocks of width 128 and two heads, and one at work.
-ONE = 3 * LONGEST * (128 * (2 * 4 + 12 * 4) + 2 * LONGEST * 4) / 2**20
+# Bytes of one prompt, as `clip.parts.activations` says what it counts: two blocks of width 128 and two heads, and one at work.
+ONE = 3 * LONGEST * (128 * (2 * 4 + 12 * 4) + 2 * LONGEST * 4)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def texts_by_hand(small, learner, feature):
 
 @torch.no_grad()
 def test_each_image_has_prompts_of_its_own(small, learner):
-    model = ConditionalCLIP(small, learner, 100.0)
+    model = ConditionalCLIP(small, learner)
     f = unit_rows(5)
     texts = model.text_features(f)
     logits = model.logits(f, texts)
@@ -86,42 +86,44 @@ def test_each_image_has_prompts_of_its_own(small, learner):
 
 @torch.no_grad()
 def test_logits_of_images(small, learner):
-    model = ConditionalCLIP(small, learner, 100.0)
+    model = ConditionalCLIP(small, learner)
     images = torch.randn(2, 3, 32, 32)
     f = F.normalize(small.encode_image(images), dim=-1)
     expected = torch.stack([small.logit_scale.exp() * texts_by_hand(small, learner, x)[0] @ x for x in f])
     torch.testing.assert_close(model(images), expected, rtol=0, atol=1e-4)
 
 
-def step(small, learner, memory_mb):
+def step(small, learner):
     """Logits, loss and gradients of a batch of four images, twelve prompts."""
-    model, f = ConditionalCLIP(small, learner, memory_mb), unit_rows(4)
+    model, f = ConditionalCLIP(small, learner), unit_rows(4)
     logits = model.logits(f, model.text_features(f))
     loss = F.cross_entropy(logits, torch.tensor([0, 1, 2, 1]))
     return [logits.detach(), loss.detach(), *torch.autograd.grad(loss, list(learner.parameters()))]
 
 
-@pytest.mark.parametrize("at_once", [1, 2, 5, 7, 12])
-def test_chunks_change_nothing_and_keep_to_the_bound(small, learner, prompts_per_call, at_once):
-    whole = step(small, learner, 100.0)
+@pytest.mark.parametrize(
+    ("at_once", "parts"), [(1, [1] * 12), (2, [2] * 6), (5, [4, 4, 4]), (7, [6, 6]), (11, [6, 6]), (12, [12])]
+)
+def test_parts_change_nothing_and_keep_to_the_bound(small, learner, prompts_per_call, monkeypatch, at_once, parts):
+    whole = step(small, learner)
     assert prompts_per_call == [12]
     del prompts_per_call[:]
-    for ours, expected in zip(step(small, learner, at_once * ONE), whole, strict=True):
+    monkeypatch.setattr(small, "text_memory", at_once * ONE)
+    for ours, expected in zip(step(small, learner), whole, strict=True):
         torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-6)
-    once = [at_once] * (12 // at_once) + [12 % at_once] * (12 % at_once > 0)
-    assert prompts_per_call[: len(once)] == once
-    assert sorted(prompts_per_call[len(once) :]) == ([] if at_once == 12 else sorted(once))  # backward, again
+    assert prompts_per_call == parts + (parts if len(parts) > 1 else [])  # backward, again
 
 
-def test_without_gradients_more_fit(small, learner, prompts_per_call):
+def test_without_gradients_more_fit(small, learner, prompts_per_call, monkeypatch):
+    monkeypatch.setattr(small, "text_memory", ONE)
     with torch.no_grad():
-        ConditionalCLIP(small, learner, ONE).text_features(unit_rows(3))
+        ConditionalCLIP(small, learner).text_features(unit_rows(3))
     assert prompts_per_call == [3, 3, 3]
 
 
 def test_what_backward_keeps_is_within_the_bound(small, learner):
     """The bytes that autograd holds of seven pairs' prompts: the count is no less, and not twice as much."""
-    model, kept = ConditionalCLIP(small, learner, 100.0), {}
+    model, kept = ConditionalCLIP(small, learner), {}
     weights = {value.untyped_storage().data_ptr() for value in model.parameters()}
 
     def keep(tensor):
@@ -133,17 +135,14 @@ def test_what_backward_keeps_is_within_the_bound(small, learner):
     contexts = learner.contexts(unit_rows(3))
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         features = model.encode_pairs(contexts, torch.arange(1, 8))
-    measured = sum(kept.values()) / 2**20
+    measured = sum(kept.values())
     assert features.requires_grad and 0.5 * 7 * ONE < measured < 7 * ONE
 
 
-def test_too_little_memory(small, learner, data_root, tmp_path, capsys):
-    assert len(step(small, learner, ONE)) == 7
-    with pytest.raises(clip.InputError, match="MEMORY_MB is .*one prompt of 9 tokens"):
-        step(small, learner, 0.99 * ONE)
-    assert train.main(arguments(data_root, tmp_path, "CoCoOp", options=["TRAINER.COCOOP.MEMORY_MB", 0.1])) == 2
+def test_the_key_of_before(data_root, tmp_path, capsys):
+    assert train.main(arguments(data_root, tmp_path, "CoCoOp", options=["TRAINER.COCOOP.MEMORY_MB", 512])) == 2
     (sentence,) = capsys.readouterr().err.splitlines()
-    assert "MEMORY_MB is 0.1" in sentence and "set it higher" in sentence
+    assert "TRAINER.COCOOP.MEMORY_MB is unknown; the nearest is TRAINER.MEMORY_MB." in sentence
 
 
 def trained(data_root, output, **replaced):

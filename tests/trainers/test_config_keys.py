@@ -11,7 +11,7 @@ from trainers.config_keys import ConfigKeys
 ZERO_SHOT = {"ZSCLIP": {"PREC": "auto"}}
 INSTALLED = {
     "CLIPFit": {"CLIPFIT": {"W": 8.0, "PREC": "auto"}},
-    "CoCoOp": {"COCOOP": {"N_CTX": 16, "CTX_INIT": "", "MEMORY_MB": 1024.0, "PREC": "auto"}},
+    "CoCoOp": {"COCOOP": {"N_CTX": 16, "CTX_INIT": "", "PREC": "auto"}},
     "CoOp": {"COOP": {"N_CTX": 16, "CSC": False, "CTX_INIT": "", "CLASS_TOKEN_POSITION": "end", "PREC": "auto"}},
     "IVLP": {"IVLP": {"N_CTX_VISION": 2, "N_CTX_TEXT": 2, "CTX_INIT": "a photo of a", "PROMPT_DEPTH_VISION": 9, "PROMPT_DEPTH_TEXT": 9, "PREC": "auto"}},
     "KgCoOp": {"KGCOOP": {"N_CTX": 4, "CTX_INIT": "a photo of a", "W": 8.0, "PREC": "auto"}},
@@ -32,7 +32,7 @@ def installed(method) -> dict:
     cfg = get_cfg_default()
     before = set(cfg.TRAINER)
     method.extend_cfg(cfg)
-    return {node: as_dict(keys) for node, keys in cfg.TRAINER.items() if node not in before}
+    return {node: as_dict(keys) for node, keys in cfg.TRAINER.items() if isinstance(keys, dict) and node not in before}
 
 
 def as_dict(keys) -> dict:
@@ -49,6 +49,14 @@ def test_every_method_is_listed():
 def test_keys(name):
     """As text, so that 8.0 is not 8, (1,) not [1], and the order counts."""
     assert repr(installed(TRAINER_REGISTRY.get(name))) == repr(INSTALLED[name])
+
+
+@pytest.mark.parametrize("name", INSTALLED)
+def test_the_key_of_all(name):
+    """TRAINER.MEMORY_MB comes with whatever has a text encoder; Spotlighter's host brings it."""
+    cfg = get_cfg_default()
+    TRAINER_REGISTRY.get(name).extend_cfg(cfg)
+    assert cfg.TRAINER.get("MEMORY_MB") == (None if name == "Spotlighter" else 0.0)
 
 
 def test_runs_do_not_share_their_keys():

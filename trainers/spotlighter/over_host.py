@@ -10,14 +10,19 @@ from dassl.data.data_manager import build_data_loader
 from dassl.data.transforms import build_transform
 
 from ..clip_trainer import EncodesClassesOnce, check_features, random_numbers_kept
+from ..memory import Need
 from ..prompts import template_of
 from .bank import Shots, remember
 from .checks import check_encoder
 from .classes import Classes
+from .drop import number_kept
 from .fit import FEWEST_CLASSES, FIT_LR, carrying_over, choose_zoom, classes_left_out, fit_scalars, held_out_loss
 from .host import check_host, part
 from .model import SpotlitCLIP
 from .survey import survey
+from .tokens import HALF_ABOVE
+
+AROUND = 1.4  # times the memory of the shots' tokens is what the fit holds at most (python -m benchmarks.fit)
 
 
 @functools.cache
@@ -110,6 +115,15 @@ class SpotlighterOverHost(EncodesClassesOnce):
         if own.KEEP < 1:
             names += ["DROP_AFTER", "SCORE", "GRID"]
         return {name: list(own[name]) if isinstance(own[name], tuple) else own[name] for name in names}
+
+    def needs(self) -> list[Need]:
+        """What takes memory: the host's, and the tokens of the shots, which are there together when the head is fitted."""
+        patches = len(self.model.clip.visual.positional_embedding) - 1
+        for _ in self.own.DROP_AFTER:
+            patches = number_kept(patches, self.own.KEEP)
+        tokens = 4 * len(self.dm.dataset.train_x) * patches * self.spotlit.zero_shot.shape[1]  # in fp32
+        tokens = tokens / 2 if tokens > HALF_ABOVE else tokens
+        return [*getattr(super(), "needs", list)(), Need("Spotlighter's fit", AROUND * tokens, "DATASET.NUM_SHOTS")]
 
     # --- training -----------------------------------------------------------------------------------------
 

@@ -1,0 +1,47 @@
+"""An encoder at work on a part of its sequences at a time, so that what it keeps for backward has a bound.
+
+n sequences      L tokens      D width
+"""
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+if TYPE_CHECKING:
+    from .vit import Transformer
+
+
+def activations(transformer: "Transformer", length: int, dtype: torch.dtype, learns: bool) -> int:
+    """Bytes that the activations of one sequence of L = `length` tokens take: of the block at work, and if something
+    `learns`, also what backward keeps of all blocks. Weights are frozen, and a little more is counted than is taken.
+    """
+    # A frozen block keeps of a token, in rows of D: the norms' inputs 2, in fp32; q, k, v 3, what was attended to 1,
+    # the MLP's hidden layer before and after its sigmoid 8; and of each head a row of attention, if it is not fused.
+    token = transformer.width * (2 * 4 + 12 * dtype.itemsize) + transformer.heads * length * dtype.itemsize
+    return length * token * (1 + (transformer.layers if learns else 0))
+
+
+def parts_of(count: int, each: int, memory: float) -> int:
+    """How many parts n = `count` sequences of `each` so many bytes need, for at most `memory` bytes at a time."""
+    return 1 if count * each <= memory else math.ceil(count / max(1, int(memory // each)))
+
+
+def in_parts(encode: Callable[[slice], Tensor], count: int, parts: int) -> Tensor:
+    """encode(rows) (rows, ...) of all n = `count` rows, in parts as equal as can be: (n, ...).
+
+    With more than one, backward encodes each part again, one after the other, rather than keep what all of them need.
+    Gradients are sums over parts then, so their last bits depend on the number of parts, and on nothing else of them.
+    """
+    if parts == 1:
+        return encode(slice(0, count))
+    bounds = [count * part // parts for part in range(parts + 1)]
+    rows = [slice(first, last) for first, last in itertools.pairwise(bounds)]
+    if not torch.is_grad_enabled():
+        return torch.cat([encode(some) for some in rows])
+    # Nothing in the encoders is drawn at random, so no random state need be kept.
+    return torch.cat([checkpoint(encode, some, use_reentrant=False, preserve_rng_state=False) for some in rows])

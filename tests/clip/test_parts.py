@@ -1,0 +1,143 @@
+"""Prompts in parts (../clip/parts.py): how many, the same features and gradients, and what backward keeps of them."""
+
+import contextlib
+
+import pytest
+import torch
+
+import clip
+from clip.parts import activations, in_parts, parts_of
+from tests.clip_weights import SMALL, random_state
+
+COUNT, LENGTH = 13, 8
+
+
+@pytest.fixture
+def model():
+    return clip.build_model(random_state(SMALL)).float().requires_grad_(False).eval()
+
+
+@pytest.mark.parametrize(
+    ("count", "each", "memory", "parts"),
+    [(0, 10, 1, 1), (5, 10, 50, 1), (5, 10, 49, 2), (5, 10, 20, 3), (5, 10, 10, 5), (5, 10, 3, 5), (5, 10, float("inf"), 1)],
+)  # fmt: skip
+def test_the_number_of_parts(count, each, memory, parts):
+    assert parts_of(count, each, memory) == parts
+
+
+def test_parts_are_as_equal_as_can_be():
+    """And the number alone decides them."""
+    seen = []
+
+    def encode(rows: slice):
+        seen.append(rows.stop - rows.start)
+        return torch.arange(rows.start, rows.stop)
+
+    assert in_parts(encode, 13, 4).tolist() == list(range(13)) and seen == [3, 3, 3, 4]
+
+
+def prompts_of(shared: bool):
+    """A context (m, D), or one for each class, in prompts (C, L, D); deep prompts for the second block; their ends."""
+    torch.manual_seed(1)
+    context = 0.1 * torch.randn(*(() if shared else (COUNT,)), 3, 128)
+    deep = 0.1 * torch.randn(3, 128)
+    rest = 0.1 * torch.randn(COUNT, LENGTH - 3, 128)
+    end = torch.arange(COUNT) % 4 + LENGTH - 4
+    return context.requires_grad_(), deep.requires_grad_(), rest, end
+
+
+def step(model, shared=True, autocast=False):
+    """Features (C, d), and the gradients of the context and of the deep prompts."""
+    context, deep, rest, end = prompts_of(shared)
+    with torch.autocast("cpu", torch.bfloat16) if autocast else contextlib.nullcontext():
+        prompts = torch.cat([rest[:, :1], context.expand(COUNT, 3, 128), rest[:, 1:]], dim=1)
+        features = model.encode_prompts(prompts, end, [clip.TextPrompts([deep])])
+        loss = (features.float() * torch.linspace(-1, 1, features.numel()).view_as(features)).sum()
+    return [features.detach().float(), *torch.autograd.grad(loss, [context, deep])]
+
+
+def bound(model, at_once: int, learns: bool = True) -> float:
+    return at_once * activations(model.transformer, LENGTH, model.dtype, learns)
+
+
+@pytest.fixture
+def calls(model, monkeypatch):
+    counts, run = [], model.transformer.run
+    monkeypatch.setattr(model.transformer, "run", lambda x, edits: counts.append(len(x)) or run(x, edits))
+    return counts
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize(("at_once", "parts"), [(1, [1] * 13), (4, [3, 3, 3, 4]), (7, [6, 7]), (13, [13])])
+def test_features_and_gradients(model, calls, shared, at_once, parts):
+    whole = step(model, shared)
+    assert calls == [13]
+    del calls[:]
+    model.text_memory = bound(model, at_once)
+    ours = step(model, shared)
+    assert calls == (parts if len(parts) == 1 else parts + parts[::-1])  # backward, from the last part on
+    for tensor, expected in zip(ours, whole, strict=True):
+        assert (tensor - expected).norm() <= 2e-6 * expected.norm()  # a sum over parts is one in another order
+    if len(parts) == 1:
+        assert all(map(torch.equal, ours, whole))
+
+
+def test_the_number_of_parts_alone_decides_the_bits(model, calls):
+    results = []
+    for at_once in (4, 4.9):
+        model.text_memory = bound(model, 1) * at_once
+        results.append(step(model))
+    assert calls[:4] == [3, 3, 3, 4] and all(map(torch.equal, *results))
+
+
+def test_backward_computes_in_the_same_precision(model):
+    """What autocast chose for a part is chosen again."""
+    whole = step(model, autocast=True)
+    model.text_memory = bound(model, 4)
+    for ours, expected in zip(step(model, autocast=True), whole, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=0, atol=0.02 * expected.abs().max().item())
+
+
+def test_a_graph_may_be_gone_through_twice(model):
+    """As ProGrad goes, for its two gradients."""
+    model.text_memory = bound(model, 4)
+    context, deep, rest, end = prompts_of(shared=True)
+    prompts = torch.cat([rest[:, :1], context.expand(COUNT, 3, 128), rest[:, 1:]], dim=1)
+    loss = model.encode_prompts(prompts, end, [clip.TextPrompts([deep])]).square().sum()
+    first = torch.autograd.grad(loss, [context, deep], retain_graph=True)
+    assert all(map(torch.equal, first, torch.autograd.grad(loss, [context, deep])))
+
+
+@torch.no_grad()
+def test_without_gradients(model, calls):
+    context, _, rest, end = prompts_of(shared=True)
+    prompts = torch.cat([rest[:, :1], context.expand(COUNT, 3, 128), rest[:, 1:]], dim=1)
+    whole = model.encode_prompts(prompts, end)
+    model.text_memory = bound(model, 4, learns=False)
+    torch.testing.assert_close(model.encode_prompts(prompts, end), whole, rtol=0, atol=1e-6)
+    assert calls == [13, 3, 3, 3, 4]
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_what_backward_keeps_keeps_to_the_bound(model, shared):
+    """Bytes that autograd holds at a time: of all prompts together as counted, at most; in parts those of one part."""
+    whole = held(model, shared)
+    assert 0.5 * bound(model, COUNT) < whole < bound(model, COUNT)
+    model.text_memory = bound(model, 4)
+    assert held(model, shared) < 0.2 * whole  # the prompts themselves, and features; the parts' own come and go
+
+
+def held(model, shared) -> int:
+    kept, weights = {}, {value.untyped_storage().data_ptr() for value in model.parameters()}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    context, deep, rest, end = prompts_of(shared)
+    prompts = torch.cat([rest[:, :1], context.expand(COUNT, 3, 128), rest[:, 1:]], dim=1)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        model.encode_prompts(prompts, end, [clip.TextPrompts([deep])])
+    return sum(kept.values())
