@@ -148,7 +148,7 @@ class CLIP(nn.Module):
             x = x[torch.arange(len(x), device=x.device), end[rows]]  # (C, D)
             return self.ln_final(x).to(self.dtype) @ self.text_projection.to(self.dtype)
 
-        return in_parts(encode, len(prompts), self.text_parts(len(prompts), length))
+        return in_parts(encode, len(prompts), self.text_parts(len(prompts), length), prompts.device)
 
     def text_parts(self, count: int, length: int) -> int:
         """In how many parts so many prompts of so many tokens are encoded."""

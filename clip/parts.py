@@ -3,6 +3,8 @@
 n sequences      L tokens      D width
 """
 
+import ctypes
+import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -31,8 +33,8 @@ def parts_of(count: int, each: int, memory: float) -> int:
     return 1 if count * each <= memory else math.ceil(count / max(1, int(memory // each)))
 
 
-def in_parts(encode: Callable[[slice], Tensor], count: int, parts: int) -> Tensor:
-    """encode(rows) (rows, ...) of all n = `count` rows, in parts as equal as can be: (n, ...).
+def in_parts(encode: Callable[[slice], Tensor], count: int, parts: int, device: torch.device) -> Tensor:
+    """encode(rows) (rows, ...) of all n = `count` rows, in parts as equal as can be: (n, ...) on `device`.
 
     With more than one, backward encodes each part again, one after the other, rather than keep what all of them need.
     Gradients are sums over parts then, so their last bits depend on the number of parts, and on nothing else of them.
@@ -41,7 +43,30 @@ def in_parts(encode: Callable[[slice], Tensor], count: int, parts: int) -> Tenso
         return encode(slice(0, count))
     bounds = [count * part // parts for part in range(parts + 1)]
     rows = [slice(first, last) for first, last in itertools.pairwise(bounds)]
+
+    def encode_next(rows: slice) -> Tensor:
+        if device.type == "cpu":
+            give_back()
+        return encode(rows)
+
     if not torch.is_grad_enabled():
-        return torch.cat([encode(some) for some in rows])
+        return torch.cat([encode_next(some) for some in rows])
     # Nothing in the encoders is drawn at random, so no random state need be kept.
-    return torch.cat([checkpoint(encode, some, use_reentrant=False, preserve_rng_state=False) for some in rows])
+    return torch.cat([checkpoint(encode_next, some, use_reentrant=False, preserve_rng_state=False) for some in rows])
+
+
+def give_back() -> None:
+    """Memory of the part before, to the system: glibc keeps it where a small tensor lies behind it, and a process would
+    grow to several times of what it holds.
+    """
+    if (trim := c_function("malloc_trim")) is not None:
+        trim(0)
+
+
+@functools.cache
+def c_function(name: str):
+    """Of the C library; None where that is another than glibc."""
+    try:
+        return getattr(ctypes.CDLL(None), name, None)
+    except (OSError, TypeError):  # Windows
+        return None

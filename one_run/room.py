@@ -2,10 +2,9 @@
 
 import contextlib
 
-import torch
-
 from dassl.utils import InputError
 from dassl.utils.memory import is_out_of_memory
+from dassl.utils.torchtools import device_of_run
 
 from .record import RunRecord
 
@@ -24,7 +23,7 @@ def naming_what_takes_less(record: RunRecord, cfg):
 
 
 def sentence(record: RunRecord, cfg) -> str:
-    on_gpu = torch.cuda.is_available() and cfg.USE_CUDA
+    on_gpu = device_of_run(cfg.USE_CUDA).type != "cpu"
     remedies = []
     if (bound := record.content["text_memory_mb"]) is not None:
         remedies.append(f"set TRAINER.MEMORY_MB below {bound:,.0f}, which it has now")

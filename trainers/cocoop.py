@@ -59,9 +59,8 @@ class ConditionalCLIP(PromptedCLIP):
         count, length = self.prompt_learner.text_work(len(f))
         pairs = torch.arange(count, device=f.device)  # (B C,)
         contexts = self.prompt_learner.contexts(f)  # (B, m, D)
-        texts = in_parts(
-            lambda rows: self.encode_pairs(contexts, pairs[rows]), count, self.clip.text_parts(count, length)
-        )
+        parts = self.clip.text_parts(count, length)
+        texts = in_parts(lambda rows: self.encode_pairs(contexts, pairs[rows]), count, parts, f.device)
         return texts.view(len(f), count // len(f), -1)
 
     def encode_pairs(self, contexts: Tensor, pairs: Tensor) -> Tensor:

@@ -18,6 +18,8 @@ from clip.parts import activations, parts_of
 MB = 2**20
 LEAST_MB = 1024  # what takes less is never parted, on whatever machine, so that its bits are the same on all of them
 
+SHARE = 0.6  # a process holds up to 1.4 times of what is counted, as freed memory lies in pieces (benchmarks.text)
+
 
 class Need(NamedTuple):
     """What is at work at one moment of a run, the bytes that it takes, and the config keys that make it smaller."""
@@ -87,13 +89,13 @@ def in_mib(size: float) -> str:
 def text_memory(memory_mb: float, device: torch.device, others: int = 0) -> float:
     """Bytes for the text encoder's activations: TRAINER.MEMORY_MB, or if that is 0 as much as the device has room for.
 
-    That is half of its memory, and at most three quarters of what is free less the bytes that `others` take at the same
-    time; in powers of two, so that a little more or less of free memory changes nothing.
+    That is half of its memory, and at most `SHARE` of what is free less the bytes that `others` take at the same time;
+    in powers of two, so that a little more or less of free memory changes nothing.
     """
     if memory_mb:
         return memory_mb * MB
     free, total = memory_of(device)
-    room = min(total / 2, 0.75 * (free - others))
+    room = min(total / 2, SHARE * (free - others))
     return max(LEAST_MB * MB, 2.0 ** math.floor(math.log2(max(room, 1))))
 
 
@@ -113,9 +115,9 @@ def of_images(visual: torch.nn.Module, count: int, dtype: torch.dtype, learns: b
 
 def memory_of(device: torch.device) -> tuple[float, float]:
     """Bytes that are free and bytes that there are, on a GPU or for this process on a CPU."""
-    if device.type == "cuda":
-        free, total = torch.cuda.mem_get_info(device)
-        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by PyTorch, for later
+    if device.type != "cpu":
+        free, total = torch.cuda.mem_get_info()
+        kept = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()  # by PyTorch, for later
         return free + kept, total
     free, total = of_machine()
     for limit, used in limits():

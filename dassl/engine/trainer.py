@@ -62,7 +62,7 @@ class SimpleTrainer(TrainerBase):
         if cfg.DATALOADER.VIEWS and not self.takes_views:
             raise InputError(f"{cfg.TRAINER.NAME} has no use for DATALOADER.VIEWS: set it to 0.")
         self.device = device_of_run(cfg.USE_CUDA)
-        self.forecast = Forecast(self.device)
+        self.forecast = Forecast(self.device, self.readings)
         self.start_epoch = self.epoch = 0
         self.max_epoch = cfg.OPTIM.MAX_EPOCH
         self.time_saved = time.monotonic()

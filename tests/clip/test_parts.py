@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import clip
+from clip import parts
 from clip.parts import activations, in_parts, parts_of
 from tests.clip_weights import SMALL, random_state
 
@@ -18,11 +19,11 @@ def model():
 
 
 @pytest.mark.parametrize(
-    ("count", "each", "memory", "parts"),
+    ("count", "each", "memory", "number"),
     [(0, 10, 1, 1), (5, 10, 50, 1), (5, 10, 49, 2), (5, 10, 20, 3), (5, 10, 10, 5), (5, 10, 3, 5), (5, 10, float("inf"), 1)],
 )  # fmt: skip
-def test_the_number_of_parts(count, each, memory, parts):
-    assert parts_of(count, each, memory) == parts
+def test_the_number_of_parts(count, each, memory, number):
+    assert parts_of(count, each, memory) == number
 
 
 def test_parts_are_as_equal_as_can_be():
@@ -33,7 +34,24 @@ def test_parts_are_as_equal_as_can_be():
         seen.append(rows.stop - rows.start)
         return torch.arange(rows.start, rows.stop)
 
-    assert in_parts(encode, 13, 4).tolist() == list(range(13)) and seen == [3, 3, 3, 4]
+    assert in_parts(encode, 13, 4, torch.device("cpu")).tolist() == list(range(13)) and seen == [3, 3, 3, 4]
+
+
+def test_memory_is_given_back_between_parts_alone(monkeypatch):
+    """It takes time, so what is at once does without."""
+    given = []
+    monkeypatch.setattr(parts, "give_back", lambda: given.append(True))
+    rows = lambda rows: torch.zeros(rows.stop - rows.start)  # noqa: E731
+    in_parts(rows, 13, 1, torch.device("cpu"))
+    in_parts(rows, 13, 4, torch.device("cuda"))
+    assert not given
+    in_parts(rows, 13, 4, torch.device("cpu"))
+    assert len(given) == 4
+
+
+def test_a_c_library():
+    assert parts.c_function("malloc_of_no_library") is None
+    parts.give_back()
 
 
 def prompts_of(shared: bool):
@@ -68,17 +86,17 @@ def calls(model, monkeypatch):
 
 
 @pytest.mark.parametrize("shared", [True, False])
-@pytest.mark.parametrize(("at_once", "parts"), [(1, [1] * 13), (4, [3, 3, 3, 4]), (7, [6, 7]), (13, [13])])
-def test_features_and_gradients(model, calls, shared, at_once, parts):
+@pytest.mark.parametrize(("at_once", "sizes"), [(1, [1] * 13), (4, [3, 3, 3, 4]), (7, [6, 7]), (13, [13])])
+def test_features_and_gradients(model, calls, shared, at_once, sizes):
     whole = step(model, shared)
     assert calls == [13]
     del calls[:]
     model.text_memory = bound(model, at_once)
     ours = step(model, shared)
-    assert calls == (parts if len(parts) == 1 else parts + parts[::-1])  # backward, from the last part on
+    assert calls == (sizes if len(sizes) == 1 else sizes + sizes[::-1])  # backward, from the last part on
     for tensor, expected in zip(ours, whole, strict=True):
         assert (tensor - expected).norm() <= 2e-6 * expected.norm()  # a sum over parts is one in another order
-    if len(parts) == 1:
+    if len(sizes) == 1:
         assert all(map(torch.equal, ours, whole))
 
 

@@ -1,12 +1,15 @@
 """What a training will take (dassl/engine/forecast.py), said once."""
 
+import contextlib
+import io
 import re
 
 import pytest
 import torch
 
-from dassl.engine import forecast
+from dassl.engine import stopwatch
 from dassl.engine.forecast import Forecast, in_words
+from dassl.utils import Readings
 
 
 @pytest.mark.parametrize(
@@ -27,8 +30,8 @@ def test_words(seconds, words):
 def test_the_first_steps(monkeypatch, capsys):
     """The first step is not measured, the next five are: what each takes, times what is left."""
     clock = iter([100.0, 110.0])
-    monkeypatch.setattr(forecast.time, "monotonic", lambda: next(clock))
-    ours = Forecast(torch.device("cpu"))
+    monkeypatch.setattr(stopwatch.time, "perf_counter", lambda: next(clock))
+    ours = Forecast(torch.device("cpu"), Readings())
     for step in range(5):
         ours.after_step(left=1005 - step)
     assert capsys.readouterr().out == ""
@@ -40,3 +43,20 @@ def test_the_first_steps(monkeypatch, capsys):
         r"at most [\d,]+ MiB (on the GPU and [\d,]+ MiB )?of the process so far\n"
     )
     assert re.fullmatch(pattern, said)
+
+
+def on_a_gpu(gpu):
+    """What the steps took is said when their numbers are read; until then nothing waits."""
+    readings = Readings()
+    ours, loss = Forecast(torch.device("gpu"), readings), torch.ones(1, device="gpu")
+    with gpu.watched() as seen, contextlib.redirect_stdout(io.StringIO()) as said:
+        for step in range(9):
+            readings.add(loss.sum(), lambda number: None)
+            ours.after_step(left=9 - step)
+        assert not seen.waits and not said.getvalue()
+        readings.fetch()
+    assert "3 MiB on the GPU" in said.getvalue()
+
+
+def test_on_a_gpu(pretended_gpu):
+    pretended_gpu("tests.dassl.test_forecast:on_a_gpu")

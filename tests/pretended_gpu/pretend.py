@@ -14,6 +14,7 @@ from . import autocast as autocast  # registers its kernels
 from .tensors import NAME, Everywhere, OnGPU, Record, backend, is_pinned, keep, record
 
 MEMORY = 3 * 2**20  # bytes, which `torch.cuda.max_memory_allocated` says
+FREE, ALL = 10 * 2**30, 16 * 2**30  # bytes
 
 
 class Event:
@@ -52,6 +53,9 @@ def pretend() -> Iterator[Record]:
         "get_device_name": lambda *_: "pretended GPU",
         "max_memory_allocated": lambda *_: MEMORY,
         "reset_peak_memory_stats": lambda *_: None,
+        "mem_get_info": lambda *_: (FREE, ALL),
+        "memory_reserved": lambda *_: MEMORY,
+        "memory_allocated": lambda *_: MEMORY,
         "synchronize": synchronize,
         "Event": Event,
     }

@@ -102,10 +102,10 @@ def test_too_little_for_one_prompt(data_root, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("free", "total", "others", "gib"),
     [
-        (40, 80, 0, 16),  # 30, less than half of all
+        (40, 80, 0, 16),  # 24, less than half of all
         (79, 80, 0, 32),  # half of all
-        (79, 80, 40, 16),  # 29.25
-        (3, 80, 0, 2),
+        (79, 80, 40, 16),  # 23.4
+        (4, 80, 0, 2),
         (1, 80, 0, 1),  # never less
         (0, 80, 9, 1),
     ],
