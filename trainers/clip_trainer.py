@@ -231,7 +231,7 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
 
     def before_train(self):
         way = self.cfg.TRAIN.get("COMPILE", "")  # upstream Dassl has no such key
-        check_way(way, self.device)
+        check_way(way, self.device, self.memory.parts if self.memory else 0)
         self.encoders = CompiledEncoders(self.model, way)
         if getattr(self.dm.dataset, "introduce", False):
             self.introduce()

@@ -23,8 +23,8 @@ def compiled(function: Callable, way: str) -> Callable:
     return torch.compile(function, dynamic=False, options=options)
 
 
-def check_way(way: str, device: torch.device) -> None:
-    """Refuse what cannot work here, before it is needed."""
+def check_way(way: str, device: torch.device, text_parts: int = 0) -> None:
+    """Refuse what cannot work here, before it is needed; `text_parts` as in a `Division` (`memory.py`)."""
     if way == "graphs" and device.type == "cpu":
         raise InputError(
             "TRAIN.COMPILE is graphs, which are recordings of a GPU's work, and this run is on the CPU: set it to "
@@ -32,6 +32,11 @@ def check_way(way: str, device: torch.device) -> None:
         )
     if not way:
         return
+    if text_parts > 1:
+        raise InputError(
+            f"TRAIN.COMPILE is {way}, and the text encoder takes its prompts in {text_parts} parts, each a second time for "
+            "its gradient: leave TRAIN.COMPILE empty, or set TRAINER.MEMORY_MB higher, if there is room."
+        )
     try:
         compiled(torch.sin, way)(torch.ones(8, device=device))
     except Exception as error:

@@ -18,7 +18,7 @@ from clip.parts import activations, parts_of
 MB = 2**20
 LEAST_MB = 1024  # what takes less is never parted, on whatever machine, so that its bits are the same on all of them
 
-SHARE = 0.6  # a process holds up to 1.4 times of what is counted, as freed memory lies in pieces (benchmarks.text)
+SHARE = 0.6  # a process holds up to 1.6 times of what is counted, as freed memory lies in pieces (benchmarks.text)
 
 
 class Need(NamedTuple):
