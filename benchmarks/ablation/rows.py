@@ -7,9 +7,9 @@ import torch
 
 from benchmarks.embedded import CROWDED, folder_of, trainer_on
 from trainers.spotlighter.bank import Shots, remember
+from trainers.spotlighter.centred import Centred
 from trainers.spotlighter.fit import choose_zoom, fit_scalars
 from trainers.spotlighter.head import SpotlighterHead
-from trainers.spotlighter.tokens import Centred
 from trainers.spotlighter.zoom import Zoom
 
 from .encoded import EncodedImages, Oracle, shots_of, train_host
@@ -57,12 +57,12 @@ def build_spotlighter(
     return trainer
 
 
-def chance(tokens: Centred, p: torch.Tensor, classes) -> torch.Tensor:
+def chance(tokens: Centred, belief, classes) -> torch.Tensor:
     """Random numbers (B, N) as the activation of tokens."""
-    return torch.rand(tokens.shape[:2], generator=torch.Generator().manual_seed(len(p)))
+    return torch.rand(tokens.shape[:2], generator=torch.Generator().manual_seed(len(tokens.tokens)))
 
 
-def nothing(tokens: Centred, p: torch.Tensor, classes) -> torch.Tensor:
+def nothing(tokens: Centred, belief, classes) -> torch.Tensor:
     """(B, N) zeros."""
     return torch.zeros(tokens.shape[:2])
 

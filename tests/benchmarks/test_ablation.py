@@ -133,7 +133,7 @@ def test_chance_selects_in_the_row_of_random_tokens(root):
     """The same tokens, whatever they are."""
     trainer = build_spotlighter(str(root), "species", 1, MAIN, "base")
     head = rows.make_head(trainer, **rows.HEADS["random tokens"])
-    chosen = [head.select(torch.rand(4, 128), torch.rand(4, 64, 128), Classes(torch.rand(3, 128), torch.rand(3, 5, 128)), torch.zeros(128), torch.zeros(128)) for _ in range(2)]  # fmt: skip
+    chosen = [head.explain(torch.rand(4, 128), torch.rand(4, 64, 128), Classes(torch.rand(3, 128), torch.rand(3, 5, 128)), torch.zeros(128), torch.zeros(128)).selection for _ in range(2)]  # fmt: skip
     assert torch.equal(chosen[0].index, chosen[1].index) and chosen[0].index.unique().numel() > 5
 
 

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .centred import Seen
 from .classes import Classes
 from .head import Bank, SpotlighterHead
 from .tokens import Tokens
@@ -61,14 +62,15 @@ def build_bank(head: SpotlighterHead, shots: Shots, t: Tensor, z: Tensor, zoom: 
 
     # Prototypes: what the strongest tokens of each cluster have in common. As there is no bank yet, the
     # sample-wise activation chooses; no gradient, a prototype is memory.
+    seen = Seen(len(y))
     with torch.no_grad():
-        chosen = head.select(f, v, Classes(text, text[:, None]), image_mean, token_mean, semantic=False)
-        means, counts = means_of(head.levels(chosen)[:, 0])  # (M, d), (M,)
+        first = head.levels_of(f, v, Classes(text, text[:, None]), image_mean, token_mean, semantic=False, seen=seen)
+        means, counts = means_of(first[:, 0])  # (M, d), (M,)
         by_class = (means * counts[:, None]).view(C, head.count, -1).sum(dim=1)  # (C, d)
         means = torch.where(counts[:, None] > 0, means, by_class.repeat_interleave(head.count, dim=0))
         prototypes = unit(means).view(C, head.count, -1)
 
-    levels = head.levels(head.select(f, v, Classes(text, prototypes), image_mean, token_mean))  # (B, 2, d)
+    levels = head.levels_of(f, v, Classes(text, prototypes), image_mean, token_mean, seen=seen)  # (B, 2, d)
     none = torch.empty(0, device=f.device)
     bank = Bank(prototypes, text, text_mean, image_mean, token_mean, levels.mean(dim=0).detach(), *[none] * 3)
     # The ridge maps a cluster's key to what its mean image lacks to be its class's text.

@@ -19,6 +19,12 @@ class Classes(NamedTuple):
     length: Tensor | float = 1.0  # (C,), of the host's texts
     own: Tensor | None = None  # (B, C, d), each image's T times length, where the host's prompts depend on the image
 
+    def split(self, size: int, images: int) -> "list[Classes]":
+        """As they are for so many of the images at a time."""
+        if self.own is None:
+            return [self] * -(-images // size)
+        return [self._replace(own=own) for own in self.own.split(size)]
+
 
 def cosines(x: Tensor, classes: Classes) -> Tensor:
     """Unit rows (B, ..., d) against the texts of all classes, as long as the host's -> (B, ..., C)."""

@@ -69,7 +69,7 @@ def held_out_loss(
     classes = Classes(bank.text, bank.prototypes, lengths(t))
     loss = F.cross_entropy(head.logits(out.f, out.v, classes, bank), out.y)
     if levels:
-        vectors = head.levels(head.select(out.f, out.v, classes, bank.image_mean, bank.token_mean))  # (B, 2, d)
+        vectors = head.levels_of(out.f, out.v, classes, bank.image_mean, bank.token_mean)  # (B, 2, d)
         for level in vectors.unbind(dim=1):
             loss = loss + levels * F.cross_entropy(head.logit_scale * level @ classes.text.t(), out.y)
     return loss

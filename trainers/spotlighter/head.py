@@ -7,6 +7,7 @@ scalars are fitted in `fit.py`.
     R tokens kept by the head         Z regions looked at again
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -18,9 +19,10 @@ from torch.utils.checkpoint import checkpoint
 
 from clip import InputError
 
+from .centred import Centred, Seen
 from .classes import Classes, cosines, lengths, rows_of
 from .drop import DropTokens, standardise
-from .tokens import Centred, Tokens
+from .tokens import Tokens
 from .trained import Mapping, Scalars, unit
 from .zoom import Zoom
 
@@ -60,19 +62,26 @@ class Explanation(NamedTuple):
     level: Tensor  # (R,), 1 or 2, of each rank
 
 
-def sample_wise(tokens: Centred, p: Tensor, classes: Classes) -> Tensor:
-    """3. Activation <v_i, sum_c p_c T_c>, standardised: (B, N), of centred tokens and a belief p (B, C)."""
-    return standardise(tokens.along((p @ classes.text)[:, None])[:, 0])
+class Belief(NamedTuple):
+    """What an image's class token says of it, p = softmax(s unit(f - g m_f) · T)."""
+
+    text: Tensor  # sum_c p_c T_c (B, d)
+    most: Tensor  # (B, c) the classes believed in most
+    p: Tensor  # (B, c), of these
 
 
-def semantic_wise(tokens: Centred, p: Tensor, classes: Classes) -> Tensor:
+def sample_wise(tokens: Centred, belief: Belief, classes: Classes) -> Tensor:
+    """3. Activation <v_i, sum_c p_c T_c>, standardised: (B, N), of centred tokens."""
+    return standardise(tokens.along(belief.text[:, None])[:, 0])
+
+
+def semantic_wise(tokens: Centred, belief: Belief, classes: Classes) -> Tensor:
     """3. The same of sum_c p_c max_k <v_i, P_ck>, over the classes believed in most."""
-    p, believed = p.topk(min(BELIEVED, p.shape[1]), dim=1)  # (B, c)
-    nearest = tokens.nearest(classes.prototypes[believed])  # (B, c, N)
-    return standardise((p[:, None] @ nearest)[:, 0])
+    nearest = tokens.nearest(classes.prototypes, belief.most)  # (B, c, N)
+    return standardise((belief.p[:, None] @ nearest)[:, 0])
 
 
-Activation = Callable[[Centred, Tensor, Classes], Tensor]
+Activation = Callable[[Centred, Belief, Classes], Tensor]
 
 
 class SpotlighterHead(nn.Module):
@@ -120,6 +129,11 @@ class SpotlighterHead(nn.Module):
         """2. p = softmax(s unit(f - g m_f) · T): (B, C)."""
         return (self.logit_scale * unit(f - self.scalars.g * image_mean) @ classes.text.t()).softmax(dim=1)
 
+    def believe(self, f: Tensor, classes: Classes, image_mean: Tensor) -> Belief:
+        p = self.belief(f, classes, image_mean)  # (B, C)
+        most, which = p.topk(min(BELIEVED, p.shape[1]), dim=1)  # (B, c)
+        return Belief(p @ classes.text, which, most)
+
     def explain(
         self,
         f: Tensor,
@@ -128,44 +142,58 @@ class SpotlighterHead(nn.Module):
         image_mean: Tensor,
         token_mean: Tensor,
         semantic: bool = True,
-        seen: dict[str, Tensor] | None = None,
     ) -> Explanation:
         """3. and 4. Of f (B, d) and v (B, N, d) the R tokens with the largest A = theta · (sample-wise, semantic-wise).
 
-        Without `semantic` the second is zero. `seen` is as in `Centred`.
+        Without `semantic` the second is zero.
         """
-        tokens = Centred(v, token_mean, self.scalars.g_v, seen)
-        p = self.belief(f, classes, image_mean)  # (B, C)
-        first = self.activations[0](tokens, p, classes)  # (B, N)
-        second = self.activations[1](tokens, p, classes) if semantic else torch.zeros_like(first)  # (B, N)
+        tokens = Centred(v, token_mean, self.scalars.g_v)
+        return self.strongest(tokens, self.believe(f, classes, image_mean), classes, semantic)
+
+    def strongest(self, tokens: Centred, belief: Belief, classes: Classes, semantic: bool) -> Explanation:
+        """The same, of centred tokens and a belief."""
+        first = self.activations[0](tokens, belief, classes)  # (B, N)
+        second = self.activations[1](tokens, belief, classes) if semantic else torch.zeros_like(first)  # (B, N)
         activation = self.scalars.theta[0] * first + self.scalars.theta[1] * second
         top, index = activation.topk(self.kept, dim=1)  # (B, R)
         level = 1 + (torch.arange(self.kept) >= self.first_level).long()
         return Explanation(first, second, activation, Selection(top, index, tokens.take(index)), level)
 
-    def select(
+    def of_selections(
         self,
+        wanted: Callable[[Tensor, Selection, Classes], Tensor],
         f: Tensor,
         v: Tensor | Tokens,
         classes: Classes,
         image_mean: Tensor,
         token_mean: Tensor,
         semantic: bool = True,
-    ) -> Selection:
-        """4. The selection alone, a few images at a time, whose tokens a gradient reads again rather than keeps."""
+        seen: Seen | None = None,
+    ) -> Tensor:
+        """What is `wanted` of images and their selections (B, ...), a few at a time: a gradient computes that again rather than
+        keeps it.
 
-        def part(f: Tensor, v: Tensor, seen: dict[str, Tensor]) -> Selection:
-            return self.explain(f, v, classes, image_mean, token_mean, semantic, seen).selection
+        `seen` keeps what was read of the tokens for another call, which asks the same first.
+        """
+        tokens = (v if isinstance(v, Tokens) else Tokens(v)).split()
+        size = len(tokens[0])
 
-        def reading(f: Tensor, tokens: Tokens, seen: dict[str, Tensor]) -> Selection:
-            return part(f, tokens.read_briefly(), seen)
+        def part(f: Tensor, tokens: Tokens, belief: Belief, classes: Classes, seen: Seen) -> Tensor:
+            centred = Centred(tokens, token_mean, self.scalars.g_v, seen)
+            return wanted(f, self.strongest(centred, belief, classes, semantic).selection, classes)
 
-        rows, tokens = (v if isinstance(v, Tokens) else Tokens(v)).split()
-        if len(rows) == 1:
-            return part(f, tokens[0].read(), {})
-        again = {"use_reentrant": False, "preserve_rng_state": False}
-        chosen = [checkpoint(reading, f[r], some, some.known(), **again) for r, some in zip(rows, tokens, strict=True)]
-        return Selection(*map(torch.cat, zip(*chosen, strict=True)))
+        again = functools.partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
+        if len(tokens) == 1 or not torch.is_grad_enabled():
+            again = lambda what, *of: what(*of)  # noqa: E731
+        belief = again(self.believe, f, classes, image_mean)
+        beliefs = [Belief(*some) for some in zip(*(x.split(size) for x in belief), strict=True)]
+        seen = (Seen(len(f)) if seen is None else seen).parts(size)
+        parts = zip(f.split(size), tokens, beliefs, classes.split(size, len(f)), seen, strict=True)
+        return torch.cat([again(part, *one) for one in parts])
+
+    def levels_of(self, *of, **options) -> Tensor:
+        """4. Level vectors (B, 2, d), by what `of_selections` takes."""
+        return self.of_selections(lambda f, chosen, classes: self.levels(chosen), *of, **options)
 
     @property
     def first_level(self) -> int:
@@ -190,10 +218,14 @@ class SpotlighterHead(nn.Module):
         parts = torch.cat([(f - bank.image_mean)[:, None], levels - bank.level_means], dim=1)  # (B, 3, d)
         return (self.scalars.omega[:, None] * parts).flatten(1)
 
-    def logits(self, f: Tensor, v: Tensor, classes: Classes, bank: Bank) -> Tensor:
+    def logits(self, f: Tensor, v: Tensor | Tokens, classes: Classes, bank: Bank) -> Tensor:
+        """6. Logits (B, C) of f (B, d) and v (B, N, d), by the selections."""
+        wanted = functools.partial(self.corrected, bank=bank)
+        return self.of_selections(wanted, f, v, classes, bank.image_mean, bank.token_mean)
+
+    def corrected(self, f: Tensor, chosen: Selection, classes: Classes, bank: Bank) -> Tensor:
         """6. Logits (B, C) = s e^delta unit(f - g m_f + alpha x X' S + gamma levels) · T, times |t| of each class."""
         q = self.scalars
-        chosen = self.select(f, v, classes, bank.image_mean, bank.token_mean)
         levels = self.levels(chosen)  # (B, 2, d)
         x = self.interaction(f, levels, bank)  # (B, 3d)
         both = torch.cat([levels, unit(levels.sum(dim=1, keepdim=True))], dim=1)  # (B, 3, d)

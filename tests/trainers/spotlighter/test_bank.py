@@ -18,7 +18,7 @@ def test_the_bank_solves_its_ridge(world, count):
         remember(head, shots, t, z, NAMES)
         bank, q = head.bank, head.scalars
         described = head.describe(t, z, NAMES)
-        levels = head.levels(head.select(shots.f, shots.v, described, bank.image_mean, bank.token_mean))
+        levels = head.levels(head.explain(shots.f, shots.v, described, bank.image_mean, bank.token_mean).selection)
         index = cluster(shots.f, shots.y, C, count)
         x = head.interaction(shots.f, levels, bank)
         anchored = unit(t + q.b * z)
@@ -52,9 +52,9 @@ def test_prototypes_are_means_of_first_levels(head, world):
     """Each prototype is the mean first-level vector of its cluster's images."""
     shots, *_ = world
     bank, index = head.bank, cluster(shots.f, shots.y, C, K)
-    chosen = head.select(
+    chosen = head.explain(
         shots.f, shots.v, Classes(bank.text, bank.text[:, None]), bank.image_mean, bank.token_mean, semantic=False
-    )
+    ).selection
     first = head.levels(chosen)[:, 0]
     for m in index.unique().tolist():
         torch.testing.assert_close(bank.prototypes[m // K, m % K], unit(first[index == m].mean(0)), atol=1e-5, rtol=0)

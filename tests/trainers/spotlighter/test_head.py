@@ -169,7 +169,7 @@ def test_other_numbers_of_tokens_and_levels(world, kept, levels):
         head.scalars.rho.copy_(torch.linspace(0, 1, 5))
         remember(head, shots, t, z, NAMES)
         bank = head.bank
-        chosen = head.select(shots.f, shots.v, head.describe(t, z, NAMES), bank.image_mean, bank.token_mean)
+        chosen = head.explain(shots.f, shots.v, head.describe(t, z, NAMES), bank.image_mean, bank.token_mean).selection
         vectors = head.levels(chosen)
     rho = [min(r, 4) / 4 for r in range(kept)]
     split = 3 if levels == 2 and kept > 3 else kept
@@ -209,8 +209,8 @@ def test_the_selection_explained_is_the_prediction(head, world):
     why = head.explain(shots.f, shots.v, classes, bank.image_mean, bank.token_mean)
     torch.testing.assert_close(why.activation, 0.7 * why.sample_wise + 1.2 * why.semantic_wise, atol=1e-6, rtol=0)
     assert torch.equal(why.activation.topk(5, dim=1).indices, why.selection.index)
-    selected = head.select(shots.f, shots.v, classes, bank.image_mean, bank.token_mean)
-    assert all(torch.equal(a, b) for a, b in zip(selected, why.selection, strict=True))
+    levels = head.levels_of(shots.f, shots.v, classes, bank.image_mean, bank.token_mean)
+    assert torch.equal(levels, head.levels(why.selection))
     first = head.explain(shots.f, shots.v, classes, bank.image_mean, bank.token_mean, semantic=False)
     assert torch.equal(first.sample_wise, why.sample_wise) and not first.semantic_wise.any()
 
@@ -218,27 +218,35 @@ def test_the_selection_explained_is_the_prediction(head, world):
 def test_other_activations_are_passed_in(world):
     """The tokens that another pair of functions finds strongest are selected, in the bank and in predictions."""
     shots, t, z, _ = world
-    backwards = lambda tokens, p, classes: -torch.arange(N).float().expand(len(p), -1)  # noqa: E731
+    backwards = lambda tokens, belief, classes: -torch.arange(N).float().expand(len(belief.text), -1)  # noqa: E731
     head = SpotlighterHead(SCALE, activations=(backwards, backwards))
     bank = build_bank(head, shots, t, z)
-    chosen = head.select(shots.f, shots.v, Classes(bank.text, bank.prototypes), bank.image_mean, bank.token_mean)
+    chosen = head.explain(
+        shots.f, shots.v, Classes(bank.text, bank.prototypes), bank.image_mean, bank.token_mean
+    ).selection
     assert torch.equal(chosen.index, torch.arange(5).expand(B, -1))
 
 
-def test_chunks_of_images_change_nothing(world, monkeypatch):
-    """Neither logits nor gradients."""
+@pytest.mark.parametrize("full", [0, D])
+def test_chunks_of_images_change_nothing(world, monkeypatch, full):
+    """Neither logits, of images with texts of their own too, nor gradients."""
     shots, t, z, _ = world
+    own = unit(torch.randn(B, C, D, generator=torch.Generator().manual_seed(0)))
     found = []
     for images in (512, 7):
-        monkeypatch.setattr(tokens, "READ_AT_ONCE", (images * 4 * N * D, 0))
-        head = SpotlighterHead(SCALE)
+        monkeypatch.setattr(tokens, "ASKED_AT_ONCE", (images * 4 * N * D, 0))
+        torch.manual_seed(0)
+        head = SpotlighterHead(SCALE, full=full)
         bank = build_bank(head, shots, t, z)
-        logits = head.logits(shots.f, shots.v, Classes(bank.text, bank.prototypes), bank)
+        classes = Classes(bank.text, bank.prototypes)
+        logits = head.logits(shots.f, shots.v, classes, bank)
         F.cross_entropy(logits, shots.y).backward()
-        grads = torch.cat([p.grad.flatten() for name, p in head.scalars.named_parameters() if name != "tau_b"])
-        found.append((logits.detach(), grads))
-    torch.testing.assert_close(found[0][0], found[1][0], atol=1e-4, rtol=1e-5)
-    torch.testing.assert_close(found[0][1], found[1][1], atol=1e-4, rtol=1e-3)
+        grads = torch.cat([p.grad.flatten() for name, p in head.named_parameters() if name != "scalars.tau_b"])
+        with torch.no_grad():
+            each = head.logits(shots.f, shots.v, classes._replace(own=own), bank)
+        found.append((logits.detach(), each, grads))
+    for whole, parts in zip(*found, strict=True):
+        torch.testing.assert_close(whole, parts, atol=1e-4, rtol=1e-3)
 
 
 def test_unlikely_classes_have_no_say_in_the_activation(world, monkeypatch):

@@ -140,7 +140,7 @@ def test_over_cocoop_each_image_has_prompts_of_its_own(runs, data_root):
     q, classes = head.scalars, trainer.encode_classes()
     images = torch.stack([item["img"] for item in trainer.test_loader.dataset])[:3]
     f, v = model.image_features(images, tokens=True)
-    chosen = head.select(f, v, classes, bank.image_mean, bank.token_mean)
+    chosen = head.explain(f, v, classes, bank.image_mean, bank.token_mean).selection
     levels = head.levels(chosen)
     for i in range(3):
         own = F.normalize(model.text_features(f[i : i + 1])[0] + q.b * trainer.spotlit.zero_shot, dim=-1)  # (C, d)

@@ -8,9 +8,9 @@ from dassl.engine import build_trainer
 from tests.helpers import arguments
 from tests.trainers.spotlighter.world import SECOND_LOOK
 from trainers.spotlighter import head, model, over_host
+from trainers.spotlighter.centred import Centred
 from trainers.spotlighter.head import sample_wise
 from trainers.spotlighter.look import look
-from trainers.spotlighter.tokens import Centred
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +54,8 @@ def test_maps_and_selection(trainer, batch):
         f, v = trainer.model.image_features(batch, tokens=True)
         bank, scalars = trainer.head.bank, trainer.head.scalars
         centred = Centred(v, bank.token_mean, scalars.g_v)
-        p = trainer.head.belief(f, trainer.class_state, bank.image_mean)
-        expected = sample_wise(centred, p, trainer.class_state)
+        belief = trainer.head.believe(f, trainer.class_state, bank.image_mean)
+        expected = sample_wise(centred, belief, trainer.class_state)
     assert torch.allclose(seen.sample_wise.gather(1, alive), expected, atol=1e-5)
     assert not torch.allclose(seen.sample_wise, seen.semantic_wise, atol=1e-3, equal_nan=True)
 
@@ -101,7 +101,7 @@ def test_without_dropping_and_zoom(trainer, batch, monkeypatch):
     with torch.no_grad():
         f, v = trainer.model.image_features(batch, tokens=True)
         bank = trainer.head.bank
-        chosen = trainer.head.select(f, v, trainer.class_state, bank.image_mean, bank.token_mean)
+        chosen = trainer.head.explain(f, v, trainer.class_state, bank.image_mean, bank.token_mean).selection
     assert torch.equal(seen.selected, chosen.index)  # all are alive, so they need no translation
     assert torch.allclose(seen.activation.gather(1, seen.selected), chosen.activation, atol=1e-5)
 

@@ -6,16 +6,19 @@ import torch
 from tests.trainers.spotlighter import plain
 from tests.trainers.spotlighter.world import NAMES, SCALE, B, D, N, unit
 from trainers.spotlighter import tokens as tokens_module
-from trainers.spotlighter.bank import remember, solve
+from trainers.spotlighter.bank import build_bank, remember, solve
+from trainers.spotlighter.centred import Centred, Seen
+from trainers.spotlighter.drop import take
 from trainers.spotlighter.fit import fit_scalars
 from trainers.spotlighter.head import SpotlighterHead
-from trainers.spotlighter.tokens import Centred, Tokens
+from trainers.spotlighter.tokens import Tokens
 
 
 @pytest.fixture
 def small_parts(monkeypatch):
-    """Five images are read at once."""
-    monkeypatch.setattr(tokens_module, "READ_AT_ONCE", (5 * 4 * N * D, 5 * 4 * N * D))
+    """Two images are read at once, of the five that are asked."""
+    monkeypatch.setattr(tokens_module, "READ_AT_ONCE", (2 * 4 * N * D, 2 * 4 * N * D))
+    monkeypatch.setattr(tokens_module, "ASKED_AT_ONCE", (5 * 4 * N * D, 5 * 4 * N * D))
 
 
 @pytest.mark.parametrize("prototypes", [5, 15])  # a ridge of 20 clusters and of 60, beside 48 features
@@ -58,33 +61,58 @@ def test_parts_of_a_table(world, small_parts):
     expected = v[mask][[4, 0, 2, 5, 1, 7, 3]]
     assert some.table is v and len(some) == 7
     assert torch.equal(some.read(), expected)
-    rows, parts = some.split()
-    assert [len(part) for part in parts] == [5, 2] and torch.equal(torch.cat(rows), torch.arange(7))
+    parts = some.split()
+    assert [len(part) for part in parts] == [5, 2]
     assert torch.equal(torch.cat([part.read() for part in parts]), expected)
     torch.testing.assert_close(some.mean(), expected.mean((0, 1)))
-    torch.testing.assert_close(parts[1].known()["square"], expected[5:].square().sum(-1)[:, None])
+    torch.testing.assert_close(parts[1].squares(), expected[5:].square().sum(-1))
 
 
-def test_centred_tokens(world):
-    """All that is asked of them is as if they were there, gradients of the share included."""
-    v, g = world[0].v, torch.Generator().manual_seed(1)
-    directions, prototypes = torch.randn(B, 2, D, generator=g), torch.randn(B, 3, 5, D, generator=g)
-    index = torch.randint(N, (B, 4), generator=g)
-    mean = v.mean((0, 1))
-    found = []
-    for plainly in (True, False):
+@pytest.mark.parametrize("kept", ["whole", "some in fp32", "some in fp16", "with a gradient"])
+def test_centred_tokens(world, small_parts, kept):
+    """All that is asked of them is as if they were there, gradients included; asked again, nothing is computed anew."""
+    v, g = world[0].v.half().float(), torch.Generator().manual_seed(1)
+    rows = torch.arange(B) if kept in ("whole", "with a gradient") else torch.randperm(B, generator=g)[:13]
+    stored = Tokens(v.half() if kept == "some in fp16" else v)
+    mean, v = v.mean((0, 1)), v[rows].requires_grad_(kept == "with a gradient")
+    if kept != "whole":
+        stored = Tokens(v) if v.requires_grad else stored[rows]
+    which = torch.randint(7, (len(v), 3), generator=g)
+    index = torch.randint(N, (len(v), 4), generator=g)
+    directions = torch.randn(len(v), 2, D, generator=g)
+    some = torch.randn(7, 5, D, generator=g)  # prototypes of seven classes
+    seen, found = Seen(len(v)), []
+    for plainly in (True, False, False):
         share = torch.tensor(0.7, requires_grad=True)
+        moved, prototypes = directions.clone().requires_grad_(), some.clone().requires_grad_()
         if plainly:
             centred = unit(v - share * mean)
-            nearest = torch.einsum("bnd,bckd->bcnk", centred, prototypes).amax(-1)
-            asked = torch.einsum("bnd,bkd->bkn", centred, directions), nearest, centred[torch.arange(B)[:, None], index]
+            nearest = torch.einsum("bnd,bckd->bcnk", centred, prototypes[which]).amax(-1)
+            asked = torch.einsum("bnd,bkd->bkn", centred, moved), nearest, take(centred, index)
         else:
-            tokens = Centred(v, mean, share)
-            asked = tokens.along(directions), tokens.nearest(prototypes), tokens.take(index)
-        slopes = [torch.autograd.grad(x.square().sum() + x.sum(), share, retain_graph=True)[0] for x in asked]
-        found.append([x.detach() for x in asked] + slopes)
-    for plainly, ours in zip(*found, strict=True):
+            tokens = Centred(stored, mean, share, seen)
+            asked = tokens.along(moved), tokens.nearest(prototypes, which), tokens.take(index)
+        of = [share, moved, prototypes, *([v] if v.requires_grad else [])]
+        loss = sum((x * torch.randn(x.shape, generator=torch.Generator().manual_seed(2))).sum() for x in asked)
+        found.append([*(x.detach() for x in asked), *torch.autograd.grad(loss, of)])
+    for plainly, ours, again in zip(*found, strict=True):
         torch.testing.assert_close(ours, plainly, atol=1e-5, rtol=1e-5)
+        assert torch.equal(ours, again)
+
+
+def test_tokens_are_read_once_for_what_is_asked_again(world, small_parts, monkeypatch):
+    """The second selection of a bank reads for the prototypes alone, and a gradient for its sums alone."""
+    shots, t, z, _ = world
+    read = {"products": [], "sums": []}
+    for name, calls in read.items():
+        plainly = getattr(Tokens, name)
+        counting = lambda self, x, calls=calls, plainly=plainly: (calls.append(x.shape[:2]), plainly(self, x))[1]  # noqa: E731
+        monkeypatch.setattr(Tokens, name, counting)
+    bank = build_bank(SpotlighterHead(SCALE), shots, t, z)
+    images = lambda calls: {n: sum(b for b, m in calls if m == n) for _, n in calls}  # noqa: E731
+    assert images(read["products"]) == {2: B, 20: B} and not read["sums"]  # with text and mean, with prototypes
+    bank.map.sum().backward()
+    assert images(read["products"]) == {2: B, 20: B} and images(read["sums"]) == {2: B}
 
 
 def test_a_matrix_that_rounding_spoilt_is_solved_all_the_same():
