@@ -39,7 +39,7 @@ def tokens_of(shots: Shots) -> Tokens:
 
 def regions(shots: Shots, zoom: Zoom) -> Tensor:
     """(B, Z, d): those of the regions kept with the shots that a zoom would look at."""
-    return shots.again[:, zoom.map, ZOOM_WIDTHS.index(zoom.width), : zoom.count]
+    return shots.again[:, zoom.map, ZOOM_WIDTHS.index(zoom.width), : zoom.count].float()
 
 
 @torch.no_grad()
@@ -77,16 +77,15 @@ def build_bank(head: SpotlighterHead, shots: Shots, t: Tensor, z: Tensor, zoom: 
     keys, counts = means_of(head.interaction(f, levels, bank))  # X (M, 3d)
     mean, _ = means_of(f - image_mean)  # (M, d)
     bank = bank._replace(map=ridge(head, keys, counts, residual(head, t, z, text_mean) - mean))
-    return bank if zoom is None else add_second_look(head, bank, shots, t, z, zoom)
+    return bank if zoom is None else add_second_look(head, bank, regions(shots, zoom), y, t, z)
 
 
-def add_second_look(head: SpotlighterHead, bank: Bank, shots: Shots, t: Tensor, z: Tensor, zoom: Zoom) -> Bank:
-    """The same ridge for regions: of each training image the one that its class's text likes best speaks."""
-    again = regions(shots, zoom)  # (B, Z, d)
+def add_second_look(head: SpotlighterHead, bank: Bank, again: Tensor, y: Tensor, t: Tensor, z: Tensor) -> Bank:
+    """The same ridge for regions (B, Z, d): of each training image the one that its class's text likes best speaks."""
     centred = unit(again - head.scalars.g * again.mean(dim=(0, 1)))
-    best = torch.einsum("bzd,bd->bz", centred, bank.text[shots.y]).argmax(dim=1)  # (B,)
+    best = torch.einsum("bzd,bd->bz", centred, bank.text[y]).argmax(dim=1)  # (B,)
     f = again[torch.arange(len(again), device=again.device), best]  # (B, d)
-    mean, index = f.mean(dim=0), cluster(f, shots.y, len(t), head.count)
+    mean, index = f.mean(dim=0), cluster(f, y, len(t), head.count)
     means, counts = cluster_means(f - mean, index, len(t), head.count)  # (M, d)
     keys, target = head.scalars.omega[0] * means, residual(head, t, z, bank.text_mean) - means
     return bank._replace(again_mean=mean, again_map=ridge(head, keys, counts, target))

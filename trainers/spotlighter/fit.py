@@ -37,7 +37,7 @@ def fit_scalars(
     if half_of_each_class(shots.y, torch.Generator()).all():
         print("Spotlighter keeps its initial scalars: with one shot a class there is none to hold out")
         return
-    scalars = head.scalars
+    scalars, shots = head.scalars, shots._replace(again=None)  # the first look alone
     others = [p for name, p in scalars.named_parameters() if name != "delta"]
     initial = [p.detach().clone() for p in others]
     late = lambda step: (step >= FIT_WARMUP) * half_cosine(step / FIT_STEPS)  # noqa: E731
@@ -119,18 +119,21 @@ def choose_zoom(head: SpotlighterHead, shots: Shots, t: Tensor, z: Tensor, most:
         return None
     counts = [count for count in (1, 3) if count <= most]
     looks = [(m, width, count) for m in range(shots.again.shape[1]) for width in ZOOM_WIDTHS for count in counts]
+    alone = shots._replace(again=None)  # halves of the regions are taken from those of one look at a time
     losses = dict.fromkeys([None, *(Zoom(*look, share) for look in looks for share in ZOOM_SHARES)], 0.0)
     generator = torch.Generator().manual_seed(max(seed, 0))
     for _ in range(ZOOM_HALVES):
         mask = half_of_each_class(shots.y, generator)
-        memory, out = shots[mask], shots[~mask]
+        memory, out = alone[mask], alone[~mask]
         bank = build_bank(head, memory, t, z)
         classes = Classes(bank.text, bank.prototypes, lengths(t))
         first = head.logits(out.f, out.v, classes, bank)
         losses[None] += F.cross_entropy(first, out.y).item()
         for look in looks:
             zoom = Zoom(*look, share=1.0)
-            second = head.second_logits(regions(out, zoom), classes, add_second_look(head, bank, memory, t, z, zoom))
+            again = regions(shots, zoom)  # (B, Z, d)
+            both = add_second_look(head, bank, again[mask], memory.y, t, z)
+            second = head.second_logits(again[~mask], classes, both)
             for share in ZOOM_SHARES:
                 losses[zoom._replace(share=share)] += F.cross_entropy(first.lerp(second, share), out.y).item()
     return min(losses, key=losses.get)

@@ -92,16 +92,21 @@ class SpotlitCLIP:
     @torch.no_grad()
     def encode(self, batches: Iterable[tuple[Tensor, Tensor]], count: int, zoom: int = 0) -> Shots:
         """The shots of batches of images (B, 3, H, W) and labels (B,), `count` images in all, with `zoom` regions of each."""
-        parts, tokens, filled = [], None, 0
+        parts, tokens, again, filled = [], None, None, 0
         for images, labels in batches:
             first = self.first_look(images)
-            again = (self.regions(images, first.maps, zoom),) if zoom else ()
-            parts.append((first.f, labels, *again))
+            parts.append((first.f, labels))
+            now = slice(filled, filled := filled + len(labels))
             tokens = Tokens.room_for(count, like=first.v) if tokens is None else tokens
-            tokens.table[filled : filled + len(labels)] = first.v
-            filled += len(labels)
-        f, y, *again = map(torch.cat, zip(*parts, strict=True))
-        return Shots(f, tokens, y, *again)
+            tokens.table[now] = first.v
+            if zoom:
+                found = self.regions(images, first.maps, zoom)
+                if again is None:  # in half precision where tokens are
+                    half = tokens.table.dtype == torch.float16
+                    again = found.new_empty(count, *found.shape[1:], dtype=torch.float16 if half else found.dtype)
+                again[now] = found
+        f, y = map(torch.cat, zip(*parts, strict=True))
+        return Shots(f, tokens, y, again)
 
     # --- prediction ---------------------------------------------------------------------------------------
 

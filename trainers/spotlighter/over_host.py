@@ -145,7 +145,7 @@ class SpotlighterOverHost(EncodesClassesOnce):
         if not any(self._optims.values()):  # zero-shot CLIP as host has nothing to train
             return
         if self.own.JOINT:
-            self.shots = self.encode_shots()
+            self.shots = self.encode_shots(zoom=0)  # no step looks again
         super().run_epoch()
 
     def compute_loss(self, images, labels):
@@ -187,7 +187,7 @@ class SpotlighterOverHost(EncodesClassesOnce):
     def fit_head(self):
         self.set_model_mode("eval")
         own, seed, head, z = self.own, self.cfg.SEED, self.head, self.spotlit.zero_shot
-        shots = self.encode_shots()
+        shots = self.encode_shots(own.ZOOM)
         check_features("image features of the shots", shots)
         with self.autocast():
             t = self.spotlit.typical_text(shots.f.mean(dim=0))  # (C, d)
@@ -204,9 +204,9 @@ class SpotlighterOverHost(EncodesClassesOnce):
         remember(head, shots, t, z, self.dm.dataset.classnames)
         self.set_model_mode("train")
 
-    def encode_shots(self) -> Shots:
+    def encode_shots(self, zoom: int) -> Shots:
         with self.autocast():  # as images are encoded when they are classified
-            return self.spotlit.encode(self.shot_batches(), count=len(self.dm.dataset.train_x), zoom=self.own.ZOOM)
+            return self.spotlit.encode(self.shot_batches(), count=len(self.dm.dataset.train_x), zoom=zoom)
 
     def shot_batches(self):
         """The training images as the test transform shows them: images (B, 3, H, W) and labels (B,)."""

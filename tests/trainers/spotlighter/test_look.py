@@ -62,9 +62,9 @@ def test_maps_and_selection(trainer, batch):
 
 def test_selection_is_the_heads_own(trainer, batch, monkeypatch):
     """What the prediction selected among living tokens is shown at its place on the grid, also if chance drops."""
-    chosen, explain = [], trainer.head.explain
+    chosen, strongest = [], trainer.head.strongest
     monkeypatch.setattr(
-        trainer.head, "explain", lambda *a, **k: chosen.append((a[1], explain(*a, **k))) or chosen[-1][1]
+        trainer.head, "strongest", lambda *a: chosen.append((a[0].tokens.read(), strongest(*a))) or chosen[-1][1]
     )
     monkeypatch.setattr(trainer.head.drop, "by", "random")
     before = torch.get_rng_state()

@@ -10,12 +10,12 @@ from tests.trainers.spotlighter.runs import ShiftedTexts
 from tests.trainers.spotlighter.world import SECOND_LOOK
 from trainers.prompted_clip import load_clip
 from trainers.prompts import zero_shot_text_features
-from trainers.spotlighter import Keys
-from trainers.spotlighter.bank import remember
+from trainers.spotlighter import Keys, tokens
+from trainers.spotlighter.bank import regions, remember
 from trainers.spotlighter.drop import SCORES
 from trainers.spotlighter.model import SpotlitCLIP
 from trainers.spotlighter.survey import survey
-from trainers.spotlighter.zoom import ZOOM_WIDTHS, cut, window_centres
+from trainers.spotlighter.zoom import ZOOM_WIDTHS, Zoom, cut, window_centres
 
 NAMES = ["red", "green", "blue"]
 
@@ -56,6 +56,19 @@ def test_shots_are_first_looks_and_all_regions_a_zoom_may_choose(clip_model, ima
             expected = spotlit.model.image_features(windows).view(12, 3, -1)
             torch.testing.assert_close(shots.again[:, m, w], expected, atol=1e-5, rtol=1e-4)
     assert spotlit.encode(batches, count=12).again is None
+
+
+@torch.no_grad()
+def test_regions_of_many_shots_are_kept_in_half_precision(clip_model, batches, monkeypatch):
+    """As their tokens are; they are computed with in fp32."""
+    spotlit = spotlit_over(clip_model, ZOOM=3)
+    shots = spotlit.encode(batches, count=12, zoom=3)
+    monkeypatch.setattr(tokens, "HALF_ABOVE", 0)
+    halves = spotlit.encode(batches, count=12, zoom=3)
+    assert shots.again.dtype == torch.float32 and halves.again.dtype == halves.v.table.dtype == torch.float16
+    assert torch.equal(halves.again, shots.again.half())
+    looked = regions(halves, Zoom(map=1, width=ZOOM_WIDTHS[1], count=2, share=1.0))
+    assert torch.equal(looked, shots.again[:, 1, 1, :2].half().float())
 
 
 @torch.no_grad()
