@@ -33,7 +33,7 @@ from trainers.prompts import ContextLearner
 
 BATCH = 32  # images of a step
 SMALL = {**VIT_B_16, "transformer_width": 64, "transformer_heads": 1, "transformer_layers": 2}
-QUICK = ["--classes", "6", "--memory-mb", "1", "0", "--small"]
+QUICK = ["--classes", "6", "--memory-mb", "0.3", "0", "--small"]
 
 
 def peak() -> float:
@@ -73,11 +73,11 @@ def measure(args: argparse.Namespace, classes: int, memory_mb: float) -> dict:
     torch.set_num_threads(args.threads)
     step(build(args, 2), 2)  # libraries and threads, and their memory, are PyTorch's
     model = build(args, classes)
-    prompts, length = model.prompt_learner.text_work(BATCH)
+    prompts, length, shared = model.prompt_learner.text_work(BATCH)
     if memory_mb:
         model.clip.text_memory = memory_mb * MB
-    each = activations(model.clip.transformer, length, model.clip.dtype, learns=True)
-    parts, before = model.clip.text_parts(prompts, length), held()
+    each = activations(model.clip.transformer, length, model.clip.dtype, True, shared)
+    parts, before = model.clip.text_parts(prompts, length, shared), held()
     start = time.process_time()
     step(model, classes)
     seconds = time.process_time() - start

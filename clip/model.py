@@ -19,6 +19,7 @@ from .errors import InputError, check_images  # noqa: F401
 from .maple import MaPLeText, MaPLeVision
 from .parts import activations, in_parts, parts_of
 from .resnet import AttentionPool2d, Bottleneck, ModifiedResNet  # noqa: F401
+from .shared import fits, run_shared
 from .vit import (  # noqa: F401
     Attention,
     LayerNorm,
@@ -126,12 +127,14 @@ class CLIP(nn.Module):
         edits = [TextPrompts(self.transformer.own_prompts()), *edits]
         return self.encode_prompts(self.token_embedding(text), text.argmax(dim=-1), edits)
 
-    def encode_prompts(self, prompts: Tensor, end: Tensor, edits: Edits = (), length: int | None = None) -> Tensor:
+    def encode_prompts(
+        self, prompts: Tensor, end: Tensor, edits: Edits = (), length: int | None = None, shared: int = 0
+    ) -> Tensor:
         """Embedded tokens (C, L, D), without positions, that end at `end` (C,) -> (C, d).
 
         Runs no further than the longest prompt: under a causal mask what follows cannot change the result. Who knows
         its `length` says it; to look it up, a GPU has to be waited for. Prompts that take more than `text_memory`
-        together are encoded in parts.
+        together are encoded in parts. The first `shared` places, before any end, are the same in all prompts.
         """
         length = int(end.max()) + 1 if length is None else length
         room = min(prompts.shape[1], self.context_length)
@@ -140,19 +143,24 @@ class CLIP(nn.Module):
                 f"A prompt takes {length} places and there is room for {room}: shorten its words or context."
             )
 
+        skipped = shared if len(prompts) > 1 and fits(edits, shared) else 0  # places that are no row of their own
+
         def encode(rows: slice) -> Tensor:
             x = prompts[rows, :length].to(self.dtype) + self.positional_embedding[:length].to(self.dtype)  # (C, L, D)
             for edit in edits:
                 x = edit.embed(x)
-            x = self.transformer.run(x, edits)
-            x = x[torch.arange(len(x), device=x.device), end[rows]]  # (C, D)
+            if skipped:
+                x = run_shared(self.transformer, x[:1, :skipped], x[:, skipped:], edits)  # (C, L - P, D)
+            else:
+                x = self.transformer.run(x, edits)
+            x = x[torch.arange(len(x), device=x.device), end[rows] - skipped]  # (C, D)
             return self.ln_final(x).to(self.dtype) @ self.text_projection.to(self.dtype)
 
-        return in_parts(encode, len(prompts), self.text_parts(len(prompts), length), prompts.device)
+        return in_parts(encode, len(prompts), self.text_parts(len(prompts), length, skipped), prompts.device)
 
-    def text_parts(self, count: int, length: int) -> int:
-        """In how many parts so many prompts of so many tokens are encoded."""
-        each = activations(self.transformer, length, self.dtype, learns=torch.is_grad_enabled())
+    def text_parts(self, count: int, length: int, shared: int = 0) -> int:
+        """In how many parts so many prompts of so many tokens, of which some are `shared`, are encoded."""
+        each = activations(self.transformer, length, self.dtype, torch.is_grad_enabled(), shared)
         return parts_of(count, each, self.text_memory)
 
     def forward(self, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:

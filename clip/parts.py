@@ -18,14 +18,16 @@ if TYPE_CHECKING:
     from .vit import Transformer
 
 
-def activations(transformer: "Transformer", length: int, dtype: torch.dtype, learns: bool) -> int:
+def activations(transformer: "Transformer", length: int, dtype: torch.dtype, learns: bool, shared: int = 0) -> int:
     """Bytes that the activations of one sequence of L = `length` tokens take: of the block at work, and if something
     `learns`, also what backward keeps of all blocks. Weights are frozen, and a little more is counted than is taken.
+    Of the first `shared` tokens each sequence has keys and values alone (`shared.py`).
     """
     # A frozen block keeps of a token, in rows of D: the norms' inputs 2, in fp32; q, k, v 3, what was attended to 1,
     # the MLP's hidden layer before and after its sigmoid 8; and of each head a row of attention, if it is not fused.
     token = transformer.width * (2 * 4 + 12 * dtype.itemsize) + transformer.heads * length * dtype.itemsize
-    return length * token * (1 + (transformer.layers if learns else 0))
+    joined = 2 * length * transformer.width * dtype.itemsize if shared else 0
+    return ((length - shared) * token + joined) * (1 + (transformer.layers if learns else 0))
 
 
 def parts_of(count: int, each: int, memory: float) -> int:

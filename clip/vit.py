@@ -40,13 +40,19 @@ class Attention(nn.MultiheadAttention):
         self, x: Tensor, causal: bool = False, first_row: bool = False
     ) -> tuple[Tensor, Tensor | None]:
         """x (B, L, D) -> (B, L, D), and the first token's attention (B, L) if asked for, else None."""
-        B, L, D = x.shape
-        q, k, v = (
-            F.linear(x, self.in_proj_weight, self.in_proj_bias).view(B, L, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
-        )
+        q, k, v = self.project(x)
         row = self._row(q[:, :, :1], k) if first_row else None
-        out = F.scaled_dot_product_attention(q, k, v, is_causal=causal)  # (B, heads, L, D / heads)
-        return self.out_proj(out.transpose(1, 2).reshape(B, L, D)), row
+        return self.join(F.scaled_dot_product_attention(q, k, v, is_causal=causal)), row
+
+    def project(self, x: Tensor) -> Tensor:
+        """x (B, L, D) -> queries, keys and values (3, B, heads, L, D / heads)"""
+        B, L, _ = x.shape
+        projected = F.linear(x, self.in_proj_weight, self.in_proj_bias)  # (B, L, 3 D)
+        return projected.view(B, L, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+
+    def join(self, out: Tensor) -> Tensor:
+        """What was attended to, (B, heads, L, D / heads) -> (B, L, D)"""
+        return self.out_proj(out.transpose(1, 2).flatten(2))
 
     def first_row(self, x: Tensor) -> Tensor:
         """x (B, L, D) -> (B, L): that row alone, at the cost of the keys and one query."""

@@ -46,7 +46,7 @@ class ConditionalContext(ContextLearner):
 
     def text_work(self, images):
         C, length, _ = self.prompts.embeddings.shape
-        return images * C, length
+        return images * C, length, 0
 
 
 class ConditionalCLIP(PromptedCLIP):
@@ -56,7 +56,7 @@ class ConditionalCLIP(PromptedCLIP):
 
     def text_features(self, f: Tensor) -> Tensor:
         """Image features (B, d), unit rows -> (B, C, d), unit rows."""
-        count, length = self.prompt_learner.text_work(len(f))
+        count, length, _ = self.prompt_learner.text_work(len(f))
         pairs = torch.arange(count, device=f.device)  # (B C,)
         contexts = self.prompt_learner.contexts(f)  # (B, m, D)
         parts = self.clip.text_parts(count, length)

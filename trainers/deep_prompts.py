@@ -104,6 +104,10 @@ class DeepPromptLearner(VisualPromptLearner):
         self.ctx = nn.Parameter(context)
         self.prompts = ContextPrompts(clip_model, classnames, len(context), words=words)
 
+    @property
+    def shared(self) -> int:
+        return self.prompts.shared if type(self).forward is DeepPromptLearner.forward else 0
+
     def forward(self) -> tuple[Tensor, Tensor]:
         return self.prompts(self.ctx), self.prompts.end  # (C, L, D), (C,)
 

@@ -41,6 +41,10 @@ class CoupledPromptLearner(Learner):
         self.compound_prompt_projections = nn.ModuleList([copy.deepcopy(one) for _ in range(deeper)])
         self.prompts = ContextPrompts(clip_model, classnames, m, words=words)
 
+    @property
+    def shared(self) -> int:
+        return self.prompts.shared if type(self).forward is CoupledPromptLearner.forward else 0
+
     def forward(self) -> tuple[Tensor, Tensor]:
         return self.prompts(self.ctx), self.prompts.end  # (C, L, D), (C,)
 

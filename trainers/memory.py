@@ -60,8 +60,8 @@ def divide(model, batch: int, asked: float, device: torch.device) -> Division:
     learner, encoder = model.prompt_learner, model.clip
     learns = learner is not None and not learner.frozen_images
     images = of_images(encoder.visual, batch, encoder.dtype, learns)
-    prompts, length = (0, 0) if learner is None else learner.text_work(batch)
-    each = activations(encoder.transformer, length, encoder.dtype, learns=True)
+    prompts, length, shared = (0, 0, 0) if learner is None else learner.text_work(batch)
+    each = activations(encoder.transformer, length, encoder.dtype, True, shared)
     if 0 < asked * MB < each:
         raise InputError(
             f"TRAINER.MEMORY_MB is {asked:g}, and one prompt of {length} tokens takes {each / MB:.2g} MiB in this text "

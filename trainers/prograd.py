@@ -37,6 +37,10 @@ class PaddedContext(Learner):
         self.ctx = nn.Parameter(F.pad(context, (0, 0, length - len(context), 0)))  # (m, D)
         self.prompts = ContextPrompts(clip_model, classnames, length)
 
+    @property
+    def shared(self) -> int:
+        return self.prompts.shared if type(self).forward is PaddedContext.forward else 0
+
     def forward(self) -> tuple[Tensor, Tensor]:
         return self.prompts(self.ctx), self.prompts.end  # (C, L, D), (C,)
 

@@ -97,7 +97,8 @@ class PromptedCLIP(nn.Module):
     def text_features(self, f: Tensor | None = None) -> Tensor:
         """(C, d): from the learned prompts. A conditional model needs image features f (B, d), and gives (B, C, d)."""
         prompts, end = self.prompt_learner()  # (C, L, D), (C,)
-        text = self.clip.encode_prompts(prompts, end, self.prompt_learner.text_edits(), prompts.shape[1])  # (C, d)
+        learner = self.prompt_learner
+        text = self.clip.encode_prompts(prompts, end, learner.text_edits(), prompts.shape[1], learner.shared)  # (C, d)
         return F.normalize(text.float(), dim=-1)
 
     def zero_shot_text(self, classnames: list[str], template: str) -> Tensor:

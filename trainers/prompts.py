@@ -135,6 +135,7 @@ class ContextPrompts(nn.Module):
         self.register_buffer("embeddings", embeddings, persistent=False)
         self.register_buffer("end", end, persistent=False)
         self.register_buffer("order", order.to(tokens.device), persistent=False)  # (C, L)
+        self.shared = places_alike(order, tokens.cpu(), length, int(end.min()))  # of a context that all classes share
 
     def forward(self, context: Tensor) -> Tensor:
         C, _, width = self.embeddings.shape
@@ -142,6 +143,15 @@ class ContextPrompts(nn.Module):
             context = context.expand(C, -1, -1)  # (m, D) -> (C, m, D)
         pieces = torch.cat([context, self.embeddings], dim=1)  # (C, m + L, D)
         return pieces.gather(1, self.order[..., None].expand(-1, -1, width))  # (C, L, D)
+
+
+def places_alike(order: Tensor, tokens: Tensor, length: int, most: int) -> int:
+    """How many of the first places are the same in all prompts, at `most`: by which piece stands there (C, L), the
+    `length` ones of the context first, and the ids (C, L) of the others.
+    """
+    ids = torch.cat([-1 - torch.arange(length).expand(len(tokens), -1), tokens], dim=1).gather(1, order)  # (C, L)
+    alike = (ids == ids[:1]).all(dim=0).int()  # (L,)
+    return min(int(alike.cumprod(dim=0).sum()), most)
 
 
 def _order(total: int, length: int, name: int, position: str) -> Tensor:
@@ -174,6 +184,7 @@ class Learner(nn.Module):
     are its deep prompts.
     """
 
+    shared = 0  # of the first places of its prompts, those that are the same for all classes
     frozen_images = True  # nothing in it changes an image's features
     frozen_texts = False  # nothing in it changes a text's; it cannot be called then
     of_classes = False  # whether it has learned something for each class, which fits no other
@@ -185,12 +196,14 @@ class Learner(nn.Module):
         return []
 
     @torch.no_grad()
-    def text_work(self, images: int) -> tuple[int, int]:
-        """How many prompts a batch of so many images sends through the text encoder, and the tokens of the longest."""
+    def text_work(self, images: int) -> tuple[int, int, int]:
+        """How many prompts a batch of so many images sends through the text encoder, the tokens of the longest, and how
+        many of these all share.
+        """
         if self.frozen_texts:
-            return 0, 0
+            return 0, 0, 0
         _, end = self()
-        return len(end), int(end.max()) + 1
+        return len(end), int(end.max()) + 1, self.shared
 
 
 class ContextLearner(Learner):
@@ -214,6 +227,12 @@ class ContextLearner(Learner):
         self.prompts = ContextPrompts(
             clip_model, classnames, context.shape[-2], keys.get("CLASS_TOKEN_POSITION", "end")
         )
+
+    @property
+    def shared(self) -> int:
+        """The start token, a context that is not each class's own, and words that all have."""
+        is_own = type(self).forward is ContextLearner.forward  # another's prompts may differ in any place
+        return self.prompts.shared if is_own and self.ctx.dim() == 2 else 0
 
     def forward(self) -> tuple[Tensor, Tensor]:
         return self.prompts(self.ctx), self.prompts.end  # (C, L, D), (C,)

@@ -15,9 +15,9 @@ def test_one_run_writes_its_record(tmp_path, capsys):
     record = json.loads(out.read_text())
     assert {"versions", "processor", "processors", "threads", "command", "precision"} <= set(record)
     assert [(run["classes"], run["memory_mb"], run["parts"]) for run in record["runs"]] == [
-        (4, 1, 1),
+        (4, 0.3, 1),
         (4, None, 1),
-        (6, 1, 2),
+        (6, 0.3, 2),
         (6, None, 1),
     ]
     parted, whole = record["runs"][2:]

@@ -47,8 +47,8 @@ def step(trainer):
     torch.manual_seed(2)
     batch = next(iter(trainer.train_loader_x))
     texts, encoder = [], trainer.model.clip.transformer
-    run = encoder.run
-    encoder.run = lambda x, edits: texts.append((len(x), torch.is_grad_enabled())) or run(x, edits)
+    last = encoder.resblocks[-1].mlp  # what all prompts share does not come so far
+    last.register_forward_hook(lambda _, x, y: texts.append((len(y), torch.is_grad_enabled())))
     loss = float(trainer.forward_backward(batch)["loss"])
     gradients = [p.grad for p in trainer.model.prompt_learner.parameters() if p.grad is not None]
     return loss, gradients, [count for count, learns in texts if learns]
@@ -56,7 +56,7 @@ def step(trainer):
 
 @pytest.mark.parametrize("case", METHODS)
 def test_every_method_learns_the_same_in_parts(data_root, tmp_path, case):
-    """A loss, to 1e-6, and its gradients, to 3e-6 of their norm; by default few classes are one part."""
+    """A loss, to 1e-6, and its gradients, to 5e-6 of their norm; by default few classes are one part."""
     method, *keys = METHODS[case]
     whole = built(data_root, tmp_path, method, *keys)
     assert whole.memory.parts == 1 and whole.memory.prompts == (20 if method == "CoCoOp" else 5)
@@ -67,7 +67,7 @@ def test_every_method_learns_the_same_in_parts(data_root, tmp_path, case):
     assert max(fewer) == -(-max(texts) // 3) and len(fewer) >= 6 > len(texts)
     assert again == pytest.approx(loss, rel=1e-6, abs=1e-6)
     theirs, ours = (torch.cat([gradient.flatten() for gradient in some]) for some in (gradients, others))
-    assert theirs.norm() > 0 and (ours - theirs).norm() <= 3e-6 * theirs.norm()
+    assert theirs.norm() > 0 and (ours - theirs).norm() <= 5e-6 * theirs.norm()
 
 
 def test_what_has_no_text_to_learn(data_root, tmp_path):
@@ -81,10 +81,10 @@ def test_the_record_tells_the_number(data_root, tmp_path):
     assert train.main(arguments(data_root, tmp_path / "one", subsample="all")) == 0
     one = results(tmp_path / "one")
     assert one["text_parts"] == 1 and one["text_memory_mb"] >= LEAST_MB
-    options = ["TRAINER.MEMORY_MB", 1.5]
+    options = ["TRAINER.MEMORY_MB", 0.75]
     assert train.main(arguments(data_root, tmp_path / "some", subsample="all", options=options)) == 0
     some = results(tmp_path / "some")
-    assert some["text_parts"] > 1 and some["text_memory_mb"] == 1.5
+    assert some["text_parts"] > 1 and some["text_memory_mb"] == 0.75
     assert train.main(arguments(data_root, tmp_path / "one", subsample="all", options=options)) == 0  # skipped
     assert results(tmp_path / "one") == one
 
@@ -154,13 +154,13 @@ def test_control_groups(tmp_path):
 
 
 def test_what_a_run_says_before_its_first_step(data_root, tmp_path, capsys):
-    trainer = built(data_root, tmp_path, "CoOp", memory_mb=1.5)
+    trainer = built(data_root, tmp_path, "CoOp", memory_mb=0.75)
     trainer.announce()
     lines = capsys.readouterr().out.splitlines()
     assert lines[-2] == "5 classes, 20 training images, 3 epochs of 5 steps"
     assert lines[-1].startswith("A step's activations take about ")
     assert f"5 prompts of {trainer.memory.length} tokens in {trainer.memory.parts} parts" in lines[-1]
-    assert "(TRAINER.MEMORY_MB 2)" in lines[-1] and "Warning" not in lines[-1]
+    assert "(TRAINER.MEMORY_MB 1)" in lines[-1] and "Warning" not in lines[-1]
     built(data_root, tmp_path, "CoOp").announce()
     assert "tokens at once (TRAINER.MEMORY_MB auto, " in capsys.readouterr().out.splitlines()[-1]
 

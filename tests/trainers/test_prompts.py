@@ -3,10 +3,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from yacs.config import CfgNode
 
 import clip
 from clip.simple_tokenizer import SimpleTokenizer
-from trainers.prompts import ContextPrompts, initial_context, same_texts, zero_shot_text_features
+from trainers.prompts import ContextLearner, ContextPrompts, initial_context, same_texts, zero_shot_text_features
 
 NAMES = ["cat", "Boeing 747-400", "german_shorthaired_pointer"]
 
@@ -104,3 +105,34 @@ def test_a_class_whose_prompt_has_no_room(model):
 def test_unknown_position(model):
     with pytest.raises(clip.InputError, match="'last'.*end, middle, front"):
         ContextPrompts(model, NAMES, 4, "last")
+
+
+@pytest.mark.parametrize(
+    ("names", "position", "words", "shared"),
+    [
+        (["cat", "dog"], "end", None, 1 + 3),
+        (["cat", "dog"], "end", "a photo of a", 1 + 4),  # the context stands in place of the first three
+        (["cat", "dog"], "middle", None, 1 + 1),
+        (["cat", "dog"], "front", None, 1),
+        (["red cat", "red dog"], "end", None, 1 + 3 + 1),
+        (["red cat", "red cat"], "end", None, 1 + 3 + 3),  # all but the end
+    ],
+)
+def test_places_that_are_the_same_in_all_prompts(model, names, position, words, shared):
+    prompts = ContextPrompts(model, names, 3, position, words)
+    made = prompts(torch.randn(3, 64))  # (C, L, D)
+    assert prompts.shared == shared
+    assert torch.equal(made[:1, :shared].expand(2, -1, -1), made[:, :shared])
+    assert names[0] == names[1] or not torch.equal(made[0, shared], made[1, shared])
+
+
+def test_a_context_of_each_class_is_not_shared(model):
+    class Own(ContextLearner):
+        def forward(self):
+            return super().forward()
+
+    keys = CfgNode({"CTX_INIT": "", "N_CTX": 3, "CSC": False})
+    assert ContextLearner(model, ["cat", "dog"], keys).shared == 4
+    assert Own(model, ["cat", "dog"], keys).shared == 0  # whose prompts may be anything
+    keys.CSC = True
+    assert ContextLearner(model, ["cat", "dog"], keys).shared == 0
