@@ -1,9 +1,10 @@
-"""Measurements that are no tests. Six commands:
+"""Measurements that are no tests. Commands:
 
     compare     all methods side by side on the embedded sets
     ablation    which part of Spotlighter earns its place
     fps         images per second of a prediction
     loading     images per second from files to batches
+    gpu         what can only be seen on a GPU
     start       how long a process takes until it can begin
     reliability what is left when trainings, sweeps and nodes are killed
 

@@ -50,9 +50,13 @@ def world_of(root: str | os.PathLike, name: str) -> int:
     return json.loads((folder_of(root, name) / "world.json").read_text())["world"]
 
 
-def trainer_on(root: str | os.PathLike, name: str, seed: int, method: str, options: list) -> TrainerX:
-    """The trainer of a method's run on a set, on a CPU; all random numbers come from the seed, as in a run."""
-    files = (CONFIGS / "datasets" / f"embedded_{name}.yaml", CONFIGS / "trainers" / method / "embedded.yaml")
+def trainer_on(
+    root: str | os.PathLike, name: str, seed: int, method: str, options: list, config: str = "embedded"
+) -> TrainerX:
+    """The trainer of a method's run on a set, on a CPU unless the options say USE_CUDA; all random numbers come from the
+    seed, as in a run.
+    """
+    files = (CONFIGS / "datasets" / f"embedded_{name}.yaml", CONFIGS / "trainers" / method / f"{config}.yaml")
     options = ["USE_CUDA", False, "VERBOSE", False, *options]
     cfg = build_config(method, files, options, root=str(root), seed=seed)
     set_random_seed(seed)

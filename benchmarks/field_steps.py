@@ -90,7 +90,7 @@ class FieldCoOp(nn.Module):
         model, names = trainer.model.clip, trainer.dm.dataset.classnames
         self.encoders = FieldCLIP(model)  # no module, so that `parameters` are those that are learned
         self.learner = copy.deepcopy(trainer.model.prompt_learner)
-        self.learner.ctx.data = self.learner.ctx.data.to(model.dtype)
+        self.learner.ctx = nn.Parameter(self.learner.ctx.detach().to(model.dtype))  # (m, D)
         m = len(self.learner.ctx)
         words = readable(trainer.keys.CTX_INIT) or " ".join(["X"] * m)
         tokens = clip.tokenize([f"{words} {readable(name)}." for name in names]).to(model.logit_scale.device)  # (C, L)

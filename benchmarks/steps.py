@@ -8,6 +8,7 @@ import contextlib
 import io
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -28,6 +29,7 @@ from trainers.clip_trainer import ClipTrainer
 from trainers.spotlighter import over
 
 EMBEDDED = "ViT-Embedded/8"
+SHOTS = 16  # of each class, if there were images
 LOGIT_SCALE = 100.0  # CLIP's
 # With chance in it, so that each step encodes its images anew, as in CoOp's own runs.
 TRANSFORMS = ("random_resized_crop", "random_flip", "normalize")
@@ -40,10 +42,17 @@ class MadeUp:
 
     def build_data_loader(self):
         names = class_names()[: self.count]
-        dataset = SimpleNamespace(classnames=names, num_classes=self.count, train_x=[], template="a photo of a {}.")
-        self.dm = SimpleNamespace(dataset=dataset)
-        self.train_loader_x = self.train_loader_u = self.val_loader = self.test_loader = None
+        facts = {"classnames": names, "num_classes": self.count, "template": "a photo of a {}."}
+        self.dm = SimpleNamespace(dataset=SimpleNamespace(train_x=range(SHOTS * self.count), **facts))
+        self.train_loader_x = SimpleNamespace(dataset=SimpleNamespace())
+        self.train_loader_u = self.val_loader = self.test_loader = None
         self.num_classes, self.num_source_domains, self.lab2cname = self.count, 0, dict(enumerate(names))
+
+    def init_writer(self, log_dir: str) -> None:
+        """Nobody reads it."""
+
+    def survey_shots(self) -> None:
+        """There are none."""
 
 
 @cache
@@ -78,12 +87,15 @@ def build(method: str, weights: str, classes: int, *, use_cuda: bool, precision:
         "USE_CUDA": use_cuda,
         "VERBOSE": False,
         "INPUT.TRANSFORMS": TRANSFORMS,
+        "FEATURES.DIR": "",
         f"TRAINER.{host.config_node}.PREC": precision,
     }
     cfg = build_config(method, [file], [*(part for pair in given.items() for part in pair), *options], seed=1)
     set_random_seed(cfg.SEED)
     with contextlib.redirect_stdout(io.StringIO()):
         trainer = made_up(over(host) if method == "Spotlighter" else host, classes)(cfg)
+        with tempfile.TemporaryDirectory() as trainer.output_dir:
+            trainer.before_train()
     trainer.batch_idx, trainer.num_batches = 0, sys.maxsize
     trainer.set_model_mode("train")
     return trainer
@@ -125,12 +137,13 @@ class Steps(NamedTuple):
     theirs: Callable[[], dict] | None  # None: of this method there is no re-creation
 
 
-def steps(method: str, weights: str, classes: int, batch: int | None = None, **how) -> Steps:
+def steps(method: str, weights: str, classes: int, batch: int | None = None, options=(), **how) -> Steps:
     """The two steps of a method (Spotlighter's are its host's); `batch` None: as many images as its config says.
 
-    `how` is passed on to `build`.
+    `options` and `how` are for `build`.
     """
-    trainer = build(method, weights, classes, **how)
-    images = made_up_batch(trainer, batch or trainer.cfg.DATALOADER.TRAIN_X.BATCH_SIZE)
+    own = [] if batch is None else ["DATALOADER.TRAIN_X.BATCH_SIZE", batch]
+    trainer = build(method, weights, classes, options=[*own, *options], **how)
+    images = made_up_batch(trainer, trainer.cfg.DATALOADER.TRAIN_X.BATCH_SIZE)
     ours, theirs = OurStep(trainer), FieldStep(trainer) if trainer.config_node in FIELD else None
     return Steps(trainer, lambda: ours(images), None if theirs is None else lambda: theirs(images))

@@ -34,7 +34,7 @@ def count_flops(predict: Callable[[Tensor], Tensor], images: Tensor) -> float:
 
 def square_product(device: torch.device, dtype: torch.dtype) -> tuple[Predictor, float]:
     """A large square matrix product as a row, and its operations: the rate that the device attains at best."""
-    size = 8192 if device.type == "cuda" else 2048
+    size = 2048 if device.type == "cpu" else 8192
     left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     return Predictor("square matrix product", lambda _: left @ right), 2.0 * size**3
 
@@ -104,21 +104,26 @@ def summarise(rows: list[Predictor], timings: list[list[Timing]], batch: int, fl
     return records
 
 
-def measure(rows, spotlit, chosen: str, images: Tensor, rounds: int, least: float) -> dict:
-    """One record: all rows at one batch, images (B, 3, H, W), and the profiles of the reference and the chosen row."""
-    product, work = square_product(images.device, spotlit.model.clip.dtype)
+def measure_rows(rows, images: Tensor, rounds: int, least: float, dtype: torch.dtype) -> dict:
+    """The record of all rows at one batch, images (B, 3, H, W), beside a square product in `dtype`."""
+    product, work = square_product(images.device, dtype)
     *timings, products = interleave([*rows, product], images, rounds, least)
     attainable = work / statistics.median(timing.seconds for timing in products)
     flops = [count_flops(row.predict, images) for row in rows]
+    return {
+        "batch": len(images),
+        "attainable_gflops_per_second": attainable / 1e9,
+        "rows": summarise(rows, timings, len(images), flops, attainable),
+    }
+
+
+def measure(rows, spotlit, chosen: str, images: Tensor, rounds: int, least: float) -> dict:
+    """The same, with the profiles of the reference and the chosen row."""
+    record = measure_rows(rows, images, rounds, least, spotlit.model.clip.dtype)
     visual, drops = spotlit.model.clip.visual, spotlit.head.drop is not None
     profiles = {
         row.name: profile_row(row, images, visual, spotlit.after, row.name == chosen and drops)
         for row in rows
         if row.name in (REFERENCE, chosen)
     }
-    return {
-        "batch": len(images),
-        "attainable_gflops_per_second": attainable / 1e9,
-        "rows": summarise(rows, timings, len(images), flops, attainable),
-        "profile": profiles,
-    }
+    return {**record, "profile": profiles}

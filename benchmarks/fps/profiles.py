@@ -30,7 +30,7 @@ KINDS = {  # what a kernel's own time is put down to, by its name; the first tha
 
 
 def synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
+    if device.type != "cpu":
         torch.cuda.synchronize(device)
 
 

@@ -13,7 +13,19 @@ def test_the_trainer_is_the_real_one():
     trainer = steps.build("MaPLe", steps.EMBEDDED, 7, use_cuda=False)
     assert isinstance(trainer, TRAINER_REGISTRY.get("MaPLe"))
     assert trainer.num_classes == len(trainer.dm.dataset.classnames) == 7 and trainer.precision == "fp32"
-    assert not trainer.is_transform_fixed()  # else an image would be encoded once, and not in each step
+    assert trainer.looks_at_images() and not trainer.is_remembered()  # else no step would encode an image
+
+
+def test_a_trainer_is_told_its_batch():
+    """What depends on it, such as the parts in which texts are encoded, is as in a run."""
+    one, many = (steps.steps("CoCoOp", steps.EMBEDDED, 3, batch, use_cuda=False).trainer for batch in (1, 4))
+    assert (one.memory.prompts, many.memory.prompts) == (3, 12)
+
+
+def test_a_step_is_compiled_if_asked(monkeypatch):
+    monkeypatch.setattr("trainers.clip_trainer.check_way", lambda *_: None)
+    trainer = steps.build("MaPLe", steps.EMBEDDED, 3, use_cuda=False, options=["TRAIN.COMPILE", "compile"])
+    assert trainer.encoders.parts and not steps.build("MaPLe", steps.EMBEDDED, 3, use_cuda=False).encoders.parts
 
 
 def test_spotlighter_stands_over_coop():
