@@ -10,10 +10,13 @@ from torch import Tensor
 
 import inert
 
+from . import kept
+from .download import sha256_of
 from .errors import InputError
 
 GROWS = 20  # times its own size, that a .npz may have unpacked: fp16 numbers in fp32 shrink by three
 SMALL = 100_000_000  # bytes that any may have unpacked
+KEPT = 4_000_000_000  # bytes of weights that one process keeps for others
 
 
 def load_state_dict(path: str | os.PathLike) -> dict[str, Tensor]:
@@ -23,6 +26,10 @@ def load_state_dict(path: str | os.PathLike) -> dict[str, Tensor]:
         raise InputError(
             f"The weights file {path} does not exist: correct the path, or name one of clip.available_models()."
         )
+    former = kept.state_of(path)
+    if former is not None:
+        return former
+    kept.read.add(path)
     try:
         state = read_any(path)
     except InputError:
@@ -55,6 +62,26 @@ def read_any(path: str) -> dict:
         kind = state.name if isinstance(state, inert.Inert) else type(state).__name__
         raise InputError(f"{path} holds a {kind} and no state dict: save the model's state_dict().")
     return state
+
+
+def keep(path: str | os.PathLike) -> None:
+    """Read weights, and their SHA-256, for the processes that are forked from this one from now on (kept.py).
+
+    Not those of a .safetensors, whose tensors are no copy of the file but look into it. What would be too much, or is no
+    weights, is passed over.
+    """
+    kept.forget(path)
+    with contextlib.suppress(InputError, OSError):
+        if kept.size() + os.path.getsize(path) > KEPT:
+            return
+        version = kept.version_of(path)
+        state = {} if os.fspath(path).endswith(".safetensors") else load_state_dict(path)
+        sha256 = sha256_of(path)
+        if version != kept.version_of(path):  # it is being written
+            return
+        kept.sums[version] = sha256
+        if state:
+            kept.states[version] = state
 
 
 def check_growth(path: str, unpacked: int) -> None:

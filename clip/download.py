@@ -12,6 +12,7 @@ from urllib.request import HTTPRedirectHandler
 from filelock import FileLock  # comes with torch
 from tqdm import tqdm
 
+from . import kept
 from .errors import InputError
 
 TRIES = 5  # connections in one call; a later call goes on from there
@@ -36,7 +37,10 @@ class SameScheme(HTTPRedirectHandler):
         return super().redirect_request(request, answer, code, message, headers, url)
 
 
-def sha256_of(path: str) -> str:
+def sha256_of(path: str | os.PathLike) -> str:
+    former = kept.sha256_of(path)
+    if former is not None:
+        return former
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):

@@ -8,6 +8,7 @@ from dassl.utils import cores
 from one_run.interrupts import Interrupt, on_signals
 
 from .progress import Progress
+from .start import NotYet, Starter
 from .work import GRACE, Busy, Outcome, Work, left_out
 
 
@@ -20,10 +21,10 @@ def run_locally(progress: Progress, slots: list[dict[str, str]], poll: float = 0
     free = list(slots)
     stop: list[int] = []  # the signals that have come
     working: dict[Work, dict[str, str]] = {}
-    with on_signals(stop.append):
+    with Starter() as starter, on_signals(stop.append):
         try:
             while not stop and (working or progress.waiting()):
-                fill(progress, free, working)
+                fill(progress, free, working, starter)
                 time.sleep(poll)
                 for work, slot in list(working.items()):
                     if (outcome := work.outcome()) is not None:
@@ -42,7 +43,7 @@ def run_locally(progress: Progress, slots: list[dict[str, str]], poll: float = 0
                 work.end(0)
 
 
-def fill(progress: Progress, free: list, working: dict) -> None:
+def fill(progress: Progress, free: list, working: dict, starter: Starter) -> None:
     """Start what can start."""
     for run in progress.waiting():
         needed = "finished" if run.after is None else progress.state(run.after)
@@ -50,7 +51,9 @@ def fill(progress: Progress, free: list, working: dict) -> None:
             progress.ended(run, left_out(run))
         elif free and needed == "finished":
             try:
-                work = Work(run, free[0])
+                work = Work(run, free[0], starter)
+            except NotYet:
+                return
             except Busy:
                 progress.is_elsewhere(run)  # until its lock is free; then train.py finds what there is left to do
             except (OSError, InputError) as error:

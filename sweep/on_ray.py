@@ -6,6 +6,7 @@ do, as tried with Ray 2.60: it waits in silence for a GPU count that no node has
 forced cancel ends a run.
 """
 
+import functools
 import os
 from typing import Any
 
@@ -14,6 +15,7 @@ from dassl.errors import InputError
 from . import work
 from .progress import Progress
 from .protocols import Run
+from .start import Starter
 from .work import Outcome
 
 RETRIES = 3  # after a lost node or a kill; a run that fails by itself is not tried again
@@ -27,10 +29,16 @@ def do(run: Run, environment: dict[str, str], former: Outcome | None) -> Outcome
     """On a node. Ray calls it once the outcome of the run that it needs is there."""
     if former is not None and former.state != "finished":
         return work.left_out(run)
-    outcome = work.complete(run, environment)
+    outcome = work.complete(run, environment, starter_here())
     if outcome.killed:
         raise Killed(outcome.said)
     return outcome
+
+
+@functools.cache
+def starter_here() -> Starter:
+    """Ray does many runs in one process, one after another; what it has started ends with it."""
+    return Starter()
 
 
 def run_on_ray(progress: Progress, address: str, gpus: float, threads: int) -> None:

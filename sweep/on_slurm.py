@@ -18,6 +18,7 @@ from one_run.layout import ROOT
 from . import work
 from .progress import Progress
 from .protocols import Run, needed_by
+from .start import Starter
 from .work import Outcome
 
 
@@ -29,10 +30,11 @@ class Chain:
 
     def __call__(self) -> list[Outcome]:
         outcomes: dict[Run | None, Outcome] = {}
-        for run in self.runs:
-            former = outcomes.get(run.after)
-            is_ready = former is None or former.state == "finished"
-            outcomes[run] = work.complete(run, self.environment) if is_ready else work.left_out(run)
+        with Starter() as starter:
+            for run in self.runs:
+                former = outcomes.get(run.after)
+                is_ready = former is None or former.state == "finished"
+                outcomes[run] = work.complete(run, self.environment, starter) if is_ready else work.left_out(run)
         return list(outcomes.values())
 
     def checkpoint(self):

@@ -6,24 +6,21 @@ lives exactly as long as the training, whoever started it and however either end
 """
 
 import contextlib
-import ctypes
-import functools
 import os
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from dassl.errors import InputError
 from one_run.command import BY_SIGNAL
-from one_run.folder import state_of, take_lock, to_give
+from one_run.folder import state_of, take_lock
 from one_run.interrupts import SIGNALS
 
 from .protocols import Run
+from .start import NotYet, Starter
 
-PRCTL, SET_DEATH_SIGNAL = ctypes.CDLL(None).prctl if sys.platform == "linux" else None, 1
 LAST_LINES = 5  # that are shown of a run that failed
 ENDED_BY_SIGNAL = [BY_SIGNAL + number for number in SIGNALS]  # exit codes of a training that was told to end
 GRACE = 10.0  # seconds that a process has to end by itself once it was interrupted
@@ -42,25 +39,18 @@ class Busy(Exception):
 
 
 class Work:
-    """The process of a run. Its output goes to `console.txt` in the run's folder."""
+    """The process of a run. Its output goes to `console.txt` in the run's folder. Raises Busy, NotYet, OSError, InputError."""
 
-    def __init__(self, run: Run, environment: dict[str, str]):
+    def __init__(self, run: Run, environment: dict[str, str], starter: Starter):
         self.run, self.begun = run, time.monotonic()
+        environment = {**os.environ, **environment}
+        starter.check(environment)
         lock = take_lock(run.folder)
         if lock is None:
             raise Busy
         try:
             with open(run.folder / "console.txt", "wb") as console:
-                self.process = subprocess.Popen(
-                    [sys.executable, *run.command],
-                    stdin=subprocess.DEVNULL,
-                    stdout=console,
-                    stderr=subprocess.STDOUT,
-                    env={**os.environ, **environment, **to_give(lock)},
-                    pass_fds=(lock,),
-                    start_new_session=True,  # Ctrl-C comes from `stop` alone, once
-                    preexec_fn=functools.partial(begin, os.getpid()),
-                )
+                self.process = starter.start(run.command, environment, lock, console, run.folder)
         finally:
             os.close(lock)  # the process has it now
 
@@ -86,22 +76,8 @@ class Work:
         try:
             self.process.wait(max(0.0, patience))
         except subprocess.TimeoutExpired:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.kill_all()
             self.process.wait()
-
-
-def begin(parent: int) -> None:
-    """What a new process does first: ask Linux for SIGTERM when the process that started it dies, and leave the
-    signals by which SLURM announces the end of a job to that process, which has handlers for them.
-    """
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a handler would only note it, and the note is lost with this code
-    if PRCTL is not None:
-        PRCTL(SET_DEATH_SIGNAL, signal.SIGTERM)
-        if os.getppid() != parent:  # it has died before that
-            os._exit(BY_SIGNAL + signal.SIGTERM)
-    for number in (signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)
 
 
 def tail(path: Path) -> list[str]:
@@ -113,7 +89,7 @@ def tail(path: Path) -> list[str]:
     return []
 
 
-def complete(run: Run, environment: dict[str, str]) -> Outcome:
+def complete(run: Run, environment: dict[str, str], starter: Starter) -> Outcome:
     """Do a run to its end, on a machine where somebody else decides what is done when.
 
     If its lock is held, that is an earlier attempt on a machine thought lost: it is waited for, then train.py sees
@@ -121,10 +97,10 @@ def complete(run: Run, environment: dict[str, str]) -> Outcome:
     """
     while True:
         try:
-            work = Work(run, environment)
+            work = Work(run, environment, starter)
             break
-        except Busy:
-            time.sleep(1)
+        except (Busy, NotYet) as reason:
+            time.sleep(1 if isinstance(reason, Busy) else 0.1)
         except (OSError, InputError) as error:
             return Outcome("failed", said=str(error))
     try:

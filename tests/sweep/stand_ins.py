@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sweep.protocols import Run
+from sweep.start import NotYet, Starter
+from sweep.work import Work
 from tests.helpers import REPOSITORY
 
 FAKE = str(REPOSITORY / "tests" / "sweep" / "fake.py")
@@ -19,6 +21,17 @@ class Fake(NamedTuple):
 
 def fake(folder, name, seconds=0.0, what="", after=None):
     return Run(name, Fake(folder / name, (FAKE, str(folder / name), str(seconds), what)), after)
+
+
+def at_work(run: Run, starter: Starter, environment=()) -> Work:
+    """A run that has begun."""
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            return Work(run, dict(environment), starter)
+        except NotYet:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
 
 
 def journal(folder):

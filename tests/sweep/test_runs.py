@@ -1,5 +1,6 @@
 """Sweeps of real runs on the small benchmark: a failure among them, a stop in the middle and a second start."""
 
+import json
 import os
 import signal
 import subprocess
@@ -9,8 +10,14 @@ import pytest
 
 from one_run.folder import state_of, take_lock
 from sweep.__main__ import main
-from tests.helpers import REPOSITORY, results
-from tests.sweep.stand_ins import wait_until
+from sweep.protocols import Run
+from sweep.start import Starter
+from tests.clip_weights import SMALL, random_state
+from tests.helpers import REPOSITORY, results, train_elsewhere
+from tests.helpers import arguments as arguments_of_train
+from tests.sweep.stand_ins import Fake, at_work, wait_until
+
+OF_A_MACHINE = ("seconds", "train_seconds", "test_images_per_second", "peak_memory_mib", "commit")
 
 
 def arguments(data_root, output, *more):
@@ -67,3 +74,41 @@ def test_stopped_and_started_again(data_root, tmp_path, capsys):
     assert results(second)["state"] == "finished" and results(second)["epoch"] == 2
     assert (first / "results.json").read_bytes() == before
     assert main(line) == 0 and "2 runs: 2 finished before, 0 to do." in capsys.readouterr().out
+
+
+def without(record, *folders):
+    """A record but for what differs from run to run, and for where it lies."""
+    text = json.dumps({name: value for name, value in record.items() if name not in OF_A_MACHINE})
+    for folder in folders:
+        text = text.replace(str(folder), "HERE")
+    return json.loads(text)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only on Linux runs are forked")
+def test_runs_of_one_start_are_those_of_train(data_root, tmp_path):
+    """The same records and checkpoints, to the bit; of weights that change between runs too, though they are kept."""
+    weights, torch, begun_by = tmp_path / "weights.pt", pytest.importorskip("torch"), set()
+
+    def write_weights(seed):
+        torch.save(random_state(SMALL, seed=seed), weights)
+
+    def line(name, **flags):
+        options = ["INPUT.SIZE", "(32, 32)", "OPTIM.MAX_EPOCH", 2]
+        return arguments_of_train(data_root, tmp_path / name, backbone=weights, options=options, **flags)
+
+    write_weights(0)
+    assert train_elsewhere(line("drawn", no_train=True)).returncode == 0  # whoever draws the shots writes them down
+    with Starter() as starter:
+        for number in range(3):
+            if number == 2:
+                write_weights(1)
+            forked, alone = tmp_path / f"forked{number}", tmp_path / f"alone{number}"
+            assert train_elsewhere(line(alone.name)).returncode == 0
+            work = at_work(Run("run", Fake(forked, (str(REPOSITORY / "train.py"), *line(forked.name)))), starter)
+            assert work.process.wait() == 0 and work.outcome().state == "finished"
+            begun_by.add(starter.server)
+            assert without(results(forked), forked) == without(results(alone), alone)
+            assert results(forked)["checkpoints"]
+    assert len(begun_by) == 1 and starter.forks
+    sums = [results(tmp_path / f"forked{number}")["identity"]["files"]["MODEL.BACKBONE.NAME"] for number in range(3)]
+    assert sums[0] == sums[1] != sums[2]

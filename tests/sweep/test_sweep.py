@@ -15,14 +15,15 @@ from dassl.errors import InputError
 from one_run.folder import state_of
 from one_run.interrupts import SIGNALS, Interrupt
 from one_run.layout import GROUPS
-from sweep import on_local, on_ray, on_slurm, progress, protocols, work
+from sweep import on_local, on_ray, on_slurm, progress, protocols, start, work
 from sweep.__main__ import main
 from sweep.on_local import run_locally, slots_of
 from sweep.progress import Progress
 from sweep.protocols import Method, Run, Setting, find_datasets, find_method, plan
-from sweep.work import Outcome, Work
+from sweep.start import Starter
+from sweep.work import Outcome
 from tests.helpers import REPOSITORY
-from tests.sweep.stand_ins import Fake, fake, is_gone, journal, wait_until
+from tests.sweep.stand_ins import Fake, at_work, fake, is_gone, journal, wait_until
 
 SETTING = Setting(Path("/d"), Path("/o"))
 
@@ -269,23 +270,26 @@ def test_what_an_environment_cannot_start(tmp_path):
 
 def test_one_process_a_run(tmp_path, capsys):
     """The lock lasts as long as the training, though nobody else holds it; who wants the run too waits, and does the rest."""
-    at_work = Work(fake(tmp_path, "run", 60), {})
     run = fake(tmp_path, "run")
-    assert work.take_lock(run.folder) is None
     test = fake(tmp_path, "test", after=run)
-    threading.Timer(1.0, at_work.process.kill).start()
-    done = do([run, test, fake(tmp_path, "other")])
+    with Starter() as starter:
+        begun = at_work(fake(tmp_path, "run", 60), starter)
+        assert work.take_lock(run.folder) is None
+        threading.Timer(1.0, begun.process.kill).start()
+        done = do([run, test, fake(tmp_path, "other")])
     assert done.conclude() == 0 and {outcome.state for outcome in done.outcomes.values()} == {"finished"}
     assert capsys.readouterr().out.count(f"waiting   run  for process {os.getpid()} on ") == 1
-    begun = [name for word, name in journal(tmp_path) if word == "begun"]
-    assert begun == ["run", "other", "run", "test"]
+    names = [name for word, name in journal(tmp_path) if word == "begun"]
+    assert names == ["run", "other", "run", "test"]
 
 
 SECOND_SWEEP = """
 import sys
 from pathlib import Path
+from sweep import start
 from sweep.on_local import run_locally
 from sweep.progress import Progress
+start.PRELOADED = ""
 from tests.sweep.test_sweep import chains
 progress = Progress(chains(Path(sys.argv[1])), set())
 run_locally(progress, [{}, {}], poll=0.02)
@@ -323,8 +327,10 @@ def test_those_that_are_finished_are_not_begun(tmp_path, capsys):
 DRIVER = """
 import sys
 from pathlib import Path
+from sweep import start
 from sweep.on_local import run_locally
 from sweep.progress import Progress
+start.PRELOADED = ""
 from tests.sweep.stand_ins import fake
 runs = [fake(Path(sys.argv[1]), name, seconds) for name, seconds in (("first", 0), ("second", 600))]
 run_locally(Progress(runs, set()), [{}], poll=0.02)
@@ -336,10 +342,10 @@ import sys
 from pathlib import Path
 from one_run import interrupts
 from one_run.command import carry_out
-from sweep import on_local
+from sweep import on_local, start
 from sweep.progress import Progress
 from tests.sweep.stand_ins import fake
-on_local.GRACE, interrupts.ECHO = 600, 0
+on_local.GRACE, interrupts.ECHO, start.PRELOADED = 600, 0, ""
 progress = Progress([fake(Path(sys.argv[1]), "deaf", 600, "deaf")], set())
 sys.exit(carry_out(lambda: on_local.run_locally(progress, [{}], poll=0.02), "one is left"))
 """
@@ -374,18 +380,22 @@ def test_a_signal_while_a_sweep_starts(tmp_path, monkeypatch, capsys, name, numb
 
 def test_a_training_that_was_told_to_end_may_be_tried_elsewhere(tmp_path):
     """Its machine is going down, as where it was killed; a failure of its own is not tried again."""
-    assert work.complete(fake(tmp_path, "ended", what="ended"), {}).killed
-    assert work.complete(fake(tmp_path, "kill", what="kill"), {}).killed
-    assert not work.complete(fake(tmp_path, "fail", what="fail"), {}).killed
+    with Starter() as starter:
+        killed = {
+            what: work.complete(fake(tmp_path, what, what=what), {}, starter).killed
+            for what in ("ended", "kill", "fail")
+        }
+    assert killed == {"ended": True, "kill": True, "fail": False}
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2])
 def test_what_announces_the_end_of_a_job_is_not_for_its_training(tmp_path, number):
-    begun = Work(fake(tmp_path, "run", what="go"), {})
-    wait_until(lambda: state_of(tmp_path / "run") == "running")
-    begun.process.send_signal(number)
-    (tmp_path / "go").touch()
-    begun.process.wait()
+    with Starter() as starter:
+        begun = at_work(fake(tmp_path, "run", what="go"), starter)
+        wait_until(lambda: state_of(tmp_path / "run") == "running")
+        begun.process.send_signal(number)
+        (tmp_path / "go").touch()
+        begun.process.wait()
     assert begun.outcome().state == "finished"
 
 
@@ -430,7 +440,7 @@ def test_a_sweep_that_dies_before_its_training_has_begun():
     dead.wait()
     line = [sys.executable, "-c", "print('begun')"]
     for parent, ends in ((ours, (0, b"begun\n")), (dead.pid, (128 + signal.SIGTERM, b""))):
-        done = subprocess.run(line, stdout=subprocess.PIPE, preexec_fn=lambda parent=parent: work.begin(parent))
+        done = subprocess.run(line, stdout=subprocess.PIPE, preexec_fn=lambda parent=parent: start.begin(parent))
         assert (done.returncode, done.stdout) == ends
 
 
