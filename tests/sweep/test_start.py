@@ -98,8 +98,9 @@ def test_an_end_hurts_no_other_run(tmp_path, text, code, words):
 
 
 @pytest.mark.parametrize("end", ["", "sys.exit()", "sys.exit(2)", "sys.exit(257)", "1 / 0", "os.kill(os.getpid(), 2)"])
-def test_what_python_does_at_an_end(tmp_path, end):
+def test_what_python_does_at_an_end(tmp_path, monkeypatch, end):
     """Functions that were registered, threads that are waited for, buffers that are written, the code."""
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     text = f"""
         import atexit, ctypes, os, signal, sys, threading, time
         signal.signal(signal.SIGINT, signal.default_int_handler)
