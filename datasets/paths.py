@@ -39,7 +39,7 @@ def on_disk(split: Split, image_dir: str, named_by: str, remedy: str = UNPACK_AG
     folders, missing = Folders(image_dir), []
 
     def found(item: Item) -> Item:
-        path = folders.find(item.path)
+        path = folders.find(item.path) if os.path.basename(item.path) else None
         if path is None:
             missing.append(item.path)
         return item._replace(path=path)

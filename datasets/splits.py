@@ -43,11 +43,22 @@ def items_in(content, parts: Iterable[str]) -> Split:
         rows = content.get(part) if isinstance(content, dict) else None
         if not isinstance(rows, list):
             raise ValueError(f"there is no list {part}")
-        wrong = [row for row in rows if not isinstance(row, list) or [*map(type, row)] != [str, int, str]]
+        wrong = [row for row in rows if not is_row(row)]
         if wrong:
             raise ValueError(f"{part} has {wrong[0]!r}")
         split[part] = [Item(*row) for row in rows]
     return split
+
+
+def is_row(row) -> bool:
+    """[path, label, class name], with a path that a file can have."""
+    if not isinstance(row, list) or [*map(type, row)] != [str, int, str]:
+        return False
+    try:
+        os.fsencode(row[0])
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def check_shared(split: Split, image_dir: str, named_by: str, allowed: bool = False) -> None:

@@ -26,7 +26,7 @@ from dassl.utils import load_checkpoint, load_pretrained_weights
 
 from .compiled import CompiledEncoders, check_way
 from .config_keys import ConfigKeys
-from .features import ReadsFeatures, random_numbers_kept
+from .features import ReadsFeatures, of_features, random_numbers_kept
 from .memory import LEAST_MB, MB, Division, Need, divide, of_images, warn_of
 from .prompted_clip import PRECISIONS, PromptedCLIP, check_image_size, load_clip, resolve_precision
 from .prompts import Learner, readable, same_texts, template_of, zero_shot_text_features
@@ -130,7 +130,6 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
     memory: Division | None = None  # None: of a trainer file that builds its model itself
     learner_name = "prompt_learner"  # the folder of its checkpoints; the same as the published code's
     takes_views = True
-    features_suffice = False  # whether `compute_loss` has all that it needs of images from `once_per_image`
     batch_views: Tensor | int = 0  # of the batch's images
     unused_tensors: frozenset[str] = frozenset()  # in checkpoints of the authors' code: neither used nor trained there
 
@@ -169,7 +168,7 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
         learner = self.model.prompt_learner
         if learner is None:
             return
-        if self.views() > 1 and not self.features_suffice:
+        if self.views() > 1 and not self.takes_features_alone():
             raise InputError(
                 f"DATALOADER.VIEWS are encoded once, and {self.cfg.TRAINER.NAME} needs the images themselves in each step: "
                 "set it to 0."
@@ -263,6 +262,7 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
     def parse_batch_train(self, batch):
         return tuple(batch[part].to(self.device, non_blocking=True) for part in ("img", "label"))
 
+    @of_features
     def compute_loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of one batch, and what the log shows beside it: tensors of one number, which nobody reads here."""
         f = self.train_features(images)  # (B, d)
@@ -307,7 +307,14 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
 
     def looks_at_images(self) -> bool:
         """Whether training looks at the batches' images, or at what is remembered of them alone."""
-        return not (self.features_suffice and self.is_remembered())
+        return not (self.takes_features_alone() and self.is_remembered())
+
+    def takes_features_alone(self) -> bool:
+        """Whether every part of a step that was written for this trainer has what it needs from `once_per_image`."""
+        kind, frozen = type(self), getattr(self.model.prompt_learner, "frozen_images", False)
+        ours = all(getattr(kind, name) is getattr(ClipTrainer, name) for name in ("forward_backward", "train_features"))
+        losses = [vars(each)["compute_loss"] for each in kind.__mro__ if "compute_loss" in vars(each)]
+        return frozen and ours and all(getattr(loss, "of_features", False) for loss in losses)
 
     def in_order(self, transform):
         """All training images in the data set's order, as a transform shows them."""

@@ -77,7 +77,6 @@ class ConditionalCLIP(PromptedCLIP):
 class CoCoOp(ClipTrainer):
     config_node = "COCOOP"
     why_not_compiled = "its texts may be encoded in parts, each a second time for its gradient"
-    features_suffice = True
     config_keys = {
         "N_CTX": 16,  # context tokens, where CTX_INIT is empty
         "CTX_INIT": "",  # words to start from, such as "a photo of a"

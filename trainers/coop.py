@@ -12,7 +12,6 @@ from .prompts import POSITIONS, ContextLearner
 @TRAINER_REGISTRY.register()
 class CoOp(ClipTrainer):
     config_node = "COOP"
-    features_suffice = True
     config_keys = {
         "N_CTX": 16,  # context tokens, where CTX_INIT is empty
         "CSC": False,  # a context for each class

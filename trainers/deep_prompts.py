@@ -14,7 +14,7 @@ from torch import Tensor
 
 import clip
 
-from .prompts import ContextPrompts, Learner, initial_context
+from .prompts import ContextPrompts, Learner, initial_context, shared_by
 
 MOST_WORDS = 4  # as published: contexts of more tokens start at random, whatever CTX_INIT says
 
@@ -106,7 +106,7 @@ class DeepPromptLearner(VisualPromptLearner):
 
     @property
     def shared(self) -> int:
-        return self.prompts.shared if type(self).forward is DeepPromptLearner.forward else 0
+        return shared_by(self, DeepPromptLearner)
 
     def forward(self) -> tuple[Tensor, Tensor]:
         return self.prompts(self.ctx), self.prompts.end  # (C, L, D), (C,)

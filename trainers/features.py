@@ -6,7 +6,6 @@ batch then holds `Encoded` features where it would hold images, and `PromptedCLI
     B images      N patch tokens      d joint width
 """
 
-import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -20,6 +19,14 @@ import clip
 def random_numbers_kept(device: torch.device):
     """A context after which the generators of the CPU and of a run's device are as before; no other GPU is asked."""
     return torch.random.fork_rng(devices=[] if device.type == "cpu" else [device])
+
+
+def of_features(compute_loss):
+    """Mark a loss that takes all it needs of a batch's images from `once_per_image`: where that is remembered, no image is
+    read. A loss without the mark gets the images.
+    """
+    compute_loss.of_features = True
+    return compute_loss
 
 
 @dataclass(frozen=True)
@@ -91,11 +98,10 @@ class ReadsFeatures:
         kind = "tokens" if tokens else "features"
 
         def encode() -> Encoded:
-            return Encoded(**store.of_images(kind, loader, self.image_facts, lambda: self.encode_all(loader, tokens)))
+            return Encoded(**store.of_images(kind, loader, self.image_facts(), lambda: self.encode_all(loader, tokens)))
 
         return EncodedBatches(loader, encode)
 
-    @functools.cached_property
     def image_facts(self) -> dict:
         """What the frozen image encoder is known by."""
         code = (clip.model, clip.vit, clip.resnet, clip.edits)

@@ -12,13 +12,13 @@ from dassl.engine import TRAINER_REGISTRY
 from dassl.metrics import compute_accuracy
 
 from .clip_trainer import ClipTrainer
+from .features import of_features
 from .prompts import ContextLearner
 
 
 @TRAINER_REGISTRY.register()
 class KgCoOp(ClipTrainer):
     config_node = "KGCOOP"
-    features_suffice = True
     config_keys = {
         "N_CTX": 4,  # context tokens, where CTX_INIT is empty
         "CTX_INIT": "a photo of a",  # words to start from; "" starts at random
@@ -38,6 +38,7 @@ class KgCoOp(ClipTrainer):
         """Text features (C, d) of the data set's hand-written prompts; only training asks for them."""
         return self.model.zero_shot_text(self.dm.dataset.classnames, self.template())
 
+    @of_features
     def compute_loss(self, images, labels):
         text = self.model.text_features()  # (C, d)
         logits = self.model.logits(self.train_features(images), text)  # (B, C)

@@ -16,7 +16,7 @@ from dassl.engine import TRAINER_REGISTRY
 
 from .clip_trainer import ClipTrainer
 from .deep_prompts import check_depth, first_context
-from .prompts import ContextPrompts, Learner
+from .prompts import ContextPrompts, Learner, shared_by
 
 
 class CoupledPromptLearner(Learner):
@@ -43,7 +43,7 @@ class CoupledPromptLearner(Learner):
 
     @property
     def shared(self) -> int:
-        return self.prompts.shared if type(self).forward is CoupledPromptLearner.forward else 0
+        return shared_by(self, CoupledPromptLearner)
 
     def forward(self) -> tuple[Tensor, Tensor]:
         return self.prompts(self.ctx), self.prompts.end  # (C, L, D), (C,)

@@ -16,7 +16,8 @@ from dassl.engine import TRAINER_REGISTRY
 from dassl.metrics import compute_accuracy
 
 from .clip_trainer import ClipTrainer
-from .prompts import ContextLearner, ContextPrompts, Learner, initial_context
+from .features import of_features
+from .prompts import ContextLearner, ContextPrompts, Learner, initial_context, shared_by
 
 
 class PaddedContext(Learner):
@@ -39,7 +40,7 @@ class PaddedContext(Learner):
 
     @property
     def shared(self) -> int:
-        return self.prompts.shared if type(self).forward is PaddedContext.forward else 0
+        return shared_by(self, PaddedContext)
 
     def forward(self) -> tuple[Tensor, Tensor]:
         return self.prompts(self.ctx), self.prompts.end  # (C, L, D), (C,)
@@ -54,7 +55,6 @@ def without_conflict(gradient: Tensor, general: Tensor, strength: float) -> Tens
 @TRAINER_REGISTRY.register()
 class ProGrad(ClipTrainer):
     config_node = "PROGRAD"
-    features_suffice = True
     config_keys = {
         "N_CTX": 16,  # context tokens
         "CTX_INIT": True,  # start from the data set's hand-written prompt; False: at random
@@ -93,6 +93,7 @@ class ProGrad(ClipTrainer):
         """Zero-shot CLIP's text features (C, d); only training asks for them."""
         return self.model.zero_shot_text(self.dm.dataset.classnames, self.template())
 
+    @of_features
     def compute_loss(self, images, labels):
         """The cross-entropy, with the gradient that ProGrad gives it."""
         f, T = self.train_features(images), self.keys.T  # (B, d)

@@ -87,8 +87,9 @@ class PromptedCLIP(nn.Module):
     def has_plain_images(self) -> bool:
         """Whether nothing that is learned, and no plug-in, changes what the image encoder gives."""
         frozen = self.prompt_learner is None or self.prompt_learner.frozen_images
-        own = type(self).image_features is not PromptedCLIP.image_features
-        return frozen and not own and not self.learner_edits() and not self.image_edits
+        plain = all(getattr(type(self), name) is getattr(PromptedCLIP, name) for name in ("image_features", "encode"))
+        learns = any(parameter.requires_grad for parameter in self.clip.visual.parameters())
+        return frozen and plain and not learns and not self.learner_edits() and not self.image_edits
 
     def learner_edits(self) -> list[clip.Edit]:
         """The learner's deep prompts in the image encoder."""
@@ -97,8 +98,13 @@ class PromptedCLIP(nn.Module):
     def text_features(self, f: Tensor | None = None) -> Tensor:
         """(C, d): from the learned prompts. A conditional model needs image features f (B, d), and gives (B, C, d)."""
         prompts, end = self.prompt_learner()  # (C, L, D), (C,)
-        learner = self.prompt_learner
-        text = self.clip.encode_prompts(prompts, end, learner.text_edits(), prompts.shape[1], learner.shared)  # (C, d)
+        learner, C = self.prompt_learner, len(prompts)
+        shared = getattr(learner, "shared", 0)
+        if prompts.device.type == "cpu" and not torch.equal(
+            prompts[:, :shared], prompts[:1, :shared].expand(C, -1, -1)
+        ):
+            shared = 0  # somebody has changed them; a GPU is not waited for to find out
+        text = self.clip.encode_prompts(prompts, end, learner.text_edits(), prompts.shape[1], shared)  # (C, d)
         return F.normalize(text.float(), dim=-1)
 
     def zero_shot_text(self, classnames: list[str], template: str) -> Tensor:

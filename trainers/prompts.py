@@ -206,6 +206,16 @@ class Learner(nn.Module):
         return len(end), int(end.max()) + 1, self.shared
 
 
+def shared_by(learner: Learner, kind: type[Learner]) -> int:
+    """The places that the `prompts` of a learner share; 0 where anything but that kind's own code makes them, as those of
+    another may differ in any place.
+    """
+    prompts, of = learner.prompts, type(learner)
+    as_written = of.forward is kind.forward and of.__call__ is nn.Module.__call__ and type(prompts) is ContextPrompts
+    hooked = any("forward" in vars(x) or x._forward_hooks or x._forward_pre_hooks for x in (learner, prompts))
+    return prompts.shared if as_written and not hooked else 0
+
+
 class ContextLearner(Learner):
     """CoOp's learned context `ctx`: (m, D), or (C, m, D) with class-specific contexts.
 
@@ -231,8 +241,7 @@ class ContextLearner(Learner):
     @property
     def shared(self) -> int:
         """The start token, a context that is not each class's own, and words that all have."""
-        is_own = type(self).forward is ContextLearner.forward  # another's prompts may differ in any place
-        return self.prompts.shared if is_own and self.ctx.dim() == 2 else 0
+        return shared_by(self, ContextLearner) if self.ctx.dim() == 2 else 0
 
     def forward(self) -> tuple[Tensor, Tensor]:
         return self.prompts(self.ctx), self.prompts.end  # (C, L, D), (C,)

@@ -21,6 +21,7 @@ from dassl.metrics import compute_accuracy
 from dassl.utils import load_checkpoint
 
 from .clip_trainer import ClipTrainer
+from .features import of_features
 from .prompted_clip import PromptedCLIP
 from .prompts import POSITIONS, ContextLearner
 
@@ -100,7 +101,6 @@ class RefinedCLIP(PromptedCLIP):
 @TRAINER_REGISTRY.register()
 class TextRefiner(ClipTrainer):
     config_node = "TEXTREFINER"
-    features_suffice = True
     config_keys = {
         "N_CTX": 4,  # context tokens, where CTX_INIT is empty
         "CTX_INIT": "a photo of a",  # words to start from
@@ -132,6 +132,7 @@ class TextRefiner(ClipTrainer):
             )
         return RefinerLearner(clip_model, classnames, self.keys)
 
+    @of_features
     def compute_loss(self, images, labels):
         learner, tokens = self.model.prompt_learner, self.tokens(images)  # (B, 1 + N, d)
         text = self.model.plain_text_features()  # (C, d)

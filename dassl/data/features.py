@@ -29,7 +29,7 @@ from .cache import READER, version_of
 from .transforms import steps, transforms
 
 Tensors = dict[str, Tensor]
-NAMELESS = " at 0x"  # in what Python says of a function, or of an object without a text of its own
+KNOWN = ("torchvision.", "dassl.")  # whose steps of a transform say all that they depend on
 
 
 class FeatureStore:
@@ -56,10 +56,10 @@ class FeatureStore:
         head = json.dumps({"kind": kind, **facts, **machine(self.device)}, sort_keys=True)
         digest = hashlib.sha256(head.encode()).hexdigest()[:20]
         path = os.path.join(self.folder, f"{self.name}-{kind}-{digest}.safetensors")
-        if (found := read(path)) is not None:
+        if (found := read(path, head)) is not None:
             return found
         with alone(path):
-            if (found := read(path)) is None:
+            if (found := read(path, head)) is None:
                 found = compute()
                 keep(path, found, head)
             return found
@@ -95,14 +95,14 @@ def machine(device: torch.device) -> dict:
 
 def facts_of_images(paths: Sequence[str], root: str, transform) -> dict | None:
     """What a list of images, as a transform shows them, is known by; None where the transform cannot be told."""
-    steps_of = [str(step) for step in getattr(transform, "transforms", [transform])]
-    if any(NAMELESS in step for step in steps_of):
+    all_steps = getattr(transform, "transforms", [transform])
+    if not all(type(step).__module__.startswith(KNOWN) for step in all_steps):
         return None
     root = os.path.abspath(os.path.expanduser(root))
     lines = (f"{os.path.relpath(path, root)}\t{version_of(path)}\n" for path in paths)
     return {
         "images": sha256_of(line.encode(errors="surrogateescape") for line in lines),
-        "steps": steps_of,
+        "steps": [str(step) for step in all_steps],
         "reader": sha256_of_sources(*READER, steps, transforms),
     }
 
@@ -134,7 +134,7 @@ def bytes_of(tensor: Tensor) -> memoryview:
 def checksum(tensors: Tensors) -> str:
     crc = 0
     for name in sorted(tensors):
-        crc = zlib.crc32(bytes_of(tensors[name]), crc)
+        crc = zlib.crc32(bytes_of(tensors[name]), zlib.crc32(name.encode(), crc))
     return f"{crc:08x}"
 
 
@@ -157,12 +157,13 @@ def alone(path: str) -> Iterator[None]:
             lock.release()
 
 
-def read(path: str) -> Tensors | None:
-    """What a file holds; None if it is not there, or not whole."""
+def read(path: str, head: str) -> Tensors | None:
+    """What a file holds; None if it is not there, not whole, or of other facts than those of `head`."""
     try:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            is_whole = (file.metadata() or {}).get("crc32") == checksum(tensors)
+            said = file.metadata() or {}
+            is_whole = said.get("crc32") == checksum(tensors) and said.get("facts") == head
     except FileNotFoundError:
         return None
     except (OSError, SafetensorError, ValueError):

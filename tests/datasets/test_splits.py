@@ -47,7 +47,9 @@ def test_a_path_is_as_its_file_is_called(tmp_path, there, listed):
     assert absolute[""] == [Item(str(path), 0, "x")]
 
 
-@pytest.mark.parametrize("listed", ["a/B/1.jpg", r"C:\a\b\1.jpg", "a/b/c/1.jpg", "b/1.jpg", "a\\b/2.jpg"])
+@pytest.mark.parametrize(
+    "listed", ["", "a/b/", "nowhere/", "a/B/1.jpg", r"C:\a\b\1.jpg", "a/b/c/1.jpg", "b/1.jpg", "a\\b/2.jpg"]
+)
 def test_a_path_that_is_not_there(tmp_path, listed):
     (tmp_path / "a/b").mkdir(parents=True)
     (tmp_path / "a/b/1.jpg").touch()
@@ -96,6 +98,7 @@ ROWS = [
     ["a.png", 0.5, "red"],
     ["a.png", True, "red"],
     ["a.png", 0, 7],
+    ["\ud800/a.png", 0, "red"],
     [{}, 0, "red"],
     None,
     "abc",

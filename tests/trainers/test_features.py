@@ -18,6 +18,8 @@ from dassl.data.features import FeatureStore, facts_of_images
 from dassl.engine import SimpleTrainer, build_trainer
 from dassl.utils import set_random_seed
 from tests.helpers import arguments, results
+from trainers.coop import CoOp
+from trainers.prompted_clip import PromptedCLIP
 
 PLAIN = ("ZeroshotCLIP", "CoOp", "CoCoOp", "KgCoOp", "ProGrad", "TextRefiner", "Spotlighter")
 CHANGED = ("VPT", "IVLP", "MaPLe", "PromptSRC", "CLIPFit")
@@ -204,11 +206,76 @@ def test_processes_that_ask_at_once_compute_once(tmp_path):
     assert found == [torch.arange(1000.0).tolist()] * 3 and Path(mark).read_text() == "x"
 
 
+class Blur(torch.nn.Module):
+    """Whose text does not say how it blurs."""
+
+    def __init__(self, radius):
+        super().__init__()
+        self.radius = radius
+
+
 def test_a_transform_that_cannot_be_told_is_not_kept(data_root):
     assert facts_of_images([], str(data_root), Compose([CenterCrop(4)])) is not None
     assert facts_of_images([], str(data_root), Compose([lambda image: image])) is None
+    assert facts_of_images([], str(data_root), Compose([Blur(1), CenterCrop(4)])) is None
     store = FeatureStore(str(data_root / "features"), "set", ".", torch.device("cpu"))
     assert store.of("test", None, lambda: {"f": 1}) == {"f": 1} and not (data_root / "features").exists()
+
+
+def test_a_file_of_another_name_or_of_other_facts_is_none(tmp_path, capsys):
+    store = FeatureStore(str(tmp_path), "set", ".", torch.device("cpu"))
+    store.of("test", {"of": 1}, lambda: {"f": torch.zeros(3)})
+    store.of("test", {"of": 2}, lambda: {"f": torch.ones(3)})
+    one, two = sorted(tmp_path.glob("*.safetensors"), key=lambda path: b'\\"of\\": 2' in path.read_bytes())
+    shutil.copy(one, two)
+    assert store.of("test", {"of": 2}, lambda: {"f": torch.ones(3)})["f"].tolist() == [1, 1, 1]
+    assert f"{two} is damaged" in capsys.readouterr().out
+    one.write_bytes(one.read_bytes().replace(b'"f":', b'"g":'))
+    assert store.of("test", {"of": 1}, lambda: {"f": torch.zeros(3)})["f"].tolist() == [0, 0, 0]
+    assert f"{one} is damaged" in capsys.readouterr().out
+
+
+class Adapted(PromptedCLIP):
+    def encode(self, images, tokens=False):
+        return super().encode(images, tokens)
+
+
+def test_what_another_changes_in_the_image_path_is_not_plain(data_root, tmp_path):
+    """Whether it overrides a part of it, or learns a part of CLIP's own encoder."""
+    trainer = built(data_root, tmp_path, "CoOp", ["FEATURES.DIR", tmp_path / "features"])
+    assert trainer.model.has_plain_images and trainer.encoded(trainer.test_loader) is not trainer.test_loader
+    assert not Adapted(trainer.model.clip, trainer.model.prompt_learner).has_plain_images
+    trainer.model.clip.visual.ln_post.requires_grad_(True)
+    assert not trainer.model.has_plain_images and trainer.encoded(trainer.test_loader) is trainer.test_loader
+
+
+def test_the_encoder_is_known_by_its_weights_as_they_are(data_root, tmp_path):
+    trainer = built(data_root, tmp_path, "CoOp", ["FEATURES.DIR", tmp_path / "features"])
+    before = trainer.image_facts()
+    with torch.no_grad():
+        trainer.model.clip.visual.ln_post.weight[0] += 1
+    assert trainer.image_facts() != before
+
+
+class OwnLoss(CoOp):
+    def compute_loss(self, images, labels):
+        logits = self.model(images)
+        return logits.logsumexp(dim=1).mean(), {}
+
+
+class OwnStep(CoOp):
+    def forward_backward(self, batch):
+        return super().forward_backward(batch)
+
+
+@pytest.mark.parametrize("kind", [OwnLoss, OwnStep])
+def test_a_step_of_another_gets_its_images(data_root, tmp_path, kind):
+    cfg = train.build_config(train.parse_arguments(arguments(data_root, tmp_path / "own", "CoOp")))
+    trainer = kind(cfg)
+    trainer.before_train()
+    assert trainer.looks_at_images() and next(iter(trainer.train_loader_x))["img"].shape == (4, 3, 64, 64)
+    ours = CoOp(cfg)
+    assert not ours.looks_at_images()
 
 
 # --- views of training images -------------------------------------------------------------------------------------

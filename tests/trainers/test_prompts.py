@@ -7,6 +7,7 @@ from yacs.config import CfgNode
 
 import clip
 from clip.simple_tokenizer import SimpleTokenizer
+from trainers.prompted_clip import PromptedCLIP
 from trainers.prompts import ContextLearner, ContextPrompts, initial_context, same_texts, zero_shot_text_features
 
 NAMES = ["cat", "Boeing 747-400", "german_shorthaired_pointer"]
@@ -136,3 +137,39 @@ def test_a_context_of_each_class_is_not_shared(model):
     assert Own(model, ["cat", "dog"], keys).shared == 0  # whose prompts may be anything
     keys.CSC = True
     assert ContextLearner(model, ["cat", "dog"], keys).shared == 0
+
+
+class Shifted(ContextPrompts):
+    def forward(self, context):
+        made = super().forward(context)
+        return made + torch.arange(len(made))[:, None, None]
+
+
+def changed_in_code(learner):
+    learner.prompts.__class__ = Shifted
+
+
+def changed_by_a_hook(learner):
+    learner.prompts.register_forward_hook(lambda _, x, made: made + torch.arange(len(made))[:, None, None])
+
+
+def changed_on_the_instance(learner):
+    forward = learner.forward
+    learner.forward = lambda: (forward()[0] + torch.arange(2)[:, None, None], learner.prompts.end)
+
+
+@pytest.mark.parametrize("change", [changed_in_code, changed_by_a_hook, changed_on_the_instance])
+def test_prompts_that_another_makes_share_nothing(model, change):
+    learner = ContextLearner(model, ["cat", "dog"], CfgNode({"CTX_INIT": "", "N_CTX": 3}))
+    change(learner)
+    assert learner.shared == 0
+
+
+def test_prompts_that_differ_are_encoded_whole(model):
+    """Whatever has changed them."""
+    learner = ContextLearner(model, ["cat", "dog"], CfgNode({"CTX_INIT": "", "N_CTX": 3}))
+    learner.prompts.embeddings[1, 0] += 1
+    prompts, end = learner()
+    expected = F.normalize(model.encode_prompts(prompts, end), dim=-1)
+    assert learner.shared == 4
+    torch.testing.assert_close(PromptedCLIP(model, learner).text_features(), expected)

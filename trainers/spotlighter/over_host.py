@@ -10,6 +10,7 @@ from dassl.data.data_manager import build_data_loader
 from dassl.data.transforms import build_transform
 
 from ..clip_trainer import EncodesClassesOnce, check_features, random_numbers_kept
+from ..features import of_features
 from ..memory import Need
 from ..prompts import template_of
 from .bank import Shots, remember
@@ -148,6 +149,7 @@ class SpotlighterOverHost(EncodesClassesOnce):
             self.shots = self.encode_shots(zoom=0)  # no step looks again
         super().run_epoch()
 
+    @of_features
     def compute_loss(self, images, labels):
         """The host's loss; with JOINT also the head's, whose bank then holds the shots outside the batch."""
         loss, shown = super().compute_loss(images, labels)
