@@ -91,7 +91,7 @@ def train_host(trainer, table: EncodedImages) -> None:
     size = trainer.cfg.DATALOADER.TRAIN_X.BATCH_SIZE
     trainer.train_loader_x = torch.utils.data.DataLoader(data, size, shuffle=True, drop_last=len(data) >= size)
     trainer.max_epoch = trainer.cfg.OPTIM.MAX_EPOCH
-    trainer.remembered["image"] = table.f
+    trainer.remembered["image"] = table.f[None]  # one view of each
     for epoch in range(trainer.max_epoch):
         trainer.epoch = epoch
         trainer.run_epoch()
