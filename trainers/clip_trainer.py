@@ -173,6 +173,10 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
                 f"DATALOADER.VIEWS are encoded once, and {self.cfg.TRAINER.NAME} needs the images themselves in each step: "
                 "set it to 0."
             )
+        if self.views() == 1 < self.cfg.DATALOADER.get("VIEWS", 0):
+            print(
+                "DATALOADER.VIEWS changes nothing: there is no chance in INPUT.TRANSFORMS, so that all views are one."
+            )
         if self.cfg.MODEL.INIT_WEIGHTS:
             if learner.of_classes:
                 self.check_classes(learner, load_checkpoint(self.cfg.MODEL.INIT_WEIGHTS), self.cfg.MODEL.INIT_WEIGHTS)

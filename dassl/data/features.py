@@ -180,5 +180,6 @@ def keep(path: str, tensors: Tensors, head: str) -> None:
     )
     try:
         replace_file(path, lambda file: file.write(content))
+        print(f"Features are kept for other runs: {path}", flush=True)
     except (OSError, InputError) as error:
         print(f"What was computed is not kept for other runs (FEATURES.DIR): {error}", flush=True)

@@ -336,10 +336,11 @@ def test_who_needs_the_images_themselves_refuses_views(data_root, tmp_path, caps
     assert "DATALOADER.VIEWS" in capsys.readouterr().err
 
 
-def test_views_are_of_no_account_where_nothing_is_trained_or_left_to_chance(seen, data_root, tmp_path):
+def test_views_are_of_no_account_where_nothing_is_trained_or_left_to_chance(seen, data_root, tmp_path, capsys):
     assert run(seen, data_root, tmp_path / "a", "ZeroshotCLIP", "", [*BY_CHANCE, "DATALOADER.VIEWS", 3])[0] == 12
     one = run(seen, data_root, tmp_path / "b", "CoOp", "")
     assert are_equal(run(seen, data_root, tmp_path / "c", "CoOp", "", ["DATALOADER.VIEWS", 3])[1:], one[1:])
+    assert "DATALOADER.VIEWS changes nothing" in capsys.readouterr().out
 
 
 def test_pictures_are_not_read_where_nobody_looks_at_them(data_root, tmp_path, monkeypatch):
