@@ -315,7 +315,7 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
 
     def takes_features_alone(self) -> bool:
         """Whether every part of a step that was written for this trainer has what it needs from `once_per_image`."""
-        kind, frozen = type(self), getattr(self.model.prompt_learner, "frozen_images", False)
+        kind, frozen = type(self), getattr(getattr(self.model, "prompt_learner", None), "frozen_images", False)
         ours = all(getattr(kind, name) is getattr(ClipTrainer, name) for name in ("forward_backward", "train_features"))
         losses = [vars(each)["compute_loss"] for each in kind.__mro__ if "compute_loss" in vars(each)]
         return frozen and ours and all(getattr(loss, "of_features", False) for loss in losses)

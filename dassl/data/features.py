@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Sequence
 import PIL
 import torch
 import torch.nn as nn
-import torchvision
 from filelock import FileLock
 from PIL import features
 from safetensors import SafetensorError, safe_open
@@ -26,7 +25,6 @@ from torch import Tensor
 from dassl.utils import InputError, check_folder, mkdir_if_missing, replace_file
 
 from .cache import READER, version_of
-from .transforms import steps, transforms
 
 Tensors = dict[str, Tensor]
 KNOWN = ("torchvision.", "dassl.")  # whose steps of a transform say all that they depend on
@@ -80,6 +78,8 @@ class FeatureStore:
 
 def machine(device: torch.device) -> dict:
     """What else the bits depend on: where they are computed, and by which versions."""
+    import torchvision  # takes nearly as long as PyTorch
+
     on_cpu = device.type == "cpu"
     return {
         "device": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
@@ -95,6 +95,8 @@ def machine(device: torch.device) -> dict:
 
 def facts_of_images(paths: Sequence[str], root: str, transform) -> dict | None:
     """What a list of images, as a transform shows them, is known by; None where the transform cannot be told."""
+    from .transforms import steps, transforms  # torchvision comes with them
+
     all_steps = getattr(transform, "transforms", [transform])
     if not all(type(step).__module__.startswith(KNOWN) for step in all_steps):
         return None

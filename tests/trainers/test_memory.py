@@ -43,7 +43,7 @@ def step(trainer):
     """The loss of a first step, with its gradients, and how many texts went through the encoder at a time."""
     trainer.epoch, trainer.batch_idx, trainer.num_batches, trainer.max_epoch = 0, 0, 9, 9
     if hasattr(trainer, "encode_shots"):
-        trainer.shots = trainer.encode_shots()
+        trainer.shots = trainer.encode_shots(0)
     torch.manual_seed(2)
     batch = next(iter(trainer.train_loader_x))
     texts, encoder = [], trainer.model.clip.transformer
