@@ -51,9 +51,11 @@ def fit_scalars(
     generator, another = (torch.Generator().manual_seed(max(seed, 0)) for _ in range(2))
     for step in range(FIT_STEPS):
         memory = half_of_each_class(shots.y, generator)
-        loss = held_out_loss(head, shots[memory], shots[~memory], t, z, levels)
+        halves = {"memory": shots[memory], "out": shots[~memory], "t": t, "z": z}
+        carried = 0.0  # first, while the other loss keeps nothing yet for its gradient
         if (left_out := classes_left_out(len(t), step, unseen, another)) is not None:
-            loss = loss + carrying_over(head, shots[memory], shots[~memory], t, z, left_out.to(t.device))
+            carried = carrying_over(head, **halves, left_out=left_out.to(t.device))
+        loss = held_out_loss(head, **halves, levels=levels) + carried
         away = sum(((p - p0) ** 2).sum() for p, p0 in zip(others, initial, strict=True))
         optimiser.zero_grad()
         (loss + pull * away).backward()
