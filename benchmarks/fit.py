@@ -10,21 +10,18 @@ other programs on the machine disturb less than the clock. A prediction is timed
 """
 
 import argparse
-import resource
 import statistics
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.fps.predictors import MAIN, VIT_B_16, build_clip
-from benchmarks.machine import device_name, result_file, versions
-from dassl.utils import InputError, cores, write_json
+from benchmarks.on_cpu import apart, peak, write_record
+from dassl.utils import InputError
 from one_run.command import carry_out
 from trainers.spotlighter.bank import Shots, remember
 from trainers.spotlighter.fit import FIT_STEPS, carrying_over, fit_scalars, half_of_each_class, held_out_loss
@@ -36,11 +33,6 @@ UNSEEN, PULL = 0.25, 1.0  # the config's
 SCALE = 100.0  # CLIP's
 BATCH = 8  # images of a prediction
 QUICK = ["--classes", "20", "--shots", "4", "--width", "512", "--tokens", "16", "--rounds", "1"]
-
-
-def peak() -> float:
-    """MiB that this process has held at most."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def features(count: int, around: Tensor, noise: float, generator: torch.Generator) -> Tensor:
@@ -145,22 +137,9 @@ def run(args: argparse.Namespace, command: list[str]) -> None:
         raise InputError("--width must be 512, ViT-B/16's, for --parts prediction.")
     runs = []
     for classes in args.classes:
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            runs.append(pool.submit(measure, args, classes).result())
+        runs.append(apart(measure, args, classes))
         print("\n".join(f"{name:<45}{value:10,.4g}" for name, value in runs[-1].items()), end="\n\n", flush=True)
-    device = torch.device("cpu")
-    result = {
-        "versions": versions(),
-        "processor": device_name(device),
-        "processors": cores(),
-        "threads": args.threads,
-        "command": " ".join(["python -m benchmarks.fit", *command]),
-        "steps": FIT_STEPS,
-        "runs": runs,
-    }
-    out = args.out or result_file("fit", device)
-    write_json(result, out)
-    print(f"Results: {out}")
+    write_record("fit", command, args.out, threads=args.threads, steps=FIT_STEPS, runs=runs)
 
 
 def parser() -> argparse.ArgumentParser:

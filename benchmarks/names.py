@@ -3,7 +3,7 @@
     python -m benchmarks.names
     python -m benchmarks.names --quick
 
-A tree of empty files stands in ImageNet's place, 1,331,167 of them unless told otherwise, so that no time is a picture's.
+A tree of empty files stands in ImageNet's place, 1,331,167 of them, so that no time is a picture's.
 Each part is measured in a process of its own; its memory is what that holds at its peak beyond its imports.
 """
 
@@ -14,18 +14,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import redirect_stdout
 from io import StringIO
-from multiprocessing import get_context
 from pathlib import Path
 
-import torch
-
-from benchmarks.fit import peak
-from benchmarks.machine import device_name, result_file, versions
+from benchmarks.on_cpu import apart, peak, write_record
 from dassl.config import get_cfg_default
-from dassl.utils import InputError, cores, set_random_seed, write_json
+from dassl.utils import InputError, set_random_seed
 from datasets.folder import ImageFolder
 from datasets.imagenet import CLASSNAMES, ImageNet
 from datasets.verify import examine
@@ -119,23 +114,11 @@ def run(args: argparse.Namespace, command: list[str]) -> None:
         make_tree(root, train, test)
         runs = []
         for part in args.parts:
-            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-                runs.append(pool.submit(measure, part, root, train, test).result())
+            runs.append(apart(measure, part, root, train, test))
             print(
                 "{what:<70}{cpu_seconds:8.2f} CPU-s {seconds:8.2f} s {peak_mib:8.0f} MiB".format(**runs[-1]), flush=True
             )
-    device = torch.device("cpu")
-    result = {
-        "versions": versions(),
-        "processor": device_name(device),
-        "processors": cores(),
-        "command": " ".join(["python -m benchmarks.names", *command]),
-        "images": {"train": train, "test": test},
-        "runs": runs,
-    }
-    out = args.out or result_file("names", device)
-    write_json(result, out)
-    print(f"Results: {out}")
+    write_record("names", command, args.out, images={"train": train, "test": test}, runs=runs)
 
 
 def parser() -> argparse.ArgumentParser:

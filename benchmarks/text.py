@@ -10,22 +10,18 @@ the weights. Seconds are of all processor threads, which other programs on the m
 """
 
 import argparse
-import resource
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from yacs.config import CfgNode
 
 from benchmarks.fps.predictors import HALF, VIT_B_16, class_names
-from benchmarks.machine import device_name, result_file, versions
+from benchmarks.on_cpu import apart, held, peak, write_record
 from clip.model import CLIP, convert_weights
 from clip.parts import activations
-from dassl.utils import InputError, cores, write_json
+from dassl.utils import InputError
 from one_run.command import carry_out
 from trainers.memory import LEAST_MB, MB, of_images
 from trainers.prompted_clip import PromptedCLIP
@@ -34,19 +30,6 @@ from trainers.prompts import ContextLearner
 BATCH = 32  # images of a step
 SMALL = {**VIT_B_16, "transformer_width": 64, "transformer_heads": 1, "transformer_layers": 2}
 QUICK = ["--classes", "6", "--memory-mb", "0.3", "0", "--small"]
-
-
-def peak() -> float:
-    """MiB that this process has held at most."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
-
-
-def held() -> float:
-    """MiB that it holds now, where Linux tells; what was held and is free again would hide a small step."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
-    except OSError:
-        return peak()
 
 
 def build(args: argparse.Namespace, classes: int) -> PromptedCLIP:
@@ -112,25 +95,13 @@ def run(args: argparse.Namespace, command: list[str]) -> None:
     runs = []
     for classes in args.classes:
         for memory_mb in args.memory_mb:
-            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-                runs.append(pool.submit(measure, args, classes, memory_mb).result())
+            runs.append(apart(measure, args, classes, memory_mb))
             print(
                 "\n".join(f"{name:<15}{value or 0:10,.4g}" for name, value in runs[-1].items()), end="\n\n", flush=True
             )
-    device = torch.device("cpu")
-    result = {
-        "versions": versions(),
-        "processor": device_name(device),
-        "processors": cores(),
-        "threads": args.threads,
-        "precision": args.precision,
-        "command": " ".join(["python -m benchmarks.text", *command]),
-        "image_side_mib": image_side(),
-        "runs": runs,
-    }
-    out = args.out or result_file("text" if args.precision == "fp32" else f"text_{args.precision}", device)
-    write_json(result, out)
-    print(f"Results: {out}")
+    file = "text" if args.precision == "fp32" else f"text_{args.precision}"
+    facts = {"threads": args.threads, "precision": args.precision, "image_side_mib": image_side(), "runs": runs}
+    write_record("text", command, args.out, file, **facts)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -21,9 +21,8 @@ def fits(edits: Edits, shared: int) -> bool:
 def run_shared(transformer, first: Tensor, rest: Tensor, edits: Edits) -> Tensor:
     """The shared places (1, P, D) and what follows in each prompt (C, S, D) through all blocks -> (C, S, D)."""
     P, S = first.shape[1], rest.shape[1]
-    sees = torch.ones(S, P + S, dtype=torch.bool, device=rest.device).tril(
-        P
-    )  # all that is shared, and what came before
+    # Each place sees all that is shared, and what came before it.
+    sees = torch.ones(S, P + S, dtype=torch.bool, device=rest.device).tril(P)
     for i, block in enumerate(transformer.resblocks):
         for edit in edits:
             first = edit.before_block(first, i)

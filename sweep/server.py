@@ -148,9 +148,8 @@ class Server:
         sys.argv, sys.path[0] = request["command"], os.path.dirname(os.path.realpath(request["command"][0]))
         importlib.invalidate_caches()
         if "numpy" in sys.modules:
-            sys.modules[
-                "numpy"
-            ].random.seed()  # Python's own generator does so by itself; PyTorch's begins alike always
+            # Python's own generator does so by itself; PyTorch's begins alike always.
+            sys.modules["numpy"].random.seed()
         atexit.register(self.wish_for_weights)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 

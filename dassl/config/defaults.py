@@ -59,9 +59,8 @@ def get_defaults() -> CN:
     cfg.DATALOADER.K_TRANSFORMS = 1  # versions of each training image
     cfg.DATALOADER.RETURN_IMG0 = False  # the image without augmentation too
     cfg.DATALOADER.KEEP_MB = 1024  # for the decoded images of a training loader, all its workers together; 0: none
-    cfg.DATALOADER.VIEWS = (
-        0  # of each training image, encoded once, by methods with a frozen image encoder; 0: always new ones
-    )
+    # Of each training image, encoded once, by methods with a frozen image encoder; 0: always new ones.
+    cfg.DATALOADER.VIEWS = 0
     cfg.DATALOADER.TRAIN_X = CN()
     cfg.DATALOADER.TRAIN_X.SAMPLER = "RandomSampler"
     cfg.DATALOADER.TRAIN_X.BATCH_SIZE = 32

@@ -13,7 +13,7 @@ import math
 import mmap
 import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -162,6 +162,12 @@ def version_of(path: str) -> str:
     return f"{stat.st_size}\t{stat.st_mtime_ns}\t{stat.st_ctime_ns}"
 
 
+def sha256_of_versions(paths: Iterable[str], root: str) -> str:
+    """Of files, in their order: their paths from `root` on, bytes and times of change."""
+    lines = (f"{os.path.relpath(path, root)}\t{version_of(path)}" for path in paths)
+    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
+
+
 def files_of(name: str, folder: str) -> list[str]:
     """The files of a data set's lists of images that `OnDisk` has made in a folder."""
     folder = os.path.abspath(os.path.expanduser(folder))
@@ -214,11 +220,8 @@ class OnDisk:
         """What the pictures' bytes depend on."""
         import torchvision
 
-        lines = []
-        for path in self.rows:
-            lines.append(f"{os.path.relpath(path, self.root)}\t{version_of(path)}")
         return {
-            "images_sha256": hashlib.sha256("\n".join(lines).encode()).hexdigest(),  # path, bytes, times of change
+            "images_sha256": sha256_of_versions(self.rows, self.root),
             "shape": list(self.shape),
             "steps": [str(step) for step in self.first.transforms],  # with their sizes and interpolation
             "reader_sha256": hashlib.sha256("".join(map(inspect.getsource, READER)).encode()).hexdigest(),

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from dassl.utils import InputError, check_folder, mkdir_if_missing, replace_file
 
-from .cache import READER, version_of
+from .cache import READER, sha256_of_versions
 
 Tensors = dict[str, Tensor]
 KNOWN = ("torchvision.", "dassl.")  # whose steps of a transform say all that they depend on
@@ -80,12 +80,13 @@ def machine(device: torch.device) -> dict:
     """What else the bits depend on: where they are computed, and by which versions."""
     import torchvision  # takes nearly as long as PyTorch
 
-    on_cpu = device.type == "cpu"
+    if device.type == "cpu":
+        name, threads = f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}", torch.get_num_threads()
+    else:
+        name, threads = torch.cuda.get_device_name(device), 0
     return {
-        "device": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
-        if on_cpu
-        else torch.cuda.get_device_name(device),
-        "threads": torch.get_num_threads() if on_cpu else 0,
+        "device": name,
+        "threads": threads,
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
         "pillow": PIL.__version__,
@@ -100,10 +101,8 @@ def facts_of_images(paths: Sequence[str], root: str, transform) -> dict | None:
     all_steps = getattr(transform, "transforms", [transform])
     if not all(type(step).__module__.startswith(KNOWN) for step in all_steps):
         return None
-    root = os.path.abspath(os.path.expanduser(root))
-    lines = (f"{os.path.relpath(path, root)}\t{version_of(path)}\n" for path in paths)
     return {
-        "images": sha256_of(line.encode(errors="surrogateescape") for line in lines),
+        "images": sha256_of_versions(paths, os.path.abspath(os.path.expanduser(root))),
         "steps": [str(step) for step in all_steps],
         "reader": sha256_of_sources(*READER, steps, transforms),
     }
