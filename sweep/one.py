@@ -27,6 +27,7 @@ Environment variables, none of them needed (and their defaults):
   DEVICE       cpu, or the number of a GPU                                                 (the first GPU, else cpu)
   SOURCE       what xd_train.sh trains on         (imagenet; embedded_shapes if TARGET is a drawn set)
   CLIP_CACHE   where CLIP's weights are kept                                               (~/.cache/clip)
+  FEATURES_CACHE  where features of frozen encoders are kept for all runs; "": nowhere     (~/.cache/spotlighter/features)
   PYTHON       the interpreter                           (the active environment's; without one, .venv's)
   For PromptKD, alone or as a host, whose training scripts train its teacher first, on the same images:
   TEACHER_CFG  configs/trainers/PromptSRC/TEACHER_CFG.yaml                   (vit_l14; embedded if CFG is one of those)

@@ -17,7 +17,7 @@ from one_run.command import carry_out
 
 from .cells import Settings, is_failure
 from .parts import PARTS, network_forbidden, prepare, records
-from .show import goals, line, markdown
+from .show import goals, is_try, line, markdown
 
 FOUND_FAULTS = 1  # the exit code, if an error came, numbers are too far from the CPU's, or equal runs differ
 
@@ -85,6 +85,8 @@ def run(args: argparse.Namespace, command: list[str]) -> int:
     for goal in result["goals"]:
         reached = {True: "reached", False: "not reached", None: "not measured"}[goal["reached"]]
         print(f"{goal['goal']}: {reached}" + (f", {goal['measured']:,.2f}" if goal["measured"] is not None else ""))
+    if is_try(result):
+        print("A try of the command itself: the goals are those of a GPU, at full size.")
     faults = [record for part in result["parts"].values() for record in part if is_failure(record)]
     print(f"{len(faults)} faults, {result['seconds']} s. Results: {out}, {Path(out).with_suffix('.md')}")
     return FOUND_FAULTS if faults else 0
@@ -100,7 +102,8 @@ def measure(names: list[str], settings: Settings, result: dict, out: str) -> Non
         for record in records(part, settings):
             print(f"{record['cell']} ({record.get('seconds', 0):.1f} s): {line(record)}", flush=True)
             result["parts"][part].append(record)
-            result |= {"seconds": round(time.time() - started), "goals": goals(result["parts"])}
+            result |= {"seconds": round(time.time() - started)}
+            result |= {"goals": [] if is_try(result) else goals(result["parts"])}
             write(result, out)
     write(result, out)
 
