@@ -73,10 +73,12 @@ def build_bank(head: SpotlighterHead, shots: Shots, t: Tensor, z: Tensor, zoom: 
     levels = head.levels_of(f, v, Classes(text, prototypes), image_mean, token_mean, seen=seen)  # (B, 2, d)
     none = torch.empty(0, device=f.device)
     bank = Bank(prototypes, text, text_mean, image_mean, token_mean, levels.mean(dim=0).detach(), *[none] * 3)
-    # The ridge maps a cluster's key to what its mean image lacks to be its class's text.
-    keys, counts = means_of(head.interaction(f, levels, bank))  # X (M, 3d)
-    mean, _ = means_of(f - image_mean)  # (M, d)
-    bank = bank._replace(map=ridge(head, keys, counts, residual(head, t, z, text_mean) - mean))
+    # The ridge maps a cluster's key to what its mean image lacks to be its class's text. The mean of its images' keys is
+    # the key of their means.
+    mean, counts = means_of(f)  # (M, d)
+    mean_levels = means_of(levels.flatten(1))[0].unflatten(1, (2, -1))  # (M, 2, d)
+    keys = head.interaction(mean, mean_levels, bank)  # X (M, 3d)
+    bank = bank._replace(map=ridge(head, keys, counts, residual(head, t, z, text_mean) - (mean - image_mean)))
     return bank if zoom is None else add_second_look(head, bank, regions(shots, zoom), y, t, z)
 
 

@@ -14,8 +14,8 @@ from .drop import take
 
 HALF_ABOVE = 2**30  # bytes: tokens that take more in fp32 are kept in fp16
 # Bytes of tokens in fp32, on a CPU and on a GPU: measured on the one, not yet on the other.
-READ_AT_ONCE = 2**19, 2**28  # what a CPU's core has in its own cache is multiplied at twice the speed
-ASKED_AT_ONCE = 2**24, 2**28  # of images whose activations are computed together
+READ_AT_ONCE = 2**20, 2**28  # what a CPU's core has in its own cache is multiplied at twice the speed
+ASKED_AT_ONCE = 2**26, 2**28  # of images whose activations are computed together
 
 
 class Tokens:
