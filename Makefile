@@ -1,5 +1,5 @@
 # make quickstart   an environment, one embedded data set, three methods from base to new, one table
-# make test         an environment, then the tests, on all cores; PYTEST_ARGS="-n 0 -k name" goes on top
+# make test         an environment, with what tests need beside it, then the tests, on all cores; PYTEST_ARGS="-n 0 -k name" goes on top
 # make fuzz         thousands of spoilt inputs: SEED=1 BUDGET=20000 (inputs) or BUDGET=600s (seconds)
 # make compare      all methods on the embedded data sets, one table; about an hour on two cores, goes on where it stopped
 SHELL := /bin/bash
@@ -16,7 +16,7 @@ PYTEST_ARGS ?=
 # are made once, and who is done first takes over tests of the others.
 PYTEST := python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
-.PHONY: quickstart compare test test-slow fuzz lint environment
+.PHONY: quickstart compare test test-slow fuzz lint environment environment-test
 
 quickstart: environment
 	bash scripts/quickstart.sh
@@ -29,10 +29,10 @@ compare: environment
 	python -m datasets.embedded
 	python -m benchmarks.compare $(COMPARE_ARGS)
 
-test: environment lint
+test: environment-test lint
 	$(PYTEST) $(PYTEST_ARGS)
 
-test-slow: environment
+test-slow: environment-test
 	$(PYTEST) -m "slow or not slow" $(PYTEST_ARGS)
 
 fuzz: export OMP_NUM_THREADS := 1
@@ -43,11 +43,18 @@ lint: environment
 	python -m ruff check . && python -m ruff format --check . && python -m mypy
 
 # CONSTRAINTS=constraints.txt: the versions last seen green, in place of the newest ones.
-# The stamp is as old as the last installation from these files.
+# Stamps are as old as the last installation from these files.
 STAMP := $(VENV)/.spotlighter-requirements$(if $(CONSTRAINTS),-constrained)
+TEST_STAMP := $(VENV)/.spotlighter-requirements-test$(if $(CONSTRAINTS),-constrained)
+INSTALL := python -m pip install --quiet --disable-pip-version-check $(CONSTRAINTS:%=-c %)
 environment: $(STAMP)
+environment-test: $(TEST_STAMP)
 
 $(STAMP): requirements.txt $(CONSTRAINTS)
 	test -x $(VENV)/bin/python || python3 -m venv $(VENV)
-	python -m pip install --quiet --disable-pip-version-check -r requirements.txt $(CONSTRAINTS:%=-c %)
+	$(INSTALL) -r requirements.txt
 	cp requirements.txt $@
+
+$(TEST_STAMP): $(STAMP) requirements-test.txt requirements-export.txt
+	$(INSTALL) -r requirements-test.txt
+	cp requirements-test.txt $@

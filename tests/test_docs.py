@@ -194,14 +194,15 @@ def test_all_variables_of_the_scripts_have_a_row():
 
 def requirements(name: str) -> dict[str, Requirement]:
     lines = [line.split("#")[0].strip() for line in (REPOSITORY / name).read_text().splitlines()]
-    found = [Requirement(line) for line in lines if line]
+    found = [Requirement(line) for line in lines if line and not line.startswith("-")]
     return {re.sub("[-_.]+", "-", requirement.name).lower(): requirement for requirement in found}
 
 
 def test_constraints():
     """Each names one version; they cover all that is required, and are within what is required."""
-    required, constraints = requirements("requirements.txt"), requirements("constraints.txt")
-    versions = {}
+    files = ("requirements.txt", "requirements-export.txt", "requirements-test.txt")
+    required = {name: requirement for file in files for name, requirement in requirements(file).items()}
+    constraints, versions = requirements("constraints.txt"), {}
     for name, constraint in constraints.items():
         (pin,) = constraint.specifier
         assert pin.operator == "==" and "+" not in pin.version, name
