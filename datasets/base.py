@@ -5,10 +5,12 @@ A benchmark is a subclass in a file of its own that states all of its facts: nam
 template, sources, and how its original files read. The file is called as the config in configs/datasets/.
 """
 
+import contextlib
 import math
 import os
+import random
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from dassl.data.datasets import DatasetBase, Datum
 from dassl.utils import InputError, read_json, write_json
@@ -67,6 +69,11 @@ class Benchmark(DatasetBase):
         super().__init__(
             train_x=self.data(split["train"]), val=self.data(split["val"]) or None, test=self.data(split["test"])
         )
+
+    @classmethod
+    def template_of(cls, cfg) -> str:
+        """Its hand-written prompt, of a config."""
+        return cls.template
 
     @classmethod
     def number_of_images(cls) -> int:
@@ -195,10 +202,11 @@ class Benchmark(DatasetBase):
         """
         if shots < 1:
             return split
-        drawn = {
-            "train": self.generate_fewshot_dataset(split["train"], num_shots=shots),
-            "val": self.generate_fewshot_dataset(split["val"], num_shots=min(shots, 4)) if split["val"] else [],
-        }
+        with seeded(seed):
+            drawn = {
+                "train": self.generate_fewshot_dataset(split["train"], num_shots=shots),
+                "val": self.generate_fewshot_dataset(split["val"], num_shots=min(shots, 4)) if split["val"] else [],
+            }
         counts = Counter(item.label for item in split["train"])
         if short := sum(count < shots for count in counts.values()):
             print(f"{short} of {len(counts)} classes have fewer than {shots} training images, and give all they have")
@@ -209,12 +217,31 @@ class Benchmark(DatasetBase):
         kept, kept_from = read_draw(path)
         if kept_from == made_from:
             if all(is_draw_of(kept[part], drawn[part], split[part]) for part in drawn):
+                if kept != drawn:
+                    print(f"{path} has other images than seed {seed} draws here, and they are taken")
                 return {**split, **kept}
             print(f"{path} has other images than those of its list, or not as many of each class: drawn again")
         elif kept is not None:
             print(f"{path} was drawn from another list of images: drawn again")
         save({"made_from": made_from, **as_json(drawn)}, path)
         return {**split, **drawn}
+
+
+@contextlib.contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """While this lasts Python's `random` gives what follows from the seed, whatever was drawn before: the images of a seed
+    are the same for whoever asks. Afterwards it goes on as if nothing had been drawn; a run, which begins with its seed,
+    goes on behind the draw, as in CoOp. A negative seed is none.
+    """
+    before = random.getstate()
+    if seed >= 0:
+        random.seed(seed)
+    begins = random.getstate() == before
+    try:
+        yield
+    finally:
+        if not begins:
+            random.setstate(before)
 
 
 def same_in_a_prompt(names: Iterable[str]) -> list[tuple[str, str]]:

@@ -24,7 +24,9 @@ def test_few_shots_are_those_of_the_protocol(data_root):
         expected[part] = []
         for label in range(len(CLASSES)):
             expected[part] += random.sample([row for row in split[part] if row[1] == label], shots)
-    dataset = Caltech101(config(data_root, shots=5, seed=3))
+    cfg = config(data_root, shots=5, seed=3)
+    random.random()  # a draw follows from the seed alone, whatever was drawn before
+    dataset = Caltech101(cfg)
     for part, items in (("train", dataset.train_x), ("val", dataset.val)):
         found = [[item.impath.split("101_ObjectCategories/")[1], item.label, item.classname] for item in items]
         assert found == expected[part]
@@ -63,7 +65,7 @@ def kept_draw(root, shots=2, seed=1):
     return root / f"caltech-101/split_fewshot/shot_{shots}-seed_{seed}.json"
 
 
-def test_a_draw_is_kept_and_read(own_root):
+def test_a_draw_is_kept_and_read(own_root, capsys):
     """The file is what counts: rows that are exchanged by hand are read. Its paths are relative."""
     first = Caltech101(config(own_root))
     content = json.loads(kept_draw(own_root).read_text())
@@ -71,18 +73,25 @@ def test_a_draw_is_kept_and_read(own_root):
     assert [(path, label) for path, label, _ in content["val"]] == rows(first.val)
     content["train"].reverse()
     kept_draw(own_root).write_text(json.dumps(content))
+    capsys.readouterr()
     assert rows(Caltech101(config(own_root)).train_x) == rows(first.train_x)[::-1]
+    assert f"{kept_draw(own_root)} has other images than seed 1 draws here" in capsys.readouterr().out
     assert rows(Caltech101(config(own_root, seed=2)).train_x) != rows(first.train_x)
     assert kept_draw(own_root, seed=2).exists()
 
 
 def test_random_numbers_do_not_depend_on_the_kept_draw(own_root):
-    after = []
-    for there in (False, True):
-        assert kept_draw(own_root).exists() == there
-        Caltech101(config(own_root))
-        after.append(random.random())
-    assert after[0] == after[1]
+    """A run, which begins with its seed, goes on behind the draw; to others nothing was drawn."""
+    after = {1: [], 5: []}
+    for state in after:
+        for there in (False, True):
+            assert kept_draw(own_root).exists() == there or state == 5
+            cfg = config(own_root)
+            random.seed(state)
+            Caltech101(cfg)
+            after[state].append(random.random())
+    assert after[1][0] == after[1][1] != random.Random(1).random()
+    assert after[5] == [random.Random(5).random()] * 2
 
 
 @pytest.mark.parametrize("change", ["rows", "names"])
