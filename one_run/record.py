@@ -64,6 +64,7 @@ class RunRecord:
             "accuracy": None,
             "macro_f1": None,
             "classwise": None,
+            "confused": None,  # what was answered in place of each class: see `in_short_form`
             "trainable_parameters": None,
             "extra_trainable_parameters": None,
             "seconds": None,
@@ -169,6 +170,7 @@ class RunRecord:
             train_seconds=getattr(trainer, "train_seconds", None),
             test_images_per_second=getattr(trainer, "test_images_per_second", None),
             classwise=by_name(getattr(evaluator, "classwise", None) or {}),
+            confused=in_short_form(evaluator),
             checkpoints=None if self.content["weights"] else sha256_of_checkpoints(self.directory),
         )
         self.write()
@@ -218,14 +220,35 @@ def resumed_otherwise(record: dict, former: dict) -> list[str]:
     return [f"it was resumed from {folder}, {had}"]
 
 
-def by_name(classwise: dict[int, dict]) -> dict[str, dict]:
-    """The results of each class under its name; where classes share one (ImageNet has two such), with the label."""
+def names_of(classwise: dict[int, dict]) -> dict[int, str]:
+    """Label -> the name of its class; where classes share one (ImageNet has two such), with the label."""
     times = Counter(entry["name"] for entry in classwise.values())
     return {
-        entry["name"] if times[entry["name"]] == 1 else f"{entry['name']} [{label}]": {
-            key: entry[key] for key in ("total", "correct", "accuracy")
-        }
+        label: entry["name"] if times[entry["name"]] == 1 else f"{entry['name']} [{label}]"
         for label, entry in classwise.items()
+    }
+
+
+def by_name(classwise: dict[int, dict]) -> dict[str, dict]:
+    """The results of each class under its name."""
+    return {
+        name: {key: classwise[label][key] for key in ("total", "correct", "accuracy")}
+        for label, name in names_of(classwise).items()
+    }
+
+
+def in_short_form(evaluator) -> dict[str, str] | None:
+    """Class -> what was answered in its place, as "label:images label:images"; labels count `identity`'s classes from 0.
+
+    Only classes of which some images were answered wrong. None: the evaluator does not say.
+    """
+    confused = getattr(evaluator, "confused", None)
+    if confused is None:
+        return None
+    names = names_of(evaluator.classwise)
+    return {
+        names[label]: " ".join(f"{answer}:{count}" for answer, count in answers.items())
+        for label, answers in confused.items()
     }
 
 

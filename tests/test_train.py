@@ -17,12 +17,12 @@ import torch
 import train
 from one_run.folder import alone_in
 from one_run.interrupts import SIGNALS
-from one_run.record import by_name
+from one_run.record import by_name, in_short_form
 from tests.helpers import CLASSES, REPOSITORY, arguments, results, train_elsewhere
 
 METHODS = ["ZeroshotCLIP", "CoOp", "Spotlighter"]
 FIELDS = {
-    "method", "dataset", "backbone", "seed", "shots", "subsample", "split", "epoch", "state", "accuracy", "macro_f1", "classwise",
+    "method", "dataset", "backbone", "seed", "shots", "subsample", "split", "epoch", "state", "accuracy", "macro_f1", "classwise", "confused",
     "trainable_parameters", "extra_trainable_parameters", "seconds", "train_seconds", "test_images_per_second",
     "config", "versions", "device", "images_sha256", "commit", "peak_memory_mib", "peak_gpu_memory_mib",
 }  # fmt: skip
@@ -44,6 +44,15 @@ def test_classes_of_one_name_are_both_in_the_record():
     assert by_name(classes) == {"missile [0]": entry, "crane": entry, "missile [7]": entry}
 
 
+def test_what_was_answered_in_place_of_each_class():
+    class Evaluator:
+        classwise = {label: {"name": name} for label, name in enumerate(("missile", "crane", "missile"))}
+        confused = {0: {2: 3, 7: 1}, 1: {0: 2}}
+
+    assert in_short_form(Evaluator) == {"missile [0]": "2:3 7:1", "crane": "0:2"}
+    assert in_short_form(object()) is None  # another's evaluator
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_record(trained, method):
     record = results(trained / method)
@@ -53,6 +62,8 @@ def test_record(trained, method):
     assert record["epoch"] == (0 if method == "ZeroshotCLIP" else 3)
     assert list(record["classwise"]) == CLASSES[:3]
     correct = sum(entry["correct"] for entry in record["classwise"].values())
+    wrong = [int(part.partition(":")[2]) for told in record["confused"].values() for part in told.split()]
+    assert correct + sum(wrong) == 12 and record["confused"].keys() <= record["classwise"].keys()
     assert record["accuracy"] == pytest.approx(100 * correct / 12)  # 4 test images of 3 classes, unrounded
     assert len(record["images_sha256"]) == 64
     assert record["images_sha256"] == results(trained / "CoOp")["images_sha256"]  # same seed, same images

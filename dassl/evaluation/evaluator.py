@@ -29,13 +29,17 @@ class EvaluatorBase:
 
 @EVALUATOR_REGISTRY.register()
 class Classification(EvaluatorBase):
-    """After `evaluate`, `results` has the numbers, unrounded, in percent, and `classwise` those of every label."""
+    """After `evaluate`, `results` has the numbers, unrounded, in percent, and `classwise` those of every label.
+
+    `confused` says for what the others were taken: label -> label that was answered -> images.
+    """
 
     def __init__(self, cfg, lab2cname: dict[int, str] | None = None, **kwargs):
         super().__init__(cfg)
         self._lab2cname = lab2cname
         self.results: OrderedDict = OrderedDict()
         self.classwise: dict[int, dict] = {}
+        self.confused: dict[int, dict[int, int]] = {}
         self.reset()
 
     def reset(self) -> None:
@@ -64,6 +68,7 @@ class Classification(EvaluatorBase):
             f"* macro_f1: {macro_f1:.1f}%"
         )
         self.classwise = self._by_class(true, pred)
+        self.confused = confusions(true, pred)
         if self.cfg.TEST.PER_CLASS_RESULT:
             results["perclass_accuracy"] = self._print_by_class()
         if self.cfg.TEST.COMPUTE_CMAT:
@@ -112,6 +117,16 @@ def macro_f1_of(true: np.ndarray, pred: np.ndarray) -> float:
     hits, occurs, named = (np.bincount(labels, minlength=count) for labels in (true[true == pred], true, pred))  # (C,)
     there = occurs > 0
     return float(np.mean(2 * hits[there] / (occurs + named)[there]))
+
+
+def confusions(true: np.ndarray, pred: np.ndarray) -> dict[int, dict[int, int]]:
+    """Label -> label that was answered in its place -> how many images; of labels (n,), those of wrong answers alone."""
+    wrong = np.stack([true, pred])[:, true != pred]  # (2, wrong ones)
+    pairs, counts = np.unique(wrong, axis=1, return_counts=True)  # (2, k), (k,)
+    found: dict[int, dict[int, int]] = {}
+    for label, answer, count in zip(*pairs.tolist(), counts.tolist(), strict=True):
+        found.setdefault(label, {})[answer] = count
+    return found
 
 
 def confusion_matrix(true: np.ndarray, pred: np.ndarray) -> np.ndarray:

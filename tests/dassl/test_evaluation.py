@@ -7,7 +7,7 @@ import torch
 
 from dassl.config import get_cfg_default
 from dassl.evaluation import build_evaluator
-from dassl.evaluation.evaluator import confusion_matrix, macro_f1_of
+from dassl.evaluation.evaluator import confusion_matrix, confusions, macro_f1_of
 from dassl.metrics import compute_accuracy, compute_distance_matrix
 from dassl.utils import InputError
 
@@ -35,6 +35,14 @@ def test_results_are_unrounded(tmp_path):
     assert evaluator.results is results
     assert evaluator.classwise[0] == {"name": "face", "total": 3, "correct": 2, "accuracy": 100 * 2 / 3}
     assert evaluator.classwise[2]["correct"] == 0
+
+
+def test_what_was_answered_in_place_of_each_class(tmp_path):
+    evaluator, _ = evaluate(tmp_path, slice(0, 4), slice(4, 7))
+    assert evaluator.confused == {0: {1: 1}, 1: {2: 1}, 2: {0: 1, 1: 1}}
+    for label, entry in evaluator.classwise.items():
+        assert sum(evaluator.confused[label].values()) == entry["total"] - entry["correct"]
+    assert confusions(TRUE.numpy(), TRUE.numpy()) == {}
 
 
 def test_lines(tmp_path, capsys):
