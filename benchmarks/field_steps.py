@@ -1,4 +1,4 @@
-"""The training step of the field's published code, re-created for comparison: CoOp, CoCoOp, KgCoOp, MaPLe, PromptSRC.
+"""The training step of the field's published code, re-created for comparison: CoOp, CoCoOp, KgCoOp, ProGrad, MaPLe, PromptSRC.
 
 It computes what the trainers here compute, in the way in which that code does it:
 
@@ -22,6 +22,7 @@ import clip
 from clip.model import CLIP, ResidualAttentionBlock
 from dassl.metrics import compute_accuracy
 from trainers.clip_trainer import ClipTrainer
+from trainers.prograd import without_conflict
 from trainers.prompts import readable
 
 
@@ -92,7 +93,8 @@ class FieldCoOp(nn.Module):
         self.learner = copy.deepcopy(trainer.model.prompt_learner)
         self.learner.ctx = nn.Parameter(self.learner.ctx.detach().to(model.dtype))  # (m, D)
         m = len(self.learner.ctx)
-        words = readable(trainer.keys.CTX_INIT) or " ".join(["X"] * m)
+        given = trainer.keys.CTX_INIT  # ProGrad's is no text, and its context may be longer than its words
+        words = readable(given) if given and isinstance(given, str) else " ".join(["X"] * m)
         tokens = clip.tokenize([f"{words} {readable(name)}." for name in names]).to(model.logit_scale.device)  # (C, L)
         embeddings = model.token_embedding(tokens).detach().to(model.dtype)  # (C, L, D)
         self.prefix, self.suffix, self.end = embeddings[:, :1], embeddings[:, 1 + m :], tokens.argmax(dim=-1)
@@ -126,6 +128,24 @@ class FieldKgCoOp(FieldCoOp):
         logits = self.logits(self.encoders.image(images), text)
         distance = 1 - F.cosine_similarity(text, self.hand_written, dim=1, eps=1e-7).mean()
         return F.cross_entropy(logits, labels) + self.weight * distance, logits
+
+
+class FieldProGrad(FieldCoOp):
+    def __init__(self, trainer):
+        super().__init__(trainer)
+        self.hand_written, self.keys = trainer.hand_written.to(trainer.model.clip.dtype), trainer.keys  # (C, d)
+
+    def forward(self, images, labels):
+        f, T = self.encoders.image(images), self.keys.T
+        logits = self.logits(f, self.text())
+        loss = F.cross_entropy(logits, labels)
+        if not torch.is_grad_enabled():
+            return loss, logits
+        teacher = (self.logits(f, self.hand_written) / T).softmax(dim=-1)
+        ctx, divergence = self.learner.ctx, T**2 * F.cross_entropy(logits / T, teacher)
+        general = torch.autograd.grad(divergence, ctx, retain_graph=True)[0]
+        aligned = without_conflict(torch.autograd.grad(loss, ctx)[0], general, self.keys.LAMBDA)
+        return loss.detach() + (aligned * (ctx - ctx.detach())).sum(), logits
 
 
 class FieldCoCoOp(FieldCoOp):
@@ -178,6 +198,7 @@ FIELD = {
     "COOP": FieldCoOp,
     "COCOOP": FieldCoCoOp,
     "KGCOOP": FieldKgCoOp,
+    "PROGRAD": FieldProGrad,
     "MAPLE": FieldMaPLe,
     "PROMPTSRC": FieldPromptSRC,
 }  # by the method's config node

@@ -10,9 +10,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
 from typing import NamedTuple
 
 import torch
@@ -20,6 +18,7 @@ from torch import Tensor
 
 from benchmarks.field_steps import FIELD, FieldStep
 from benchmarks.fps.predictors import VIT_B_16, class_names
+from benchmarks.made_up import made_up
 from clip.model import CLIP, convert_weights
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import MetricMeter, set_random_seed
@@ -29,35 +28,9 @@ from trainers.clip_trainer import ClipTrainer
 from trainers.spotlighter import over
 
 EMBEDDED = "ViT-Embedded/8"
-SHOTS = 16  # of each class, if there were images
 LOGIT_SCALE = 100.0  # CLIP's
 # With chance in it, so that each step encodes its images anew, as in CoOp's own runs.
 TRANSFORMS = ("random_resized_crop", "random_flip", "normalize")
-
-
-class MadeUp:
-    """In front of a trainer's class: its classes have made-up names, and its batches come from elsewhere."""
-
-    count: int  # C
-
-    def build_data_loader(self):
-        names = class_names()[: self.count]
-        facts = {"classnames": names, "num_classes": self.count, "template": "a photo of a {}."}
-        self.dm = SimpleNamespace(dataset=SimpleNamespace(train_x=range(SHOTS * self.count), **facts))
-        self.train_loader_x = SimpleNamespace(dataset=SimpleNamespace())
-        self.train_loader_u = self.val_loader = self.test_loader = None
-        self.num_classes, self.num_source_domains, self.lab2cname = self.count, 0, dict(enumerate(names))
-
-    def init_writer(self, log_dir: str) -> None:
-        """Nobody reads it."""
-
-    def survey_shots(self) -> None:
-        """There are none."""
-
-
-@cache
-def made_up(base: type, count: int) -> type:
-    return type(f"MadeUp{base.__name__}", (MadeUp, base), {"count": count})
 
 
 def random_weights(folder: str | os.PathLike, sizes: dict = VIT_B_16) -> str:
@@ -93,7 +66,8 @@ def build(method: str, weights: str, classes: int, *, use_cuda: bool, precision:
     cfg = build_config(method, [file], [*(part for pair in given.items() for part in pair), *options], seed=1)
     set_random_seed(cfg.SEED)
     with contextlib.redirect_stdout(io.StringIO()):
-        trainer = made_up(over(host) if method == "Spotlighter" else host, classes)(cfg)
+        kind = over(host) if method == "Spotlighter" else host
+        trainer = made_up(kind, tuple(class_names()[:classes]))(cfg)
         with tempfile.TemporaryDirectory() as trainer.output_dir:
             trainer.before_train()
     trainer.batch_idx, trainer.num_batches = 0, sys.maxsize

@@ -7,7 +7,7 @@ import torch.nn as nn
 from benchmarks import field_steps, steps
 from benchmarks.field_steps import FIELD, FieldCLIP, FieldStep
 
-METHODS = ["CoOp", "CoCoOp", "KgCoOp", "MaPLe", "PromptSRC"]
+METHODS = ["CoOp", "CoCoOp", "KgCoOp", "ProGrad", "MaPLe", "PromptSRC"]
 
 
 def built(method: str, classes: int = 5):
