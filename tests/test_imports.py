@@ -53,7 +53,9 @@ MAY_IMPORT = {
     "parse_test_res": {"reports", "one_run"},
     "show_tokens": {"dassl.utils", "dassl.data", "trainers", "one_run"},
 }
-SHARED_BY_METHODS = {"clip_trainer", "config_keys", "deep_prompts", "features", "memory", "prompted_clip", "prompts"}
+SHARED_BY_METHODS = {
+    "clip_trainer", "config_keys", "deep_prompts", "features", "memory", "prompted_clip", "prompts", "texts",
+}  # fmt: skip
 
 
 def part_of(module: str) -> str:

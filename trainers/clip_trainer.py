@@ -189,6 +189,7 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
         """In the run's precision, on its device. Until memory is divided, it has as much on any machine."""
         model = load_clip(backbone, self.precision, self.device, design_details)
         model.text_memory = (self.asked_memory() or LEAST_MB) * MB
+        model.text_store = getattr(self, "features", None)  # upstream Dassl has none
         return model
 
     def asked_memory(self) -> float:
@@ -251,10 +252,11 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
             return
         text = zero_shot_text_features(self.model.clip, names, template)  # (C, d)
         self.warn_of_same_texts(text)
-        for batch in loader:
+        plain = PromptedCLIP(self.model.clip)
+        for batch in self.encoded(loader, model=plain):
             images, labels = self.parse_batch_test(batch)
             with self.autocast():
-                f = self.model.clip.encode_image(images).float()  # (B, d)
+                f = plain.image_features(images)  # (B, d)
             labels, guesses = labels.tolist(), (f @ text.t()).argmax(dim=1).tolist()
             total.update(labels)
             right.update(label for label, guess in zip(labels, guesses, strict=True) if label == guess)
@@ -290,16 +292,18 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
             with torch.no_grad():
                 return compute(images)
         if name not in self.remembered:
-            self.remembered[name] = torch.stack([self.of_all(name, compute, view) for view in range(self.views())])
+            self.remembered[name] = torch.stack([self.of_all(compute, view) for view in range(self.views())])
         return self.remembered[name][self.batch_views, self.batch_index]
 
     @torch.no_grad()
-    def of_all(self, name: str, compute, view: int) -> Tensor:
+    def of_all(self, compute, view: int) -> Tensor:
         """`compute` of all training images (N, ...), as one of the views shows them, which follows from the seed."""
         with random_numbers_kept(self.device):  # a loader takes one, which is the run's
             torch.default_generator.manual_seed(VIEWS_SEED + 1000 * max(self.cfg.SEED, 0) + view)
             loader = self.in_order(self.train_loader_x.dataset.transform)
-            loader = self.encoded(loader) if name == "image" and self.is_transform_fixed() else loader
+            of = getattr(compute, "__self__", None)
+            if self.is_transform_fixed() and isinstance(of, PromptedCLIP) and compute == of.image_features:
+                loader = self.encoded(loader, model=of)
             return torch.cat([compute(self.parse_batch_train(batch)[0]) for batch in loader])
 
     def views(self) -> int:

@@ -82,9 +82,11 @@ class ReadsFeatures:
 
     tokens_wanted = False  # whether a prediction looks at patch tokens too
 
-    def encoded(self, loader, tokens: bool = False):
-        """A loader's batches with `Encoded` images; the loader itself where the encoder, or its store, has no such."""
-        store, model = getattr(self, "features", None), self.model
+    def encoded(self, loader, tokens: bool = False, model=None):
+        """A loader's batches with images `Encoded` by a model, the run's own if none is named; the loader itself where that
+        is no frozen CLIP's, or there is no store.
+        """
+        store, model = getattr(self, "features", None), self.model if model is None else model
         if loader is None or store is None or not store.folder or not getattr(model, "has_plain_images", False):
             return loader
         if not isinstance(loader.sampler, SequentialSampler) or loader.drop_last:
@@ -98,22 +100,24 @@ class ReadsFeatures:
         kind = "tokens" if tokens else "features"
 
         def encode() -> Encoded:
-            return Encoded(**store.of_images(kind, loader, self.image_facts(), lambda: self.encode_all(loader, tokens)))
+            return Encoded(
+                **store.of_images(kind, loader, self.image_facts(model), lambda: self.encode_all(model, loader, tokens))
+            )
 
         return EncodedBatches(loader, encode)
 
-    def image_facts(self) -> dict:
-        """What the frozen image encoder is known by."""
+    def image_facts(self, model) -> dict:
+        """What a model's frozen image encoder is known by."""
         code = (clip.model, clip.vit, clip.resnet, clip.edits)
-        return self.features.made_by(self.model.clip.visual, *code, precision=self.precision)
+        return self.features.made_by(model.clip.visual.state_dict(), *code, precision=self.precision)
 
     @torch.no_grad()
-    def encode_all(self, loader, tokens: bool) -> dict[str, Tensor]:
+    def encode_all(self, model, loader, tokens: bool) -> dict[str, Tensor]:
         """f (N, d), and with `tokens` v (N, N', d), of all images of a loader, on the CPU."""
         parts = []
         with random_numbers_kept(self.device), self.autocast():  # a loader takes one, which is the run's
             for batch in loader:
                 images, _ = self.parse_batch_test(batch)
-                parts.append(self.model.encode(images, tokens).to("cpu"))
+                parts.append(model.encode(images, tokens).to("cpu"))
         f = torch.cat([part.f for part in parts])
         return {"f": f, "v": torch.cat([part.v for part in parts])} if tokens else {"f": f}

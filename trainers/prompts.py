@@ -7,7 +7,7 @@ m  context tokens                                        d  width of the joint e
 import functools
 import importlib.util
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn as nn
@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import clip
+
+from .texts import Join, encode_once
 
 DEFAULT_TEMPLATE = "a photo of a {}."
 POSITIONS = ("end", "middle", "front")
@@ -67,18 +69,25 @@ def template_of(dataset, method: str = "") -> str:
     return own.get(type(dataset).__name__, getattr(dataset, "template", DEFAULT_TEMPLATE))
 
 
-@torch.no_grad()
 def zero_shot_text_features(clip_model, classnames: Sequence[str], template: str = DEFAULT_TEMPLATE) -> Tensor:
     """CLIP's own classifier: (C, d) unit rows, from a template with one `{}` for the class name."""
     return F.normalize(template_features(clip_model, classnames, template), dim=-1)
 
 
-@torch.no_grad()
 def template_features(clip_model, classnames: Sequence[str], template: str) -> Tensor:
     """The same before normalisation: (C, d), fp32."""
-    device = clip_model.logit_scale.device
-    tokens = tokenize_classes([template.format(readable(name)) for name in classnames], classnames)  # (C, 77)
-    return clip_model.encode_text(tokens.to(device)).float()
+    return features_of_templates(clip_model, classnames, [template], total)
+
+
+def features_of_templates(clip_model, classnames: Sequence[str], templates: Sequence[str], join: Join) -> Tensor:
+    """(C, d), fp32: what `join` makes of the features (C, d) of each template, each a batch of its own."""
+    written = ([template.format(readable(name)) for name in classnames] for template in templates)
+    return encode_once(clip_model, [tokenize_classes(prompts, classnames) for prompts in written], join)
+
+
+def total(features: Iterable[Tensor]) -> Tensor:
+    """The sum of features (C, d): in direction their mean."""
+    return sum(features)
 
 
 def same_texts(text: Tensor) -> list[list[int]]:

@@ -18,7 +18,8 @@ from dassl.metrics import compute_accuracy
 
 from .clip_trainer import ClipTrainer
 from .deep_prompts import DeepPromptLearner, design_details, from_published
-from .prompts import DEFAULT_TEMPLATE, imagenet_templates, template_features
+from .prompted_clip import PromptedCLIP
+from .prompts import DEFAULT_TEMPLATE, features_of_templates, imagenet_templates, total
 
 TEMPLATE_COUNT = 60  # as published: "a photo of a {}." and the first 59 others of CLIP's 80 for ImageNet
 
@@ -91,17 +92,18 @@ class PromptSRC(ClipTrainer):
     def frozen_text(self) -> Tensor:
         """(C, d) unit rows: the mean over the templates, taken before normalisation."""
         names = self.dm.dataset.classnames
-        return F.normalize(sum(template_features(self.model.clip, names, one) for one in templates()), dim=-1)
+        return F.normalize(features_of_templates(self.model.clip, names, templates(), total), dim=-1)
 
-    def frozen_image(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) -> (B, d) unit rows, from the one CLIP there is, without prompts."""
-        return F.normalize(self.model.clip.encode_image(images).float(), dim=-1)
+    @functools.cached_property
+    def frozen(self) -> PromptedCLIP:
+        """The one CLIP there is, without prompts."""
+        return PromptedCLIP(self.model.clip)
 
     # --- training -----------------------------------------------------------------------------------------
 
     def compute_loss(self, images, labels):
         f, t = self.train_features(images), self.model.text_features()  # (B, d), (C, d)
-        frozen_f, frozen_t = self.once_per_image("frozen", self.frozen_image, images), self.frozen_text
+        frozen_f, frozen_t = self.once_per_image("frozen", self.frozen.image_features, images), self.frozen_text
         logits, frozen_logits = self.model.logits(f, t), self.model.logits(frozen_f, frozen_t)  # (B, C)
         class_loss = F.cross_entropy(logits, labels)
         text_loss = self.keys.TEXT_LOSS_WEIGHT * F.l1_loss(t, frozen_t)  # eq. 3

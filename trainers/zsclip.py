@@ -3,7 +3,7 @@
 One hand-written prompt per data set, or an ensemble of prompts; nothing is trained.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,12 @@ from dassl.engine import TRAINER_REGISTRY
 
 from .clip_trainer import ClipTrainer
 from .prompted_clip import PromptedCLIP
-from .prompts import imagenet_templates, zero_shot_text_features
+from .prompts import features_of_templates, imagenet_templates, total
+
+
+def mean_of_units(features: Iterable[Tensor]) -> Tensor:
+    """The mean (C, d) of what has unit rows by then."""
+    return torch.stack([F.normalize(one, dim=-1) for one in features]).mean(dim=0)
 
 
 class ZeroshotModel(PromptedCLIP):
@@ -23,8 +28,8 @@ class ZeroshotModel(PromptedCLIP):
         super().__init__(clip_model)
         for template in templates:
             print(f"Prompts: {template.format(classnames[0])} ... ({len(classnames)} classes)")
-        texts = [zero_shot_text_features(clip_model, classnames, template) for template in templates]
-        text = F.normalize(torch.stack(texts).mean(dim=0), dim=-1) if len(texts) > 1 else texts[0]  # (C, d)
+        join = total if len(templates) == 1 else mean_of_units
+        text = F.normalize(features_of_templates(clip_model, classnames, templates, join), dim=-1)  # (C, d)
         self.register_buffer("text", text, persistent=False)
 
     def text_features(self, f=None) -> Tensor:

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Sequence
 
 import PIL
 import torch
-import torch.nn as nn
 from filelock import FileLock
 from PIL import features
 from safetensors import SafetensorError, safe_open
@@ -71,9 +70,9 @@ class FeatureStore:
         # Products over other batches may differ in their last bits.
         return self.of(kind, of_images and {**of_images, **facts, "batch": loader.batch_size}, compute)
 
-    def made_by(self, module: nn.Module, *sources, **more) -> dict:
-        """What a module is known by: its tensors, the code of `sources`, and plain values."""
-        return {"weights": sha256_of_tensors(module.state_dict()), "code": sha256_of_sources(*sources), **more}
+    def made_by(self, tensors: Tensors, *sources, **more) -> dict:
+        """What computes is known by: its tensors, as a module's state, the code of `sources`, and plain values."""
+        return {"weights": sha256_of_tensors(tensors), "code": sha256_of_sources(*sources), **more}
 
 
 def machine(device: torch.device) -> dict:

@@ -192,6 +192,12 @@ def test_what_was_used_is_said():
     assert config("MaPLe", "xd", options=epochs).SETTINGS.UNLIKE == []  # what differed was given
 
 
+def test_views_of_training_images_are_a_setting():
+    """They are another experiment; where features are kept is none."""
+    options = ["DATALOADER.VIEWS", "4", "FEATURES.DIR", "elsewhere"]
+    assert config("CoOp", options=options).SETTINGS.CHANGED == ["DATALOADER.VIEWS 4 in place of 0"]
+
+
 def test_the_record_says_it(data_root, tmp_path):
     line = arguments(data_root, tmp_path, "CoOp", config_file=CONFIGS / "trainers/CoOp/vit_b16.yaml", protocol="fewshot", no_train=True, backbone="ViT-Embedded/8", options=["INPUT.SIZE", "(64, 64)"])  # fmt: skip
     assert main(line) == 0

@@ -76,6 +76,14 @@ def test_runs_that_were_resumed_with_other_settings_are_said(tmp_path):
     assert note in table_of(tmp_path, "base2new").notes
 
 
+def test_runs_with_views_of_training_images_are_named(tmp_path):
+    changes = ["DATALOADER.VIEWS 4 in place of 0"]
+    base2new(tmp_path, "CoOp", "dtd", 1, base=80.0, settings=settings("base2new"))
+    base2new(tmp_path, "KgCoOp", "dtd", 1, base=80.0, settings=settings("base2new", changed=changes))
+    note = f"Settings that are not those of the protocol: {changes[0]} (KgCoOp/vit_b16)."
+    assert note in table_of(tmp_path, "base2new").notes
+
+
 def test_settings_of_another_protocol_are_said(tmp_path):
     fewshot(tmp_path, "CoOp", "dtd", 1, 1, 60.0, settings=settings("fewshot", unlike=["base2new", "xd"]))
     fewshot(tmp_path, "CoCoOp", "dtd", 1, 1, 60.0, settings=settings("base2new"))  # they are those of few shots too

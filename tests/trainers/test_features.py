@@ -15,61 +15,13 @@ from torchvision.transforms import CenterCrop, Compose
 import clip
 import train
 from dassl.data.features import FeatureStore, facts_of_images
-from dassl.engine import SimpleTrainer, build_trainer
-from dassl.utils import set_random_seed
 from tests.helpers import arguments, results
+from tests.trainers.stored_runs import are_equal, built, run
 from trainers.coop import CoOp
 from trainers.prompted_clip import PromptedCLIP
 
 PLAIN = ("ZeroshotCLIP", "CoOp", "CoCoOp", "KgCoOp", "ProGrad", "TextRefiner", "Spotlighter")
-CHANGED = ("VPT", "IVLP", "MaPLe", "PromptSRC", "CLIPFit")
-
-
-@pytest.fixture
-def seen(monkeypatch):
-    """The number of images that the encoder has seen, and all logits of tests."""
-    seen = {"images": 0, "logits": []}
-    encode, check = clip.model.CLIP.encode_image, SimpleTrainer.check_output
-
-    def encode_image(self, image, *more, **how):
-        seen["images"] += len(image)
-        return encode(self, image, *more, **how)
-
-    def check_output(self, output, batch):
-        seen["logits"].append((list(batch["impath"]), output))
-        return check(self, output, batch)
-
-    monkeypatch.setattr(clip.model.CLIP, "encode_image", encode_image)
-    monkeypatch.setattr(SimpleTrainer, "check_output", check_output)
-    return seen
-
-
-def run(seen, data_root, output, method, folder, options=(), **flags):
-    """(images encoded, logits of the test, what was learned) of a run."""
-    seen["images"], seen["logits"] = 0, []
-    options = ["OPTIM.MAX_EPOCH", 2, "FEATURES.DIR", folder, *options]
-    assert train.main(arguments(data_root, output, method, options=options, **flags)) == 0
-    learned = {
-        path.parent.name: torch.load(path, weights_only=False)["state_dict"] for path in output.glob("*/model*tar*")
-    }
-    return seen["images"], seen["logits"], learned
-
-
-def built(data_root, tmp_path, method, options):
-    cfg = train.build_config(train.parse_arguments(arguments(data_root, tmp_path / "built", method, options=options)))
-    set_random_seed(cfg.SEED)
-    return build_trainer(cfg)
-
-
-def are_equal(one, other) -> bool:
-    """To the bit."""
-    if torch.is_tensor(one):
-        return torch.equal(one, other)
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(are_equal(one[key], other[key]) for key in one)
-    if isinstance(one, (list, tuple)):
-        return len(one) == len(other) and all(map(are_equal, one, other))
-    return one == other
+CHANGED = ("VPT", "IVLP", "MaPLe", "CLIPFit")
 
 
 @pytest.mark.parametrize("method", PLAIN)
@@ -109,6 +61,21 @@ def test_methods_share_what_is_there(seen, data_root, tmp_path):
     assert run(seen, data_root, tmp_path / "b", "CoCoOp", folder)[0] == 12  # the training images
     assert run(seen, data_root, tmp_path / "c", "KgCoOp", folder)[0] == 0
     assert run(seen, data_root, tmp_path / "d", "CoOp", folder, seed=2)[0] == 12  # others are drawn
+
+
+def test_promptsrc_compares_with_the_features_that_others_have_left(seen, data_root, tmp_path):
+    """Those of CLIP without prompts, of the training images alone: its own are prompted."""
+    folder, without = tmp_path / "features", run(seen, data_root, tmp_path / "a", "PromptSRC", "")
+    assert run(seen, data_root, tmp_path / "b", "CoOp", folder)[0] == 2 * 12
+    there = sorted(folder.glob("*-features-*"))
+    found = run(seen, data_root, tmp_path / "c", "PromptSRC", folder)
+    assert (
+        found[0] == without[0] - 12
+        and are_equal(found[1:], without[1:])
+        and sorted(folder.glob("*-features-*")) == there
+    )
+    crops = ["INPUT.TRANSFORMS", ("random_resized_crop", "normalize"), "TEST.NO_TEST", True]
+    assert run(seen, data_root, tmp_path / "d", "PromptSRC", folder, crops)[0] == 2 * 2 * 12
 
 
 KEYS = [
@@ -251,10 +218,10 @@ def test_what_another_changes_in_the_image_path_is_not_plain(data_root, tmp_path
 
 def test_the_encoder_is_known_by_its_weights_as_they_are(data_root, tmp_path):
     trainer = built(data_root, tmp_path, "CoOp", ["FEATURES.DIR", tmp_path / "features"])
-    before = trainer.image_facts()
+    before = trainer.image_facts(trainer.model)
     with torch.no_grad():
         trainer.model.clip.visual.ln_post.weight[0] += 1
-    assert trainer.image_facts() != before
+    assert trainer.image_facts(trainer.model) != before
 
 
 class OwnLoss(CoOp):
@@ -298,12 +265,14 @@ def test_views_are_encoded_once(seen, data_root, tmp_path, method):
 
 
 def test_views_differ_and_follow_from_the_seed(data_root, tmp_path):
-    trainer = built(data_root, tmp_path, "CoOp", [*BY_CHANCE, "DATALOADER.VIEWS", 4])
-    views = torch.stack([trainer.of_all("image", trainer.model.image_features, view) for view in range(4)])
+    options = [*BY_CHANCE, "DATALOADER.VIEWS", 4, "FEATURES.DIR", tmp_path / "features"]
+    trainer = built(data_root, tmp_path, "CoOp", options)
+    views = torch.stack([trainer.of_all(trainer.model.image_features, view) for view in range(4)])
     assert views.shape[:2] == (4, 12) and len(views.flatten(1).unique(dim=0)) == 4
-    assert torch.equal(trainer.of_all("image", trainer.model.image_features, 2), views[2])
-    other = built(data_root, tmp_path, "CoOp", [*BY_CHANCE, "DATALOADER.VIEWS", 4, "SEED", 2])
-    assert not torch.equal(other.of_all("image", other.model.image_features, 2), views[2])
+    assert torch.equal(trainer.of_all(trainer.model.image_features, 2), views[2])
+    other = built(data_root, tmp_path, "CoOp", [*options, "SEED", 2])
+    assert not torch.equal(other.of_all(other.model.image_features, 2), views[2])
+    assert not (tmp_path / "features").exists()  # they are of a seed, and a few
 
 
 def test_a_run_with_views_goes_on_with_the_same_bits(seen, data_root, tmp_path):

@@ -196,7 +196,7 @@ def test_frozen_features_are_those_of_a_clip_without_prompts(data_root, tmp_path
     trainer, images = built(line(data_root, tmp_path)), torch.randn(2, 3, 64, 64)
     plain = load_clip("ViT-Embedded/8", "fp32", torch.device("cpu"))
     expected = F.normalize(plain.encode_image(images), dim=-1)
-    torch.testing.assert_close(trainer.frozen_image(images), expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(trainer.frozen.image_features(images), expected, atol=1e-6, rtol=0)
     torch.testing.assert_close(trainer.frozen_text, frozen_texts(CLASSES[:3]), atol=1e-6, rtol=0)
 
 
