@@ -42,9 +42,13 @@ class ImageFolder(Benchmark):
         cfg.DATASET.FOLDER.NAMES = ""  # a CSV file of folder,name, for classes that are not named as their folders
         cfg.DATASET.FOLDER.CSV = ""  # a CSV file of path,class[,split] in place of class folders
 
+    @classmethod
+    def template_of(cls, cfg) -> str:
+        return cfg.DATASET.FOLDER.TEMPLATE
+
     def __init__(self, cfg):
         self.keys = cfg.DATASET.FOLDER
-        self.template = self.keys.TEMPLATE
+        self.template = self.template_of(cfg)
         self.outputs = [path for path in (cfg.OUTPUT_DIR, cfg.DATALOADER.TEST.CACHE_DIR) if path]
         self.check_cfg(cfg)
         super().__init__(cfg)

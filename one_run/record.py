@@ -82,6 +82,7 @@ class RunRecord:
             "transductive": False,  # whether training saw unlabelled images of classes that are new at test
             "unlabelled_images": None,  # how many it saw, of whatever class
             "unlabelled_sha256": None,
+            "calibration": None,  # once it is asked for: the temperature of its probabilities, one_run/calibration.py
             "weights": weights,
             "checkpoints": None,  # of a training: path in its folder -> SHA-256
             "resumed": None,  # {"folder", "epoch", "changed": config keys, None: not known}, of a run that went on

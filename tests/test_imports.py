@@ -9,7 +9,7 @@ from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
 from tests.helpers import REPOSITORY as ROOT
 
-SCRIPTS = {"train", "parse_test_res", "show_tokens"}  # nobody imports them
+SCRIPTS = {"train", "parse_test_res", "predict", "show_tokens"}  # nobody imports them
 PACKAGES = {
     "benchmarks", "clip", "dassl", "datasets", "inert", "one_run", "pretraining", "reports", "sweep", "trainers",
 }  # fmt: skip
@@ -51,6 +51,7 @@ MAY_IMPORT = {
     "pretraining": {"clip", "datasets"},
     "train": {"one_run"},
     "parse_test_res": {"reports", "one_run"},
+    "predict": {"dassl.utils", "one_run"},
     "show_tokens": {"dassl.utils", "dassl.data", "trainers", "one_run"},
 }
 SHARED_BY_METHODS = {

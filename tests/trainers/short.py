@@ -37,7 +37,7 @@ class ShortRuns:
 
     def __call__(self, method: str, *options, host: str = "", precision: str = "fp32", output: str = "out", **flags):
         learns = host or method
-        node = f"TRAINER.{learns.upper() if learns != 'ZeroshotCLIP' else 'ZSCLIP'}."
+        node = f"TRAINER.{'ZSCLIP' if learns.startswith('ZeroshotCLIP') else learns.upper()}."
         own = ["INPUT.SIZE", (32, 32), "OPTIM.MAX_EPOCH", 2, f"{node}PREC", precision]
         own += [part for name in DEPTHS.get(learns, ()) for part in (node + name, 2)]
         own += ["TRAINER.SPOTLIGHTER.HOST", host, "TRAINER.SPOTLIGHTER.FIT", False] if host else []

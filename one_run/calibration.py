@@ -1,0 +1,120 @@
+"""Calibration: probabilities that are right as often as they say, by one temperature (Guo et al., "On Calibration of
+Modern Neural Networks", ICML 2017). The order of the classes, and so the accuracy, stays as it is.
+
+    B images      C classes
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.optimize import minimize_scalar
+from torch import Tensor
+
+from dassl.errors import InputError
+from dassl.utils import write_json
+
+from .folder import FILE, alone_in
+from .rebuild import precision_of, rebuild, record_of_training, refuse_test
+
+BINS = 15  # of confidence, as in the paper
+FARTHEST = 4.6  # of the temperature's logarithm from 0: between 0.01 and 100
+
+
+def expected_calibration_error(probabilities: Tensor, labels: Tensor, bins: int = BINS) -> float:
+    """Mean distance of confidence and accuracy over bins of confidence, weighed by their images (eq. 3), in percent.
+
+    probabilities (B, C), labels (B,)
+    """
+    confidence, guess = probabilities.double().max(dim=1)  # (B,)
+    right = (guess == labels).double()
+    place = (confidence * bins).ceil().long().clamp(1, bins) - 1  # bins are open below, closed above
+    sums = torch.zeros(2, bins, dtype=torch.double).index_add_(1, place, torch.stack([confidence, right]))
+    return 100 * (sums[0] - sums[1]).abs().sum().item() / len(labels)
+
+
+def fit_temperature(logits: Tensor, labels: Tensor) -> float:
+    """The T with the least cross-entropy of logits (B, C) / T, held near 1 where images are few.
+
+    A factor of two costs as much as one image whose class has a probability of 1/e: a handful that are all right would
+    otherwise ask for certainty.
+    """
+    logits = logits.double()
+
+    def loss(log_t: float) -> float:
+        return F.cross_entropy(logits / np.exp(log_t), labels, reduction="sum").item() + (log_t / np.log(2)) ** 2
+
+    return float(np.exp(minimize_scalar(loss, bounds=(-FARTHEST, FARTHEST), method="bounded").x))
+
+
+@torch.no_grad()
+def logits_of(trainer, loader) -> tuple[Tensor, Tensor]:
+    """(B, C) and labels (B,) of all images of a loader, on the CPU."""
+    found = []
+    for batch in loader:
+        images, labels = trainer.parse_batch_test(batch)
+        found.append((trainer.model_inference(images).float().cpu(), labels.cpu()))
+    logits, labels = map(torch.cat, zip(*found, strict=True))
+    return logits, labels
+
+
+def calibrate(trainer) -> dict:
+    """For a run's record: the temperature, fitted on its validation images, and the error before and after, also on test
+    images, which had no part in it.
+    """
+    if trainer.val_loader is None:
+        raise InputError(
+            f"{trainer.cfg.DATASET.NAME} has no validation images on which a temperature could be fitted: leave out --calibrated, "
+            "or train on a data set that has some."
+        )
+    logits, labels = logits_of(trainer, trainer.val_loader)
+    temperature = fit_temperature(logits, labels)
+    errors = {}
+    for part, loader in (("val", trainer.val_loader), ("test", trainer.test_loader)):
+        if loader is not None:
+            scores, truth = (logits, labels) if part == "val" else logits_of(trainer, loader)
+            errors[part] = [expected_calibration_error((scores / t).softmax(dim=1), truth) for t in (1.0, temperature)]
+    return {
+        "temperature": temperature,
+        "fitted_on": f"{len(labels)} validation images",
+        "expected_calibration_error": errors,  # before and after, in percent
+    }
+
+
+def temperature_of(run: Path, epoch: int | None = None, root: str = "") -> float:
+    """A run's temperature: that in its record, else it is fitted now, which needs its data set, and kept there.
+
+    That of another epoch than the last is not kept.
+    """
+    record = record_of_training(run)
+    refuse_test(run, record)
+    known = record.get("calibration")
+    if epoch in (None, record.get("epoch")) and isinstance(known, dict):
+        return known["temperature"]
+    precision = precision_of(record, torch.cuda.is_available())
+    options = tuple(part for pair in precision.items() for part in pair)
+    found = calibrate(rebuild(run, root=root, epoch=epoch, options=options))
+    print(in_words(found), flush=True)
+    if epoch in (None, record.get("epoch")):
+        keep(run, found)
+    return found["temperature"]
+
+
+def keep(run: Path, found: dict) -> None:
+    """Where the folder can be written to; else it is computed again the next time."""
+    try:
+        with alone_in(run):
+            write_json(record_of_training(run) | {"calibration": found}, str(run / FILE))
+    except (OSError, InputError) as error:
+        print(f"The temperature is not kept in {run / FILE}: {error}", flush=True)
+
+
+def in_words(found: dict) -> str:
+    errors = "; ".join(
+        f"{part} images {before:.1f}% before, {after:.1f}% after"
+        for part, (before, after) in found["expected_calibration_error"].items()
+    )
+    return (
+        f"Temperature {found['temperature']:.3g}, fitted on {found['fitted_on']}. Expected calibration error: {errors}"
+    )

@@ -1,0 +1,190 @@
+"""Classify pictures with what a run has learned, of any method.
+
+    python predict.py RUN cat.jpg holiday/ --top 3
+    find . -name "*.jpg" | python predict.py RUN --csv > found.csv
+    python predict.py RUN holiday/ --classes "beach, mountain, city at night"
+
+RUN is the folder of a finished training run: the one with `results.json` in it. The pictures that it was trained on need not be
+here. PICTURES are files and folders, which are searched with all below them; without any, their names are read from the
+standard input, one a line. What is not asked for goes to stderr, so that what is printed can be read by a program.
+
+Exit code: 0 all are classified, 1 some cannot be read, 2 what you can mend, 130 stopped.
+"""
+
+import argparse
+import contextlib
+import csv
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from dassl.errors import InputError
+from one_run.command import carry_out
+
+SOME_ARE_BROKEN = 1
+FORMS = ("text", "json", "csv")
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("run", type=Path, metavar="RUN", help="folder of a finished training run")
+    add(
+        "pictures",
+        nargs="*",
+        type=Path,
+        metavar="PICTURES",
+        help="files and folders (default: names on standard input)",
+    )
+    add("--top", type=int, default=3, metavar="K", help="how many classes of each picture are shown (default: 3)")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", dest="form", action="store_const", const="json", help="a list of objects")
+    form.add_argument(
+        "--csv", dest="form", action="store_const", const="csv", help="path, class, probability, runners-up"
+    )
+    add("--classes", default="", help='"a,b,c", or a file with one a line: predict among these; base, new or all: those of the '
+        "run's data set (default: those it was trained on)")  # fmt: skip
+    add(
+        "--calibrated",
+        action="store_true",
+        help="probabilities by a temperature, fitted on the run's validation images",
+    )
+    add("--root", "--data", default="", help="data root, for --calibrated (default: where the run found its data set)")
+    add("--device", default="", help="cpu, or the number of a GPU (default: the first GPU, else cpu)")
+    add("--load-epoch", type=int, help="which of its epochs to load (default: the last one)")
+    parser.set_defaults(form="text")
+    return parser.parse_args(argv)
+
+
+# --- what is asked for -------------------------------------------------------------------------------------------------
+
+
+def classes_of(text: str) -> list[str] | str:
+    """Names from a list with commas, or from the lines of a file; base, new and all stay what they are."""
+    from one_run.rebuild import HALVES
+
+    if not text or text in HALVES:
+        return text
+    where, names = "--classes", text.split(",")
+    if os.path.isfile(text):
+        where = text
+        try:
+            names = Path(text).read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"The classes in {text} cannot be read ({error}): write one a line, in UTF-8.") from error
+        names = [name for name in names if name.strip()]
+    names = [name.strip() for name in names]
+    if not all(names):
+        raise InputError(f"{where} has an empty name: take out a comma.")
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise InputError(f"{where} names {twice!r} twice: take one out.")
+    if len(names) < 2:
+        raise InputError(
+            f"{where} names {len(names)} classes: name two or more, or a file that lists them, one a line."
+        )
+    return names
+
+
+def choose_device(wanted: str) -> bool:
+    """Whether a GPU is to be used; before PyTorch looks for one, all others are hidden."""
+    if wanted not in ("", "cpu") and not wanted.isdecimal():
+        raise InputError(f"The device {wanted!r} is unknown: choose cpu, or the number of a GPU.")
+    if wanted.isdecimal():
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+        number = int(wanted)
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible[number] if any(visible) and number < len(visible) else wanted
+    import torch
+
+    if wanted.isdecimal() and not torch.cuda.is_available():
+        raise InputError(f"There is no GPU {wanted} here: choose cpu, or leave out --device.")
+    return wanted != "cpu" and torch.cuda.is_available()
+
+
+def pictures_of(asked: list[Path]) -> Iterator[str]:
+    """The files asked for, and the pictures in the folders, in the order of their names."""
+    from dassl.utils import is_picture
+
+    for path in asked:
+        if path.is_dir():
+            found = sorted(each for each in path.rglob("*") if is_picture(each.name) and each.is_file())
+            if not found:
+                raise InputError(f"There is no picture under {path} (such as .jpg or .png): choose another folder.")
+            yield from map(str, found)
+        else:
+            yield str(path)  # who reads it says what is wrong with it
+
+
+def names_on(stream) -> list[Path]:
+    if stream is None or stream.isatty():
+        raise InputError("No picture is named: pass files or folders, or write their names to the standard input.")
+    lines = getattr(stream, "buffer", stream).read().split(b"\n")  # a name may hold any byte but this one
+    return [Path(os.fsdecode(line.removesuffix(b"\r"))) for line in lines if line.strip()]
+
+
+# --- what is printed ---------------------------------------------------------------------------------------------------
+
+
+def as_text(found: Iterable, top: int) -> None:
+    for one in found:
+        (name, probability), *others = one.top(top)
+        more = f" ({', '.join(f'{other} {p:.1%}' for other, p in others)})" if others else ""
+        print(f"{one.path}: {name} {probability:.1%}{more}")
+
+
+def as_json(found: Iterable, top: int) -> None:
+    """Written as it comes, so that a million pictures need no memory."""
+    before = "[\n"
+    for one in found:
+        (name, probability), *others = one.top(top)
+        runners_up = [{"class": other, "probability": p} for other, p in others]
+        row = {"path": one.path, "class": name, "probability": probability, "runners_up": runners_up}
+        print(before + json.dumps(row), end="")
+        before = ",\n"
+    print("[]" if before == "[\n" else "\n]")
+
+
+def as_csv(found: Iterable, top: int) -> None:
+    table = csv.writer(sys.stdout, lineterminator="\n")
+    heads = [(f"class_{rank}", f"probability_{rank}") for rank in range(2, top + 1)]
+    table.writerow(["path", "class", "probability", *(head for pair in heads for head in pair)])
+    for one in found:
+        table.writerow([one.path, *(part for pair in one.top(top) for part in pair)])
+
+
+def predict(args: argparse.Namespace) -> int:
+    if args.top < 1:
+        raise InputError(f"--top is {args.top}: choose 1 or more.")
+    use_cuda = choose_device(args.device)
+    pictures = list(pictures_of(args.pictures or names_on(sys.stdin)))
+    from tqdm import tqdm
+
+    from one_run.predictor import Broken, Predictor
+
+    with contextlib.redirect_stdout(sys.stderr):  # what loading says is no prediction
+        predictor = Predictor(args.run, classes_of(args.classes), use_cuda, args.load_epoch, args.calibrated, args.root)
+    broken = 0
+
+    def whole() -> Iterator:
+        nonlocal broken
+        for one in tqdm(predictor.each(pictures), total=len(pictures), disable=None, unit="picture"):
+            if isinstance(one, Broken):
+                broken += 1
+                tqdm.write(f"error: {one.why}", file=sys.stderr)
+            else:
+                yield one
+
+    {"text": as_text, "json": as_json, "csv": as_csv}[args.form](whole(), min(args.top, len(predictor.classnames)))
+    if not broken:
+        return 0
+    print(f"{broken:,} of {len(pictures):,} pictures cannot be read.", file=sys.stderr)
+    return SOME_ARE_BROKEN
+
+
+def main(argv: list[str] | None = None) -> int:
+    return carry_out(lambda: predict(parse_arguments(argv)), interrupted="what was printed holds")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
