@@ -103,6 +103,14 @@ def state_of(folder: str | os.PathLike) -> str | None:
     return (whole_record(folder) or {}).get("state")
 
 
+def flatten(config: dict, prefix: str = "") -> dict:
+    """A record's config: {"A": {"B": 1}} -> {"A.B": 1}"""
+    flat = {}
+    for key, value in config.items():
+        flat.update(flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
+    return flat
+
+
 def is_same_folder(one: str | os.PathLike, other: str | os.PathLike) -> bool:
     """However they are written, and through links."""
     return os.path.realpath(one) == os.path.realpath(other)

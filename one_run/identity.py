@@ -24,6 +24,8 @@ from dassl.data.datasets import build_dataset
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import InputError, set_random_seed
 
+from .folder import flatten as flatten
+
 PARTS = {"train": "train_x", "unlabelled": "train_u", "val": "val", "test": "test"}
 HEAD = 65536  # bytes of an image that are looked at, beside how many there are
 OPENED = 100_000  # images of a part of which these are looked at; of a larger part, those of every n-th image
@@ -168,11 +170,3 @@ def sha256_of_file(path: str | os.PathLike) -> str:
 @functools.lru_cache(maxsize=256)  # a sweep asks for every run that it plans
 def _sha256_of_file(path: str, *_version: int) -> str:
     return sha256_of(path)
-
-
-def flatten(config: dict, prefix: str = "") -> dict:
-    """{"A": {"B": 1}} -> {"A.B": 1}"""
-    flat = {}
-    for key, value in config.items():
-        flat.update(flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value})
-    return flat

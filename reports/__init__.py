@@ -9,6 +9,11 @@
     tables     results -> a table
     formats    a table -> text, markdown, LaTeX, CSV
     pictures   a table -> few-shot curves, bars of H
+    runs       every run, whether a table counts it or not
+    gains      what each class gains from a method over its host
+    confusion  what a run took for what
+    charts     a table -> the geometry of a page's charts
+    page       all of it -> one HTML file (templates/)
 
 Each imports those above it alone. Results are read without PyTorch, so a table is made on any machine that the folders
 are copied to.

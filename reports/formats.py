@@ -17,16 +17,22 @@ def number(cell: Cell) -> str:
     return f"{cell.mean:.2f}{'' if cell.whole else STAR}"
 
 
-def grid_of(block: Block, bold: str = "{}") -> list[list[str]]:
-    """Labels and numbers as text, the best of each column in bold."""
-    grid = [[row.label, *map(number, row.cells)] for row in block.rows]
+def best_of(block: Block) -> set[tuple[int, int]]:
+    """(row, column) of the best cells of each column that has more than one."""
+    best = set()
     for column in range(len(block.columns)):
         cells = [row.cells[column] for row in block.rows]
         means = [round(cell.mean, 2) if cell.whole and cell.mean is not None else None for cell in cells]
         known = [mean for mean in means if mean is not None]
-        for line, mean in zip(grid, means, strict=True):
-            if len(known) > 1 and mean == max(known):
-                line[1 + column] = bold.format(line[1 + column])
+        best |= {(row, column) for row, mean in enumerate(means) if len(known) > 1 and mean == max(known)}
+    return best
+
+
+def grid_of(block: Block, bold: str = "{}") -> list[list[str]]:
+    """Labels and numbers as text, the best of each column in bold."""
+    grid = [[row.label, *map(number, row.cells)] for row in block.rows]
+    for row, column in best_of(block):
+        grid[row][1 + column] = bold.format(grid[row][1 + column])
     return grid
 
 

@@ -66,6 +66,8 @@ class Protocol:
     place: str = "{title} ({columns})"  # where a run is missing
     derivation: str = ""  # what the notes say of the derived columns
     picture: str = ""  # curves or bars; "": there is none
+    heading: str = ""  # of its part of the page
+    printed: bool = False  # whether the published figures are of it
 
     @property
     def folders(self) -> dict[str, Path]:
@@ -126,6 +128,8 @@ BASE2NEW = Protocol(
     counting=without_teachers,
     derivation="; H is that of the mean base and the mean new, in the average too",
     picture="bars",
+    heading="From base to new classes",
+    printed=True,
 )
 FEWSHOT = Protocol(
     name="fewshot",
@@ -135,6 +139,7 @@ FEWSHOT = Protocol(
     columns=shots_of,
     place="{title} ({columns} shots)",
     picture="curves",
+    heading="Few-shot",
 )
 XD = Protocol(
     name="xd",
@@ -147,6 +152,7 @@ XD = Protocol(
     title="trained on {}",
     place="{columns} ({title})",
     derivation="; the average is of the targets",
+    heading="Cross-dataset",
 )
-DG = replace(XD, name="dg", phases={"target": "dg_test"})
+DG = replace(XD, name="dg", phases={"target": "dg_test"}, heading="Domain generalisation")
 PROTOCOLS = {protocol.name: protocol for protocol in (BASE2NEW, FEWSHOT, XD, DG)}

@@ -50,7 +50,7 @@ MAY_IMPORT = {
     | {"dassl.data", "dassl.engine", "datasets", "datasets.verify", "clip", "trainers", "one_run", "reports", "sweep"},
     "pretraining": {"clip", "datasets"},
     "train": {"one_run"},
-    "parse_test_res": {"reports", "one_run"},
+    "parse_test_res": {"dassl.utils", "reports", "one_run"},
     "predict": {"dassl.utils", "one_run"},
     "show_tokens": {"dassl.utils", "dassl.data", "trainers", "one_run"},
 }

@@ -5,6 +5,7 @@ import json
 import pytest
 
 import parse_test_res as parse
+from tests.helpers import loaded_after
 from tests.reports.runs import base2new
 
 UPSTREAM_LOG = """epoch [50/50] batch [5/5] time 0.1 (0.1) loss 0.5 (0.6) lr 1.0e-05 eta 0:00:00
@@ -140,6 +141,15 @@ def test_pictures_beside_a_table(runs, tmp_path, capsys):
         (".", [], "add --table base2new, or pass the folder that holds the seeds of one"),
         ("base2new", ["--multi-exp"], "add --table base2new"),
         ("embedded", ["--table", "base2new", "--against", "published"], "test bed"),
+        ("nowhere", ["--report", "{root}/page.html"], "not a folder that exists"),
+        ("empty", ["--report", "{root}/page.html"], "holds no runs of any table"),
+        (".", ["--report", "{root}/empty"], "is a folder"),
+        (".", ["--report", "{root}/file/page.html"], "is a file"),
+        (".", ["--report", "{root}/page.html", "--table", "base2new"], "--report shows all tables"),
+        (".", ["--report", "{root}/page.html", "--seeds", "7"], "No run is of the seeds 7"),
+        (".", ["--report", "{root}/page.html", "--keyword", "error"], "better when higher"),
+        (".", ["--report", "{root}/page.html", "--pictures", "-1"], "no number of pictures"),
+        (".", ["--pictures", "2"], "goes with --report"),
     ],
 )
 def test_bad_input_is_one_sentence(runs, capsys, folder, options, said):
@@ -149,3 +159,27 @@ def test_bad_input_is_one_sentence(runs, capsys, folder, options, said):
     assert parse.main([str(runs / folder), *(option.format(root=runs) for option in options)]) == 2
     err = capsys.readouterr().err
     assert said in err and err.startswith("error: ") and err.count("\n") == 1
+    assert not (runs / "page.html").exists()
+
+
+# --- the page: what is on it has tests of its own, tests/reports/test_page.py -----------------------------------
+
+
+def test_a_page(runs, capsys):
+    page = runs / "new" / "page.html"
+    assert parse.main([str(runs), "--report", str(page)]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith(f"{page}: 16 runs") and not err
+    assert "<!doctype html>" in page.read_text()[:20] and page.read_text().rstrip().endswith("</html>")
+    assert [path.name for path in page.parent.iterdir()] == ["page.html"]
+
+
+def test_a_page_of_a_half_done_sweep(runs, capsys):
+    (runs / "base2new/test_new/dtd/shots_16/MaPLe/vit_b16/seed2/results.json").write_text("{")
+    assert parse.main([str(runs), "--report", str(runs / "page.html")]) == 1
+    assert "not whole" in capsys.readouterr().err and (runs / "page.html").is_file()
+
+
+def test_a_page_needs_no_pytorch(runs):
+    code = f"import parse_test_res; assert not parse_test_res.main([{str(runs)!r}, '--report', {str(runs / 'page.html')!r}])"
+    assert not loaded_after(code, ("torch", "matplotlib"))

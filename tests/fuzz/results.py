@@ -34,6 +34,9 @@ RECORD = {
     "accuracy": 87.0625,
     "macro_f1": 81.25,
     "classwise": {"cat": {"total": 4, "correct": 3, "accuracy": 75.0}, "dog": {"total": 4, "correct": 4, "accuracy": 1e2}},
+    "confused": {"cat": "1:1"},
+    "identity": {"classes": ["cat", "dog"]},
+    "seconds": 61.5,
     "images_sha256": "0f" * 32,
     "transductive": False,
     "weights": None,
@@ -42,7 +45,7 @@ RECORD = {
     "settings": {"protocol": "fewshot", "mode": "strict", "rows": [], "unlike": [], "changed": []},
     "config": {"TEST": {"FINAL_MODEL": "last_step"}, "TRAINER": {"NAME": "CoOp", "COOP": {"N_CTX": 16}}},
 }  # fmt: skip
-DEAREST = ("accuracy", "macro_f1", "state", "why", "weights", "settings", "config", "classwise", "seed")
+DEAREST = ("accuracy", "macro_f1", "state", "why", "weights", "settings", "config", "classwise", "confused", "seed")
 LOG = """Loading trainer: CoOp
 epoch [50/50] batch [1/1] loss 0.0931 (0.0931) lr 1.0000e-05
 Finish training
@@ -137,6 +140,8 @@ class Results(Kind):
             return self.compare(figure, read_run(run, keyword, test))
         if chance.random() < 0.1:
             return self.mean(run, figure, keyword, *["--test-log"] * test)
+        if chance.random() < 0.1:
+            return self.page(table, figure, keyword)
         return self.table(chance, table, figure, keyword)
 
     def spoilt_line(self, chance: Random, line: str) -> str:
@@ -169,6 +174,21 @@ class Results(Kind):
             return REFUSED
         if figure is None or f"* {keyword}: {figure:.2f}% +- 0.00%" not in out:
             raise Wrong(f"{out[-300:]!r}, and what stands there is {figure!r}")
+        return RIGHT
+
+    def page(self, table: str, figure: float | None, keyword: str) -> str:
+        """Of one run: every figure of its tables is that run's."""
+        file = self.folder / "report.html"
+        code, _ = self.command(str(self.folder / table), "--report", str(file), "--keyword", keyword)
+        if code == 2:
+            return REFUSED
+        tables = file.read_text().partition('<h2 id="runs"')[0]
+        rows = re.findall(r'<tr [^>]*data-method="CoOp/vit_b16">(.*?)</tr>', tables, flags=re.DOTALL)
+        cells = re.findall(r'<td class="n" data-v="([^"]+)"', "".join(rows))
+        if code and not cells:
+            return REFUSED
+        for value in cells:
+            self.compare(figure, float(value))
         return RIGHT
 
     def table(self, chance: Random, table: str, figure: float | None, keyword: str) -> str:

@@ -1,0 +1,48 @@
+"""What a page shows of a run's images: one of each class that is asked for, and what a model looks at in some."""
+
+import contextlib
+import io
+from collections.abc import Collection
+from pathlib import Path
+
+from PIL import ImageOps
+
+from dassl.data.datasets import build_dataset
+from dassl.utils import read_image, set_random_seed
+from trainers.spotlighter.gallery import gallery
+
+from .config import build_config
+from .identity import flatten
+from .rebuild import rebuild, record_of_training
+
+KIND, QUALITY, SIDE = "image/webp", 70, 88  # pixels: twice what the page shows
+
+
+def images_of_classes(run: Path, classes: Collection[str]) -> dict[str, bytes]:
+    """Class -> a small test image of it, from where the run found its data set."""
+    record = record_of_training(run)
+    options = [part for pair in (flatten(record["config"]) | {"VERBOSE": False}).items() for part in pair]
+    cfg = build_config(record["method"], options=options)
+    if cfg.SEED >= 0:
+        set_random_seed(cfg.SEED)  # images are drawn
+    with contextlib.redirect_stdout(io.StringIO()):
+        items = build_dataset(cfg).test
+    found: dict[str, bytes] = {}
+    for item in items:
+        for name in (item.classname, f"{item.classname} [{item.label}]"):  # as a record names classes that share one
+            if name in classes and name not in found:
+                found[name] = small(item.impath)
+    return found
+
+
+def small(path: str) -> bytes:
+    """The middle of an image, as WebP."""
+    out = io.BytesIO()
+    ImageOps.fit(read_image(path), (SIDE, SIDE)).save(out, "WEBP", quality=QUALITY)
+    return out.getvalue()
+
+
+def token_pictures(run: Path, number: int) -> list[tuple[str, bytes]]:
+    """What the Spotlighter of a training run looks at in so many test images: (what it is, a picture)."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        return list(gallery(rebuild(run), number))
