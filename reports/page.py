@@ -7,7 +7,6 @@ policy in the page lets the browser run no script but its own.
 import base64
 import hashlib
 import os
-import re
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -217,8 +216,8 @@ def plain_number(cell: Cell) -> str:
 
 
 def breakable(name: str) -> Markup:
-    """A name that may go on in the next line after / and _."""
-    return Markup("").join(Markup("{}<wbr>").format(part) for part in re.split(r"(?<=[/_])", name))
+    """A name that may go on in the next line after each /."""
+    return Markup("/<wbr>").join(name.split("/"))
 
 
 def duration(seconds: float | None) -> str:

@@ -63,7 +63,7 @@
       const own = all("input", details), on = own.filter((box) => box.checked).length;
       details.querySelector("summary span").textContent = on === own.length ? "all" : `${on} of ${own.length}`;
     }
-    const rows = all("table.sortable tbody tr");
+    const rows = all("tbody tr[data-method]");
     said.textContent = `${rows.filter((row) => !row.classList.contains("out")).length} of ${rows.length} rows are shown.`;
   }
   boxes.forEach((box) => box.addEventListener("change", filter));
