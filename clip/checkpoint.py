@@ -10,12 +10,13 @@ from torch import Tensor
 
 import inert
 
-from . import kept
+from . import facts, kept
 from .download import sha256_of
 from .errors import InputError
 
 GROWS = 20  # times its own size, that a .npz may have unpacked: fp16 numbers in fp32 shrink by three
 SMALL = 100_000_000  # bytes that any may have unpacked
+TRAINING_FILE = {"epoch", "name", "state_dict"}  # what open_clip's training saves; which GELU, it says elsewhere
 KEPT = 4_000_000_000  # bytes of weights that one process keeps for others
 
 
@@ -43,6 +44,8 @@ def load_state_dict(path: str | os.PathLike) -> dict[str, Tensor]:
             "fetch it again, or correct its name."
         ) from error
     weights = inert.weights_of(state)
+    if weights and state.keys() >= TRAINING_FILE:
+        weights |= facts.written({facts.QUICK_GELU: facts.UNKNOWN})
     if not weights:
         raise InputError(f"{path} holds no weights: save the model's state_dict().")
     return weights

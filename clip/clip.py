@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from . import facts, foreign, hub, positions
 from .checkpoint import load_state_dict, replace_file
 from .download import download, sha256_of
 from .errors import InputError, UnknownName
@@ -74,6 +75,35 @@ def find_weights(name: str, root: str | None = None) -> str:
     return str(_shipped(address)) if address.startswith(SHIPPED) else _download(address, root)
 
 
+def load_weights(name: str, root: str | None = None, activation: str = "", size: int = 0) -> dict[str, Tensor]:
+    """The state dict of whatever names a CLIP: a name of `available_models()`, the path of a file or folder, or one of
+    Hugging Face's or open_clip's (`hub.py`). It has OpenAI's names, and beside the weights what `facts.py` says.
+
+    activation: "gelu" or "quick_gelu", whatever is said there. size: of images, for which a ViT's positions are then
+    interpolated; 0: as it is.
+    """
+    place = hub.place(name)
+    if place is None:
+        state = _of_file(find_weights(name, root))
+    else:
+        state = {key: value for file in place.files for key, value in load_state_dict(file).items()}
+        state = place.in_openais_names(state, name) | facts.written(place.facts)
+    state = positions.in_one_table(state)
+    if activation:
+        state |= facts.written({facts.QUICK_GELU: float(activation == "quick_gelu")})
+    return positions.resized(state, size) if size else state
+
+
+def _of_file(path: str) -> dict[str, Tensor]:
+    state = load_state_dict(path)
+    if foreign.is_of_transformers(state):
+        raise InputError(f"{path} is Hugging Face's, and its config.json is not beside it: name a folder with both.")
+    state = foreign.from_open_clip(state, path)
+    if os.path.basename(path).startswith("open_clip"):
+        state = facts.written({facts.QUICK_GELU: facts.UNKNOWN}) | state
+    return state
+
+
 def _download(url: str, root: str | None = None) -> str:
     """The local file of an address of `_MODELS`; it is fetched once and checked by its SHA-256.
 
@@ -122,14 +152,16 @@ def _holds(path: Path, state: dict[str, Tensor]) -> bool:
 def load(
     name: str, device: str | torch.device | None = None, jit: bool = False, download_root: str | None = None
 ) -> tuple[CLIP, "Compose"]:
-    """A CLIP and its image transform, by a name of `available_models()` or the path of a checkpoint.
+    """A CLIP and its image transform, by whatever `load_weights` takes.
 
     On a CPU the model is fp32, elsewhere fp16. `jit` is accepted for compatibility; the model is never scripted.
     """
     if jit:
         warnings.warn("jit=True has no effect: the model is a plain module and never scripted.", stacklevel=2)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    model = build_model(load_state_dict(find_weights(name, download_root))).to(device)
+    state = load_weights(name, download_root)
+    wide = device.type == "cpu" and not facts.is_openais(state)  # OpenAI's are fp16 in any file
+    model = build_model(state, dtype=torch.float32 if wide else torch.float16).to(device)
     if device.type == "cpu":
         model.float()
     return model, _transform(model.visual.input_resolution)

@@ -14,6 +14,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from . import facts
 from .edits import Edit, Edits, TextPrompts, VisualPrompts, batch_of  # noqa: F401  names of this module too
 from .errors import InputError, check_images  # noqa: F401
 from .maple import MaPLeText, MaPLeVision
@@ -51,10 +52,19 @@ class CLIP(nn.Module):
         transformer_layers: int,
         vision_prompts: tuple[int, int] = (0, 0),
         text_prompts: tuple[int, int] = (0, 0),
+        vision_heads: int = 0,
+        vision_mlp: int = 0,
+        transformer_mlp: int = 0,
+        activation: str = "quick_gelu",
+        eps: float = 1e-5,
     ):
-        """Prompts, if wanted, are (tokens, depth): drawn while the encoders are, as the field's code draws them."""
+        """Prompts, if wanted, are (tokens, depth): drawn while the encoders are, as the field's code draws them.
+
+        vision_heads: 0 is one for each 64 of the width. *_mlp: see `ResidualAttentionBlock`. eps: of the layer norms.
+        """
         super().__init__()
         self.context_length, self.vocab_size = context_length, vocab_size
+        self.activation, self.eps = activation, eps
         self.visual: VisionTransformer | ModifiedResNet
         if isinstance(vision_layers, int):
             self.visual = self.vision_class(
@@ -62,16 +72,19 @@ class CLIP(nn.Module):
                 patch_size=vision_patch_size,  # type: ignore[arg-type]  # None for a residual network alone
                 width=vision_width,
                 layers=vision_layers,
-                heads=vision_width // 64,
+                heads=vision_heads or vision_width // 64,
                 output_dim=embed_dim,
                 prompts=vision_prompts[0],
                 prompt_depth=vision_prompts[1],
+                eps=eps,
+                mlp=vision_mlp,
+                activation=activation,
             )
         else:
             self.visual = ModifiedResNet(
                 layers=vision_layers,
                 output_dim=embed_dim,
-                heads=vision_width * 32 // 64,
+                heads=vision_heads or vision_width * 32 // 64,
                 input_resolution=image_resolution,
                 width=vision_width,
             )
@@ -82,13 +95,26 @@ class CLIP(nn.Module):
             causal=True,
             prompts=text_prompts[0],
             prompt_depth=text_prompts[1],
+            mlp=transformer_mlp,
+            activation=activation,
+            eps=eps,
         )
         self.token_embedding = nn.Embedding(vocab_size, transformer_width)
         self.positional_embedding = nn.Parameter(torch.empty(context_length, transformer_width))
-        self.ln_final = LayerNorm(transformer_width)
+        self.ln_final = LayerNorm(transformer_width, eps)
         self.text_projection = nn.Parameter(torch.empty(transformer_width, embed_dim))
         self.logit_scale = nn.Parameter(torch.ones([]) * math.log(1 / 0.07))
         self.initialize_parameters()
+        self.register_state_dict_post_hook(_add_facts)
+        self.register_load_state_dict_pre_hook(_drop_facts)
+
+    @property
+    def facts(self) -> dict[str, float]:
+        """What it is beside its weights (`facts.py`)."""
+        visual = self.visual
+        vision = visual.attnpool.num_heads if isinstance(visual, ModifiedResNet) else visual.transformer.heads
+        values = (float(self.activation == "quick_gelu"), vision, self.transformer.heads, self.eps)
+        return dict(zip(facts.OURS, values, strict=True))
 
     def initialize_parameters(self) -> None:
         """First values as CLIP was trained from, drawn in OpenAI's order."""
@@ -171,6 +197,19 @@ class CLIP(nn.Module):
         return logits, logits.t()
 
 
+def _add_facts(model: CLIP, state: dict, prefix: str, *_) -> None:
+    """To its state dict, which a model as OpenAI's are does without."""
+    width = model.visual.conv1.out_channels  # of a residual network's first layer: a 64th of its last's
+    vision_heads = width if isinstance(model.visual, ModifiedResNet) else width // 64
+    if tuple(model.facts.values()) != (1.0, vision_heads, model.transformer.width // 64, 1e-5):
+        state.update({prefix + name: value for name, value in facts.written(model.facts).items()})
+
+
+def _drop_facts(model: CLIP, state: dict, prefix: str, *_) -> None:
+    for name in facts.OURS:
+        state.pop(prefix + name, None)
+
+
 class MaPLeCLIP(CLIP):
     """CLIP whose encoders take prompts in their call, as trainer files of MaPLe's family hand them over."""
 
@@ -196,7 +235,7 @@ def convert_weights(model: nn.Module, dtype: torch.dtype = torch.float16) -> Non
 
 
 def architecture(state: dict[str, Tensor]) -> dict:
-    """CLIP's constructor arguments, from the shapes of a state dict."""
+    """CLIP's constructor arguments, from the shapes of a state dict and the numbers beside its weights (`facts.py`)."""
 
     def count(prefix: str) -> int:
         return len({name[len(prefix) :].split(".")[0] for name in state if name.startswith(prefix)})
@@ -208,11 +247,16 @@ def architecture(state: dict[str, Tensor]) -> dict:
     if "visual.proj" in state:
         width, _, patch, _ = state["visual.conv1.weight"].shape
         vision_layers: int | tuple[int, ...] = count("visual.transformer.resblocks.")
-        resolution = patch * round((state["visual.positional_embedding"].shape[0] - 1) ** 0.5)
+        side = round((state["visual.positional_embedding"].shape[0] - 1) ** 0.5)  # patches
+        stated = int(facts.read(state, facts.RESOLUTION, 0))
+        resolution = stated if stated // patch == side else patch * side  # the last pixels may fill no patch
+        vision_heads = facts.heads_of(state, facts.VISION_HEADS, width, width // 64)
+        mlp = state["visual.transformer.resblocks.0.mlp.c_fc.weight"].shape[0]
     else:
         width, patch = state["visual.layer1.0.conv1.weight"].shape[0], None
         vision_layers = tuple(count(f"visual.layer{stage}.") for stage in (1, 2, 3, 4))
         resolution = 32 * round((state["visual.attnpool.positional_embedding"].shape[0] - 1) ** 0.5)
+        vision_heads, mlp = facts.heads_of(state, facts.VISION_HEADS, 32 * width, width // 2), 0
     text_width = state["ln_final.weight"].shape[0]
     return {
         "embed_dim": state["text_projection"].shape[1],
@@ -223,13 +267,22 @@ def architecture(state: dict[str, Tensor]) -> dict:
         "context_length": state["positional_embedding"].shape[0],
         "vocab_size": state["token_embedding.weight"].shape[0],
         "transformer_width": text_width,
-        "transformer_heads": text_width // 64,
+        "transformer_heads": facts.heads_of(state, facts.TEXT_HEADS, text_width, text_width // 64),
         "transformer_layers": count("transformer.resblocks."),
+        "vision_heads": vision_heads,
+        "vision_mlp": mlp,
+        "transformer_mlp": state["transformer.resblocks.0.mlp.c_fc.weight"].shape[0],
+        "activation": facts.activation_of(state),
+        "eps": facts.read(state, facts.EPS, 1e-5),
     }
 
 
-def build_model(state_dict: dict[str, Tensor], design_details: dict | None = None) -> CLIP:
+def build_model(
+    state_dict: dict[str, Tensor], design_details: dict | None = None, dtype: torch.dtype = torch.float16
+) -> CLIP:
     """A CLIP in evaluation mode and fp16 (see `convert_weights`), with all sizes inferred from the state dict.
+
+    dtype: another half precision in place of fp16, or `torch.float32`.
 
     `design_details` is what the MaPLe family's trainer files pass: `trainer`, and how many learned tokens
     (`vision_ctx`, `language_ctx`) the first blocks (`vision_depth`, `language_depth`) of each encoder get. They are
@@ -247,15 +300,11 @@ def build_model(state_dict: dict[str, Tensor], design_details: dict | None = Non
         model = kind(**architecture(state_dict) | prompts)
     except KeyError as error:
         raise InputError(f"This state dict is not a whole CLIP: it has no {error.args[0]} (OpenAI's names).") from error
-    convert_weights(model)
-    sizes = {
-        "input_resolution",
-        "context_length",
-        "vocab_size",
-    }  # numbers that OpenAI's archives hold beside the weights
+    if dtype != torch.float32:
+        convert_weights(model, dtype)
     drawn = {name: value for name, value in model.state_dict().items() if "VPT" in name}
     try:
-        model.load_state_dict(drawn | {name: value for name, value in state_dict.items() if name not in sizes})
+        model.load_state_dict(drawn | {name: value for name, value in state_dict.items() if name not in facts.NUMBERS})
     except RuntimeError as error:
         reasons = " ".join(line.strip() for line in str(error).splitlines()[1:])
         raise InputError(f"This state dict is not a whole CLIP: {reasons}") from error

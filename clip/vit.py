@@ -33,6 +33,9 @@ class QuickGELU(nn.Module):
         return (1.702 * x).sigmoid_().mul_(x)  # one temporary in place of three: several times faster on a CPU
 
 
+ACTIVATIONS: dict[str, type[nn.Module]] = {"quick_gelu": QuickGELU, "gelu": nn.GELU}
+
+
 class Attention(nn.MultiheadAttention):
     """Self-attention with the parameters (and their first values) of PyTorch's module, through its fused kernel."""
 
@@ -72,13 +75,19 @@ class Attention(nn.MultiheadAttention):
 class ResidualAttentionBlock(nn.Module):
     VPT_shallow: nn.Parameter  # only where `build_model` was asked for prompts
 
-    def __init__(self, width: int, heads: int):
+    def __init__(self, width: int, heads: int, mlp: int = 0, activation: str = "quick_gelu", eps: float = 1e-5):
+        """mlp: the width of its hidden layer; 0 is four times the block's. activation: one of ACTIVATIONS."""
         super().__init__()
+        hidden = mlp or 4 * width
         self.attn = Attention(width, heads)
-        self.ln_1 = LayerNorm(width)
-        layers = [("c_fc", nn.Linear(width, 4 * width)), ("gelu", QuickGELU()), ("c_proj", nn.Linear(4 * width, width))]
+        self.ln_1 = LayerNorm(width, eps)
+        layers = [
+            ("c_fc", nn.Linear(width, hidden)),
+            ("gelu", ACTIVATIONS[activation]()),
+            ("c_proj", nn.Linear(hidden, width)),
+        ]
         self.mlp = nn.Sequential(OrderedDict(layers))
-        self.ln_2 = LayerNorm(width)
+        self.ln_2 = LayerNorm(width, eps)
 
     def forward(self, x: Tensor, causal: bool = False, first_row: bool = False):
         attended, row = self.attn(self.ln_1(x), causal, first_row)
@@ -96,14 +105,24 @@ def draw_prompt(count: int, width: int) -> nn.Parameter:
 
 class Transformer(nn.Module):
     def __init__(
-        self, width: int, layers: int, heads: int, causal: bool = False, prompts: int = 0, prompt_depth: int = 0
+        self,
+        width: int,
+        layers: int,
+        heads: int,
+        causal: bool = False,
+        prompts: int = 0,
+        prompt_depth: int = 0,
+        **block,
     ):
-        """The first `prompt_depth` blocks but the first get `prompts` learned tokens each (see `build_model`)."""
+        """The first `prompt_depth` blocks but the first get `prompts` learned tokens each (see `build_model`).
+
+        block: what else a `ResidualAttentionBlock` takes.
+        """
         super().__init__()
         self.width, self.layers, self.heads, self.causal = width, layers, heads, causal
         blocks = []
         for i in range(layers):
-            blocks.append(ResidualAttentionBlock(width, heads))
+            blocks.append(ResidualAttentionBlock(width, heads, **block))
             if prompts and 0 < i < prompt_depth:
                 blocks[-1].VPT_shallow = draw_prompt(prompts, width)
         self.resblocks = nn.Sequential(*blocks)
@@ -148,7 +167,10 @@ class VisionTransformer(nn.Module):
         output_dim: int,
         prompts: int = 0,
         prompt_depth: int = 0,
+        eps: float = 1e-5,
+        **block,
     ):
+        """eps: of the layer norms. block: what else a `ResidualAttentionBlock` takes."""
         super().__init__()
         self.input_resolution, self.output_dim = input_resolution, output_dim
         self.conv1 = nn.Conv2d(3, width, kernel_size=patch_size, stride=patch_size, bias=False)
@@ -157,9 +179,11 @@ class VisionTransformer(nn.Module):
         scale = width**-0.5
         self.class_embedding = nn.Parameter(scale * torch.randn(width))
         self.positional_embedding = nn.Parameter(scale * torch.randn((input_resolution // patch_size) ** 2 + 1, width))
-        self.ln_pre = LayerNorm(width)
-        self.transformer = Transformer(width, layers, heads, prompts=prompts, prompt_depth=prompt_depth)
-        self.ln_post = LayerNorm(width)
+        self.ln_pre = LayerNorm(width, eps)
+        self.transformer = Transformer(
+            width, layers, heads, prompts=prompts, prompt_depth=prompt_depth, eps=eps, **block
+        )
+        self.ln_post = LayerNorm(width, eps)
         self.proj = nn.Parameter(scale * torch.randn(width, output_dim))
 
     def forward(self, image: Tensor, edits: Edits = (), tokens: bool = False):

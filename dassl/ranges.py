@@ -85,6 +85,7 @@ RANGES = {
     "DATALOADER.TRAIN_U.N_INS": "at least 1",
     "DATALOADER.TEST.SAMPLER": ("SequentialSampler", "RandomSampler"),  # the others leave images out
     "DATALOADER.TEST.BATCH_SIZE": "at least 1",
+    "MODEL.BACKBONE.ACT": ("", "gelu", "quick_gelu"),
     "MODEL.HEAD.HIDDEN_LAYERS": ["whole and at least 1", ...],
     "MODEL.HEAD.DROPOUT": SHARE,
     "OPTIM.NAME": tuple(AVAI_OPTIMS),

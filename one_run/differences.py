@@ -9,7 +9,7 @@ from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import InputError, load_checkpoint
 
 from .folder import is_identity
-from .identity import PARTS, flatten, is_run_folder
+from .identity import ACT, PARTS, flatten, is_run_folder
 from .layout import OF_TRAINING, is_untrained
 
 # Where a run reads, writes and prints does not change what it computes. Nor does how much memory it may take, but for
@@ -21,7 +21,10 @@ NO_PART_IN_RESULT = {
     "FEATURES.DIR", "FEATURES.TOKENS_MB",
     "TRAINER.MEMORY_MB", "TRAINER.COCOOP.MEMORY_MB",  # the latter in records of before
 }  # fmt: skip
-LATER = {"TRAIN.COMPILE": "", "DATALOADER.VIEWS": 0}  # keys that records of before lack -> what runs did then
+# Keys that records of before lack -> what runs did then.
+LATER = {
+    "TRAIN.COMPILE": "", "DATALOADER.VIEWS": 0, "MODEL.BACKBONE.ACT": "", "MODEL.BACKBONE.RESIZE_POSITIONS": False,
+}  # fmt: skip
 LEARNED_FROM = ("train", "unlabelled", "val")  # what a training that goes on must have as before
 SAME_DRAW = ("dataset", "subsample", "shots", "seed")  # if these are the same, so are the images that are drawn
 SAID = 3  # differences in a sentence
@@ -113,9 +116,12 @@ def in_images(now: dict, then: dict, parts: Iterable[str]) -> Iterator[str]:
 
 def in_files(now: dict, then: dict, but: str = "") -> Iterator[str]:
     """Of those that both name, but one; that one names another is for their configs to say."""
-    for key in sorted((now["files"].keys() & then["files"].keys()) - {but}):
+    for key in sorted((now["files"].keys() & then["files"].keys()) - {but, ACT}):
         if now["files"][key] != then["files"][key]:
             yield f"the file of {key} has changed"
+    ours, theirs = (each["files"].get(ACT, "") for each in (now, then))
+    if ours != theirs:
+        yield f"{ACT} is {theirs!r} there and {ours!r} here"
 
 
 def is_its_root(dataset: str) -> bool:

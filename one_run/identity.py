@@ -7,7 +7,7 @@ The record of a run holds its identity, and so does each of its checkpoints:
      "all_classes": [those of the whole data set, of which these may be a half],
      "split": hash of the list that the images were drawn from,
      "images": {"train": {"count": 48, "sha256": ...}, "unlabelled": ..., "val": ..., "test": ...},
-     "files": {config key: hash of the weights that it names}}
+     "files": {config key: hash of the weights that it names; of ACT, if that is set, what it says}}
 """
 
 import contextlib
@@ -27,6 +27,8 @@ from dassl.utils import InputError, set_random_seed
 from .folder import flatten as flatten
 
 PARTS = {"train": "train_x", "unlabelled": "train_u", "val": "val", "test": "test"}
+ACT = "MODEL.BACKBONE.ACT"  # decides what the same weights compute
+BACKBONES = ("BACKBONE.NAME", "TEACHER_NAME")  # config keys that name a CLIP
 HEAD = 65536  # bytes of an image that are looked at, beside how many there are
 OPENED = 100_000  # images of a part of which these are looked at; of a larger part, those of every n-th image
 
@@ -139,7 +141,11 @@ def sha256_of_weights(cfg) -> dict[str, str]:
     for key, value in flatten({"MODEL": cfg.MODEL, "TRAINER": cfg.TRAINER}).items():
         if not isinstance(value, str) or not value:
             continue
-        if os.path.isfile(value):
+        if key == ACT:
+            found[key] = value
+        elif key.endswith(BACKBONES) and (place := clip.hub.place(value)):
+            found[key] = place.sha256(sha256_of_file)
+        elif os.path.isfile(value):
             found[key] = sha256_of_file(value)
         elif value in clip.available_models():
             found[key] = clip.sha256_of_model(value)

@@ -35,6 +35,12 @@ def serving() -> Iterator[Server]:
                 self.send_header("Content-Length", "0")
                 self.end_headers()
                 return
+            if status != 200 and path in server.headers:
+                self.send_response(status)
+                for name, value in {"Content-Length": "0", **server.headers[path]}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                return
             if status != 200:
                 self.send_error(status)
                 return

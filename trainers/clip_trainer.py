@@ -28,7 +28,7 @@ from .compiled import CompiledEncoders, check_way
 from .config_keys import ConfigKeys
 from .features import ReadsFeatures, of_features, random_numbers_kept
 from .memory import LEAST_MB, MB, Division, Need, divide, of_images, warn_of
-from .prompted_clip import PRECISIONS, PromptedCLIP, check_image_size, load_clip, resolve_precision
+from .prompted_clip import PRECISIONS, PromptedCLIP, check_image_size, load_clip, resolve_precision, warn_of_pixels
 from .prompts import Learner, readable, same_texts, template_of, zero_shot_text_features
 
 SHOWN = 10  # class names in a warning
@@ -100,7 +100,7 @@ class EncodesClassesOnce(ReadsFeatures):
         self.warned = True
         for group in same_texts(text):
             alike = [names[label] for label in group]
-            if len(clip.tokenize(alike).unique(dim=0)) == 1:
+            if len(clip.tokenize(alike, self.model.clip.context_length).unique(dim=0)) == 1:
                 print(
                     f"{len(alike)} classes are called {alike[0]!r}, so that no prompt that they share tells them apart."
                 )
@@ -149,18 +149,24 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
                 "No backbone is named: pass --backbone, or a --config-file that names one "
                 f"(MODEL.BACKBONE.NAME; known: {', '.join(clip.available_models())})."
             )
-        if not os.path.isfile(backbone) and backbone not in clip.available_models():
+        if clip.hub.is_foreign(backbone):
+            clip.hub.check(backbone)
+        elif not os.path.isfile(backbone) and backbone not in clip.available_models():
             near = difflib.get_close_matches(backbone, clip.available_models(), n=1, cutoff=0)
             raise InputError(
-                f"Backbone {backbone!r} is neither a known CLIP nor a checkpoint file; the nearest name is {near[0]!r} "
-                f"(MODEL.BACKBONE.NAME, or --backbone; known: {', '.join(clip.available_models())})."
+                f"Backbone {backbone!r} is neither a known CLIP nor a checkpoint file or folder; the nearest name is {near[0]!r} "
+                f"(MODEL.BACKBONE.NAME, or --backbone; known: {', '.join(clip.available_models())}; from the hub: "
+                "hf:owner/name and open_clip:model/tag)."
             )
 
     def build_model(self):
         self.precision = resolve_precision(self.keys.PREC, self.device)
         self.remembered: dict[str, Tensor] = {}  # by name, what `once_per_image` computed
-        clip_model = self.load_clip(self.cfg.MODEL.BACKBONE.NAME, self.design_details())
+        own = self.cfg.MODEL.BACKBONE  # upstream Dassl has its name alone
+        size = self.cfg.INPUT.SIZE[0] if own.get("RESIZE_POSITIONS", False) else 0
+        clip_model = self.load_clip(own.NAME, self.design_details(), own.get("ACT", ""), size)
         check_image_size(clip_model, self.cfg)
+        warn_of_pixels(self.cfg)
         self.model = self.build_prompted_clip(clip_model).to(self.device)
         batch = min(self.cfg.DATALOADER.TRAIN_X.BATCH_SIZE, max(1, len(self.dm.dataset.train_x)))
         self.memory = divide(self.model, batch, self.asked_memory(), self.device)
@@ -185,9 +191,11 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
         self.sched = build_lr_scheduler(self.optim, self.cfg.OPTIM)
         self.register_model(self.learner_name, learner, self.optim, self.sched)
 
-    def load_clip(self, backbone: str, design_details: dict | None = None) -> clip.model.CLIP:
+    def load_clip(
+        self, backbone: str, design_details: dict | None = None, activation: str = "", size: int = 0
+    ) -> clip.model.CLIP:
         """In the run's precision, on its device. Until memory is divided, it has as much on any machine."""
-        model = load_clip(backbone, self.precision, self.device, design_details)
+        model = load_clip(backbone, self.precision, self.device, design_details, activation, size)
         model.text_memory = (self.asked_memory() or LEAST_MB) * MB
         model.text_store = getattr(self, "features", None)  # upstream Dassl has none
         return model

@@ -41,7 +41,8 @@ class FitLearner(Learner):
         self.frozen_images = not norms  # a residual network has batch norms, which the authors leave alone
         first = [block.mlp.c_proj.bias.detach().float() for block in clip_model.transformer.resblocks]
         self.biases = nn.ParameterList([nn.Parameter(bias.clone()) for bias in first])
-        tokens = tokenize_classes([template.format(readable(name)) for name in classnames], classnames)  # (C, 77)
+        texts, room = [template.format(readable(name)) for name in classnames], clip_model.context_length
+        tokens = tokenize_classes(texts, classnames, room)  # (C, room)
         end = tokens.argmax(dim=-1)  # (C,)
         tokens = tokens[:, : int(end.max()) + 1].to(clip_model.logit_scale.device)  # (C, L)
         with torch.no_grad():

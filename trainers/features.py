@@ -108,8 +108,8 @@ class ReadsFeatures:
 
     def image_facts(self, model) -> dict:
         """What a model's frozen image encoder is known by."""
-        code = (clip.model, clip.vit, clip.resnet, clip.edits)
-        return self.features.made_by(model.clip.visual.state_dict(), *code, precision=self.precision)
+        code, visual = (clip.model, clip.vit, clip.resnet, clip.edits), model.clip.visual
+        return self.features.made_by(visual.state_dict(), *code, precision=self.precision, **model.clip.facts)
 
     @torch.no_grad()
     def encode_all(self, model, loader, tokens: bool) -> dict[str, Tensor]:

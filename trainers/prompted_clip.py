@@ -31,15 +31,23 @@ def resolve_precision(wanted: str, device: torch.device) -> str:
 
 
 def load_clip(
-    backbone: str, precision: str, device: torch.device, design_details: dict | None = None
+    backbone: str,
+    precision: str,
+    device: torch.device,
+    design_details: dict | None = None,
+    activation: str = "",
+    size: int = 0,
 ) -> clip.model.CLIP:
-    """A frozen CLIP in evaluation mode: `backbone` is a name of `clip.available_models()` or a checkpoint's path.
+    """A frozen CLIP in evaluation mode: `backbone`, `activation` and `size` are those of `clip.load_weights`.
 
     `design_details` are the deep prompts that `clip.build_model` is to draw. In fp16 and bf16 the weights that multiply
     are half precision (`clip.model.convert_weights`); the others, and what a method learns, stay fp32.
     """
-    print(f"Loading CLIP (backbone: {backbone}, precision: {precision}, device: {device})")
-    model = clip.build_model(clip.load_state_dict(clip.find_weights(backbone)), design_details)  # fp16, as published
+    state = clip.load_weights(backbone, activation=activation, size=size)
+    computes = clip.facts.activation_of(state)
+    print(f"Loading CLIP (backbone: {backbone}, activation: {computes}, precision: {precision}, device: {device})")
+    published = clip.facts.is_openais(state) or precision == "fp16"  # OpenAI's are fp16, whatever their file is
+    model = clip.build_model(state, design_details, torch.float16 if published else torch.float32)
     if precision in ("fp32", "amp"):
         model.float()
     elif precision == "bf16":
@@ -52,7 +60,20 @@ def check_image_size(clip_model: clip.model.CLIP, cfg) -> None:
     if size != (resolution, resolution):
         raise InputError(
             f"INPUT.SIZE is {size} and backbone {cfg.MODEL.BACKBONE.NAME} takes ({resolution}, {resolution}): "
-            f"set INPUT.SIZE to ({resolution}, {resolution})."
+            f"set INPUT.SIZE to ({resolution}, {resolution}), or, of a ViT, MODEL.BACKBONE.RESIZE_POSITIONS to True."
+        )
+
+
+def warn_of_pixels(cfg) -> None:
+    """Say so where a backbone was trained on pixels that were normalised otherwise."""
+    place, own = clip.hub.place(cfg.MODEL.BACKBONE.NAME), (list(cfg.INPUT.PIXEL_MEAN), list(cfg.INPUT.PIXEL_STD))
+    if place is None or place.pixels is None:
+        return
+    if not torch.allclose(torch.tensor(own), torch.tensor(place.pixels), atol=1e-3):
+        mean, deviation = place.pixels
+        print(
+            f"Warning: {place.name} was trained on pixels with INPUT.PIXEL_MEAN {mean} and INPUT.PIXEL_STD {deviation}, and "
+            f"here they are {own[0]} and {own[1]}."
         )
 
 

@@ -157,7 +157,7 @@ class PromptKD(ClipTrainer):
     def build_teacher(self) -> Teacher:
         keys = self.keys
         path = teacher_checkpoint(keys.TEACHER_DIR, keys.TEACHER_NAME)
-        clip_model = self.load_clip(keys.TEACHER_NAME)
+        clip_model = self.load_clip(keys.TEACHER_NAME, **as_in_its_run(keys.TEACHER_DIR))
         print(f"Loading the teacher's prompts from {path}")
         return Teacher(clip_model, teacher_prompts(path, keys.TEACHER_NAME, clip_model), keys.CTX_INIT)
 
@@ -276,6 +276,14 @@ def teacher_checkpoint(directory: str, backbone: str) -> str:
         there = f"holds {len(found)} checkpoints, none named as the last" if found else "holds no checkpoint"
         raise InputError(f"TRAINER.PROMPTKD.TEACHER_DIR {directory}: {folder} {there}; {remedy}.")
     return os.path.join(folder, found[0])
+
+
+def as_in_its_run(directory: str) -> dict:
+    """How the teacher's run had its backbone loaded, by its record: `activation` and `size` of `load_clip`."""
+    record = os.path.join(directory, "results.json")
+    config = read_json(record).get("config") or {} if os.path.isfile(record) else {}
+    own, size = config.get("MODEL", {}).get("BACKBONE", {}), config.get("INPUT", {}).get("SIZE", [0])
+    return {"activation": own.get("ACT", ""), "size": size[0] if own.get("RESIZE_POSITIONS") else 0}
 
 
 def teacher_prompts(path: str, backbone: str, clip_model: clip.model.CLIP) -> dict[str, Tensor]:

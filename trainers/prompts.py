@@ -40,24 +40,24 @@ def readable(name: str) -> str:
     return name.replace("_", " ")
 
 
-def tokenize(text: str, what: str, remedy: str) -> Tensor:
-    """Token ids (1, 77) of a text; one that CLIP has no room for is refused, with `what` it is."""
+def tokenize(text: str, what: str, remedy: str, room: int = 77) -> Tensor:
+    """Token ids (1, room) of a text; one that CLIP has no room for is refused, with `what` it is."""
     try:
-        return clip.tokenize(text)
+        return clip.tokenize(text, room)
     except clip.InputError as error:
-        raise clip.InputError(f"{what} is too long for CLIP, which takes 77 tokens: {remedy}.") from error
+        raise clip.InputError(f"{what} is too long for CLIP, which takes {room} tokens: {remedy}.") from error
 
 
-def tokenize_classes(prompts: Sequence[str], names: Sequence[str]) -> Tensor:
-    """Token ids (C, 77) of the prompts of classes."""
+def tokenize_classes(prompts: Sequence[str], names: Sequence[str], room: int = 77) -> Tensor:
+    """Token ids (C, room) of the prompts of classes."""
     remedy = "shorten the class name, or the words or the learned context around it"
     both = zip(prompts, names, strict=True)
-    return torch.cat([tokenize(prompt, f"The prompt of the class {name!r}", remedy) for prompt, name in both])
+    return torch.cat([tokenize(prompt, f"The prompt of the class {name!r}", remedy, room) for prompt, name in both])
 
 
-def token_count(text: str) -> int:
+def token_count(text: str, room: int = 77) -> int:
     """How many tokens a text has, without the start and the end token, whose id is the largest."""
-    return int(clip.tokenize(text).argmax()) - 1
+    return int(clip.tokenize(text, room).argmax()) - 1
 
 
 def template_of(dataset, method: str = "") -> str:
@@ -82,7 +82,8 @@ def template_features(clip_model, classnames: Sequence[str], template: str) -> T
 def features_of_templates(clip_model, classnames: Sequence[str], templates: Sequence[str], join: Join) -> Tensor:
     """(C, d), fp32: what `join` makes of the features (C, d) of each template, each a batch of its own."""
     written = ([template.format(readable(name)) for name in classnames] for template in templates)
-    return encode_once(clip_model, [tokenize_classes(prompts, classnames) for prompts in written], join)
+    room = clip_model.context_length
+    return encode_once(clip_model, [tokenize_classes(prompts, classnames, room) for prompts in written], join)
 
 
 def total(features: Iterable[Tensor]) -> Tensor:
@@ -134,13 +135,14 @@ class ContextPrompts(nn.Module):
         names = [readable(name) for name in classnames]
         before = " ".join(["X"] * length) if words is None else readable(words)
         stop = "." if position == "end" else " ."  # apart, where context comes between: "c++." ends in the token "+."
-        tokens = tokenize_classes([f"{before} {name}{stop}".lstrip() for name in names], names)  # (C, 77)
+        room = clip_model.context_length
+        tokens = tokenize_classes([f"{before} {name}{stop}".lstrip() for name in names], names, room)  # (C, room)
         tokens = tokens.to(clip_model.logit_scale.device)
         end = tokens.argmax(dim=-1)  # (C,) the end token has the largest id
         tokens = tokens[:, : int(end.max()) + 1]  # (C, L)
         with torch.no_grad():
             embeddings = clip_model.token_embedding(tokens).float()  # (C, L, D)
-        order = torch.stack([_order(tokens.shape[1], length, token_count(name), position) for name in names])
+        order = torch.stack([_order(tokens.shape[1], length, token_count(name, room), position) for name in names])
         self.register_buffer("embeddings", embeddings, persistent=False)
         self.register_buffer("end", end, persistent=False)
         self.register_buffer("order", order.to(tokens.device), persistent=False)  # (C, L)
@@ -178,11 +180,11 @@ def _order(total: int, length: int, name: int, position: str) -> Tensor:
 
 def initial_context(clip_model, words: str) -> Tensor:
     """(m, D) embeddings of hand-written words, such as "a photo of a", to start a context from."""
-    device = clip_model.logit_scale.device
+    device, room = clip_model.logit_scale.device, clip_model.context_length
     with torch.no_grad():
-        tokens = tokenize(readable(words), f"CTX_INIT {words!r}", "shorten it")  # (1, 77)
-        embeddings = clip_model.token_embedding(tokens.to(device)).float()  # (1, 77, D)
-    return embeddings[0, 1 : 1 + token_count(readable(words))].clone()
+        tokens = tokenize(readable(words), f"CTX_INIT {words!r}", "shorten it", room)  # (1, room)
+        embeddings = clip_model.token_embedding(tokens.to(device)).float()  # (1, room, D)
+    return embeddings[0, 1 : 1 + token_count(readable(words), room)].clone()
 
 
 # --- learners: modules that hold everything a method trains --------------------------------------------------------

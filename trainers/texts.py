@@ -67,6 +67,7 @@ def settings(clip_model, batches: Sequence[Tensor]) -> dict:
     """What else the bits of texts depend on, but for the machine and its libraries."""
     device, ends = clip_model.logit_scale.device.type, [int(ids.argmax(dim=-1).max()) for ids in batches]
     return {
+        **clip_model.facts,
         "precision": str(clip_model.dtype),
         "autocast": str(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else "",
         "parts": [clip_model.text_parts(len(ids), end + 1) for ids, end in zip(batches, ends, strict=True)],

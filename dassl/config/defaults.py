@@ -87,6 +87,8 @@ def get_defaults() -> CN:
     cfg.MODEL.BACKBONE = CN()
     cfg.MODEL.BACKBONE.NAME = ""
     cfg.MODEL.BACKBONE.PRETRAINED = True
+    cfg.MODEL.BACKBONE.ACT = ""  # gelu or quick_gelu; empty: what the weights' config says, or OpenAI's quick_gelu
+    cfg.MODEL.BACKBONE.RESIZE_POSITIONS = False  # a ViT's, interpolated for images of INPUT.SIZE
     cfg.MODEL.HEAD = CN()
     cfg.MODEL.HEAD.NAME = ""
     cfg.MODEL.HEAD.HIDDEN_LAYERS = ()

@@ -1,0 +1,42 @@
+"""Positions in a state dict: Long-CLIP's two tables as one, and those of images of another size.
+
+L places of a text      D width      n patches along a side, N = n² in all
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from . import facts
+from .errors import InputError
+
+TEXT, IMAGE = "positional_embedding", "visual.positional_embedding"
+BEHIND = "positional_embedding_res"
+KEPT = 20  # places of a text that keep CLIP's own positions in Long-CLIP
+
+
+def in_one_table(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Zhang et al., "Long-CLIP: Unlocking the Long-Text Capability of CLIP", ECCV 2024, keep the first positions of CLIP
+    and learn those behind them in a table of its own.
+    """
+    if BEHIND not in state or TEXT not in state:
+        return state
+    rest = {name: value for name, value in state.items() if name != BEHIND}
+    return rest | {TEXT: torch.cat([state[TEXT][:KEPT], state[BEHIND][KEPT:]])}  # (L, D)
+
+
+def resized(state: dict[str, Tensor], size: int) -> dict[str, Tensor]:
+    """For images of `size` pixels: the class token's position stays, the patches' are interpolated (bicubic, smoothed where
+    they become fewer), as ViTs are moved to another resolution since Dosovitskiy et al., section 3.2.
+    """
+    if IMAGE not in state or "visual.conv1.weight" not in state:
+        raise InputError("Positions of a residual network are not resized: set MODEL.BACKBONE.RESIZE_POSITIONS False.")
+    table, patch = state[IMAGE], state["visual.conv1.weight"].shape[-1]  # (1 + N, D)
+    former, side = round((len(table) - 1) ** 0.5), size // patch
+    if side < 1:
+        raise InputError(f"INPUT.SIZE {size} is smaller than one patch of {patch} pixels: choose a larger one.")
+    if side != former:
+        grid = table[1:].float().t().reshape(1, -1, former, former)  # (1, D, n, n)
+        grid = F.interpolate(grid, size=(side, side), mode="bicubic", antialias=True)
+        table = torch.cat([table[:1], grid.flatten(2)[0].t().to(table.dtype)])  # (1 + N', D)
+    return state | {IMAGE: table} | facts.written({facts.RESOLUTION: size})
