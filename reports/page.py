@@ -123,6 +123,9 @@ def collect(
     directory: Path, keyword: str = "accuracy", seeds: list[int] | None = None, partial: bool = False
 ) -> Report:
     """What a folder's runs give; as for a table, `seeds` are those that are expected."""
+    given = str(directory)
+    if directory.name in ("", ".."):
+        directory = directory.resolve()
     found = [PROTOCOLS[name] for name in folders_by_table(directory)] if directory.is_dir() else []
     sections, problems = [], []
     for protocol in found or [next(iter(PROTOCOLS.values()))]:  # which says then what the folder lacks
@@ -135,7 +138,7 @@ def collect(
     if not sections:
         raise ResultError(problems[0])
     runs = all_runs(directory)
-    return Report(str(directory), keyword, sections, runs, comparisons(runs), matrices(runs), problems)
+    return Report(given, keyword, sections, runs, comparisons(runs), matrices(runs), problems)
 
 
 def section_of(directory: Path, protocol: Protocol, keyword: str, seeds: list[int] | None, partial: bool) -> Section:

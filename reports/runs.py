@@ -9,7 +9,7 @@ from pathlib import Path
 from one_run.folder import flatten
 from one_run.layout import OF_TRAINING, PHASES, Place, is_untrained
 
-from .protocols import rank
+from .protocols import PROTOCOLS, rank
 from .read import dig, folders_by_table, record_of, seeds_under, value_recorded
 from .result import ResultError
 
@@ -100,15 +100,16 @@ class Run:
 
 
 def all_runs(directory: Path) -> list[Run]:
-    """In the order of the phases, then of the sets."""
-    inside = directory.resolve()
-    roots = {(folder.parent if folder.name == name else folder).resolve() for name, folder in folders_by_table(directory).items()}  # fmt: skip
-    runs = []
-    for root in sorted(roots):
-        for phase, facts in PHASES.items():
-            folder = root / facts.folder
-            if folder.is_relative_to(inside):
-                runs += [run_at(path, inside, phase, place) for path, place in seeds_under(folder)]
+    """In the order of the phases, then of the sets; those too whose models are only tested, as of xd_train."""
+    folders = {
+        folder / inside: PROTOCOLS[name].phases[part]
+        for name, folder in folders_by_table(directory).items()
+        for part, inside in PROTOCOLS[name].folders.items()
+    }
+    of_tables = {phase for protocol in PROTOCOLS.values() for phase in protocol.phases.values()}
+    folders |= {directory / facts.folder: phase for phase, facts in PHASES.items() if phase not in of_tables}
+    found = [(path, phase, place) for folder, phase in folders.items() for path, place in seeds_under(folder)]
+    runs = [run_at(path, directory, phase, place) for path, phase, place in found]
     order = list(PHASES)
     runs.sort(key=lambda run: (order.index(run.phase), rank(run.dataset), run.method, run.place.shots, run.place.seed))
     return with_differences(runs)
