@@ -100,7 +100,7 @@ class Run:
 
 
 def all_runs(directory: Path) -> list[Run]:
-    """In the order of the phases, then of the sets; those too whose models are only tested, as of xd_train."""
+    """Those first that did not finish, then by phase and set; those too whose models are only tested, as of xd_train."""
     folders = {
         folder / inside: PROTOCOLS[name].phases[part]
         for name, folder in folders_by_table(directory).items()
@@ -111,7 +111,9 @@ def all_runs(directory: Path) -> list[Run]:
     found = [(path, phase, place) for folder, phase in folders.items() for path, place in seeds_under(folder)]
     runs = [run_at(path, directory, phase, place) for path, phase, place in found]
     order = list(PHASES)
-    runs.sort(key=lambda run: (order.index(run.phase), rank(run.dataset), run.method, run.place.shots, run.place.seed))
+    runs.sort(
+        key=lambda run: (run.state == "finished", order.index(run.phase), rank(run.dataset), run.method, run.place)
+    )
     return with_differences(runs)
 
 
