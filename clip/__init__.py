@@ -10,6 +10,7 @@ from .clip import available_models as available_models
 from .clip import find_weights as find_weights
 from .clip import load as load
 from .clip import load_weights as load_weights
+from .clip import place_of as place_of
 from .clip import sha256_of_model as sha256_of_model
 from .clip import tokenize as tokenize
 from .edits import Edit as Edit

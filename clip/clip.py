@@ -82,7 +82,7 @@ def load_weights(name: str, root: str | None = None, activation: str = "", size:
     activation: "gelu" or "quick_gelu", whatever is said there. size: of images, for which a ViT's positions are then
     interpolated; 0: as it is.
     """
-    place = hub.place(name)
+    place = place_of(name)
     if place is None:
         state = _of_file(find_weights(name, root))
     else:
@@ -92,6 +92,11 @@ def load_weights(name: str, root: str | None = None, activation: str = "", size:
     if activation:
         state |= facts.written({facts.QUICK_GELU: float(activation == "quick_gelu")})
     return positions.resized(state, size) if size else state
+
+
+def place_of(name: str) -> hub.Place | None:
+    """Where a backbone of another library lies; None of one of OpenAI's, whatever folder here is called like it."""
+    return None if name in _MODELS else hub.place(name)
 
 
 def _of_file(path: str) -> dict[str, Tensor]:

@@ -21,7 +21,8 @@ def number(config: dict, key: str, default, where: str, kind: type = int):
     """A positive number of a config, which may lack it."""
     value = config.get(key)
     value = default if value is None else value
-    if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0 or value != kind(value):
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 < value < 2**31 or value != kind(value):  # NaN is in no bounds
         raise InputError(f"The config of {where} has {value!r} as its {key}, which is no such number: correct it.")
     return kind(value)
 

@@ -143,7 +143,7 @@ def sha256_of_weights(cfg) -> dict[str, str]:
             continue
         if key == ACT:
             found[key] = value
-        elif key.endswith(BACKBONES) and (place := clip.hub.place(value)):
+        elif key.endswith(BACKBONES) and (place := clip.place_of(value)):
             found[key] = place.sha256(sha256_of_file)
         elif os.path.isfile(value):
             found[key] = sha256_of_file(value)

@@ -149,9 +149,11 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
                 "No backbone is named: pass --backbone, or a --config-file that names one "
                 f"(MODEL.BACKBONE.NAME; known: {', '.join(clip.available_models())})."
             )
+        if os.path.isfile(backbone) or backbone in clip.available_models():
+            return
         if clip.hub.is_foreign(backbone):
             clip.hub.check(backbone)
-        elif not os.path.isfile(backbone) and backbone not in clip.available_models():
+        else:
             near = difflib.get_close_matches(backbone, clip.available_models(), n=1, cutoff=0)
             raise InputError(
                 f"Backbone {backbone!r} is neither a known CLIP nor a checkpoint file or folder; the nearest name is {near[0]!r} "

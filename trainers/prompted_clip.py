@@ -66,7 +66,7 @@ def check_image_size(clip_model: clip.model.CLIP, cfg) -> None:
 
 def warn_of_pixels(cfg) -> None:
     """Say so where a backbone was trained on pixels that were normalised otherwise."""
-    place, own = clip.hub.place(cfg.MODEL.BACKBONE.NAME), (list(cfg.INPUT.PIXEL_MEAN), list(cfg.INPUT.PIXEL_STD))
+    place, own = clip.place_of(cfg.MODEL.BACKBONE.NAME), (list(cfg.INPUT.PIXEL_MEAN), list(cfg.INPUT.PIXEL_STD))
     if place is None or place.pixels is None:
         return
     if not torch.allclose(torch.tensor(own), torch.tensor(place.pixels), atol=1e-3):

@@ -203,3 +203,9 @@ def test_openais_formats_need_no_config(tmp_path):
     torch.save({"a": torch.zeros(1)}, tmp_path / "weights.pt")
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "clip"}))
     assert hub.place(str(tmp_path / "weights.pt")) is None
+
+
+def test_a_folder_that_is_called_like_a_model(tmp_path, monkeypatch):
+    (tmp_path / "ViT-Embedded/8").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert clip.place_of("ViT-Embedded/8") is None and clip.load_weights("ViT-Embedded/8")

@@ -98,3 +98,9 @@ def test_methods_that_reach_into_the_encoders(data_root, tmp_path, method):
     )
     assert train.main(arguments(data_root, tmp_path / method, method, backbone=folder, options=ONCE)) == 0
     assert results(tmp_path / method)["state"] == "finished"
+
+
+def test_a_folder_that_is_called_like_a_model(data_root, tmp_path, monkeypatch):
+    (tmp_path / "ViT-Embedded/8").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert train.main(arguments(data_root, tmp_path / "a", "ZeroshotCLIP")) == 0

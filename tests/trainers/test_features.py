@@ -17,6 +17,7 @@ import train
 from dassl.data.features import FeatureStore, facts_of_images
 from tests.helpers import arguments, results
 from tests.trainers.stored_runs import are_equal, built, run
+from trainers import texts
 from trainers.coop import CoOp
 from trainers.prompted_clip import PromptedCLIP
 
@@ -116,6 +117,20 @@ def test_other_weights_and_images_have_other_features(seen, data_root, tmp_path)
     path = root / "caltech-101/101_ObjectCategories" / split["test"][0][0]
     Image.open(path).rotate(90).save(path)
     assert encoded("f") == 12 and encoded("g") == 0
+
+
+def test_another_activation_has_other_features(seen, data_root, tmp_path, monkeypatch):
+    """Of the same weights; of images as of texts."""
+    monkeypatch.setitem(texts.LEAST, "cpu", 1)  # prompts that are kept
+    weights, folder = tmp_path / "clip.pt", tmp_path / "features"
+    torch.save(clip.load_state_dict(clip.find_weights("ViT-Embedded/8")), weights)
+    logits = {}
+    for name, activation in (("a", "quick_gelu"), ("b", "gelu"), ("c", "gelu"), ("d", "quick_gelu")):
+        options = ["MODEL.BACKBONE.NAME", weights, "MODEL.BACKBONE.ACT", activation]
+        images, logits[name], _ = run(seen, data_root, tmp_path / name, "ZeroshotCLIP", folder, options)
+        assert (images, seen["texts"]) == ((12, 3) if name in "ab" else (0, 0))
+    assert are_equal(logits["a"], logits["d"]) and are_equal(logits["b"], logits["c"])
+    assert not are_equal(logits["a"], logits["b"])
 
 
 DAMAGES = [

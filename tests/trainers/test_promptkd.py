@@ -188,6 +188,15 @@ def test_a_teacher_that_cannot_teach(data_root, tmp_path, capsys, spoil, record,
     assert len(said) == 1 and pytest.importorskip("re").search(says, said[0])
 
 
+def test_a_teachers_backbone_computes_as_in_its_run(data_root, tmp_path, teacher):
+    """Whatever the student's does."""
+    shutil.copytree(teacher, tmp_path / "gelu")
+    record = {"state": "finished", "backbone": BACKBONE, "config": {"MODEL": {"BACKBONE": {"ACT": "gelu"}}}}
+    (tmp_path / "gelu/results.json").write_text(json.dumps(record))
+    model = built(line(data_root, tmp_path / "out", tmp_path / "gelu")).model
+    assert (model.teacher.clip.activation, model.clip.activation) == ("gelu", "quick_gelu")
+
+
 def test_a_folder_without_a_teacher(data_root, tmp_path, capsys):
     assert train.main(line(data_root, tmp_path / "student", tmp_path)) == 2
     assert "VLPromptLearner holds no checkpoint" in capsys.readouterr().err
