@@ -6,11 +6,13 @@ path/to/folder                 what the hub would have: config.json or open_clip
 """
 
 import difflib
+import functools
 import hashlib
 import importlib
 import importlib.util
 import json
 import os
+import re
 import sys
 import types
 from collections.abc import Callable
@@ -18,7 +20,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from . import foreign
+from . import foreign, kept
 from .download import sha256_of
 from .errors import InputError
 
@@ -204,7 +206,7 @@ def on_hub(name: str, repo: str, revision: str | None = None) -> Get:
 
     def get(file: str) -> str | None:
         try:
-            return hf_hub_download(repo, file, revision=revision)
+            path = hf_hub_download(repo, file, revision=revision)
         except errors.LocalEntryNotFoundError as error:  # neither here nor to be had
             status = getattr(getattr(error.__cause__, "response", None), "status_code", 0)
             if constants.HF_HUB_OFFLINE or status == 404:  # another may be here; a mirror may say no more than 404
@@ -214,8 +216,22 @@ def on_hub(name: str, repo: str, revision: str | None = None) -> Get:
             return None
         except Exception as error:  # its network library has its own, and is another in each version
             raise refusal(error) from error
+        return whole(path)
 
     return get
+
+
+def whole(path: str) -> str:
+    """A file of the cache, which calls large ones by their SHA-256; one that has been damaged since is refused."""
+    kept_as = os.path.basename(os.path.realpath(path))
+    if re.fullmatch("[0-9a-f]{64}", kept_as) and sha256_of_version(path, kept.version_of(path)) != kept_as:
+        raise InputError(f"{os.path.realpath(path)} is damaged (its SHA-256 is wrong): remove it, then run this again.")
+    return path
+
+
+@functools.lru_cache(maxsize=16)  # a run asks for its backbone more than once
+def sha256_of_version(path: str, version: tuple) -> str:
+    return sha256_of(path)
 
 
 # --- open_clip's tables -------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -110,6 +111,19 @@ assert not {model for model, _ in taken} & set(refused) and "open_clip" not in s
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_damaged_file_of_the_cache(server, tmp_path):
+    """As long as before, so that the library does not notice."""
+    of_open_clip(tmp_path / "there")
+    hold(server, "somebody/open", tmp_path / "there")
+    path = Path(hub.find("hf:somebody/open").files[0]).resolve()
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(InputError, match=rf"{path} is damaged \(its SHA-256 is wrong\): remove it"):
+        hub.find("hf:somebody/open")
+    path.unlink()
+    assert Path(hub.find("hf:somebody/open").files[0]).read_bytes() == content
 
 
 LOAD = "import sys, clip\nprint(clip.hub.find(sys.argv[1]).files[0])"

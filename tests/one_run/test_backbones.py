@@ -7,6 +7,8 @@ import torch
 
 import clip
 import train
+from dassl.errors import InputError
+from one_run.predictor import Predictor
 from tests.foreign import of_open_clip, of_transformers
 from tests.helpers import arguments, results
 from tests.test_train import one_sentence
@@ -29,11 +31,14 @@ def test_a_folder_of_transformers(data_root, tmp_path, capsys):
     assert train.main(line) == 0 and "Loading CLIP" not in capsys.readouterr().out
     flags = {"backbone": folder, "model_dir": base, "eval_only": True, "options": ONCE}
     assert train.main(arguments(data_root, tmp_path / "new", subsample="new", **flags)) == 0
+    Predictor(base)
     path = folder / "config.json"
     path.write_text(path.read_text().replace('"gelu"', '"quick_gelu"'))
     capsys.readouterr()
     assert train.main(arguments(data_root, tmp_path / "other", subsample="new", **flags)) == 2
     assert "the file of MODEL.BACKBONE.NAME has changed" in one_sentence(capsys)
+    with pytest.raises(InputError, match=r"the file of MODEL\.BACKBONE\.NAME has changed"):
+        Predictor(base)
     (folder / "model.safetensors").unlink()
     assert train.main(arguments(data_root, tmp_path / "none", backbone=folder, options=ONCE)) == 2
     assert f"{folder} has no weights, which would be model.safetensors or" in one_sentence(capsys)

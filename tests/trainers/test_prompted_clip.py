@@ -7,6 +7,7 @@ import torch
 
 import clip
 from tests.clip_weights import SMALL, random_state
+from tests.foreign import of_open_clip
 from trainers.prompted_clip import PromptedCLIP, load_clip, resolve_precision
 from trainers.prompts import zero_shot_text_features
 
@@ -66,6 +67,17 @@ def test_bf16_logits_are_fp32s_but_for_rounding(tmp_path):
         assert half.dtype == torch.float32
         assert (half - full).abs().max() < 0.03 * full.abs().max()
         assert ((half * full).sum() / full.square().sum()).item() == pytest.approx(1, abs=0.003)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_other_libraries_weights_are_rounded_once(tmp_path, precision):
+    """OpenAI's go through fp16, as they are published."""
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    theirs = of_open_clip(tmp_path / "there").visual.proj
+    assert torch.equal(load_clip(str(tmp_path / "there"), precision, CPU).visual.proj, theirs.to(dtype))
+    torch.save(random_state(SMALL), tmp_path / "openai.pt")
+    published = random_state(SMALL)["visual.proj"].half()
+    assert torch.equal(load_clip(str(tmp_path / "openai.pt"), precision, CPU).visual.proj, published.to(dtype))
 
 
 def test_a_backbone_may_be_a_checkpoint(tmp_path):

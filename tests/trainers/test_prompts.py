@@ -7,6 +7,7 @@ from yacs.config import CfgNode
 
 import clip
 from clip.simple_tokenizer import SimpleTokenizer
+from trainers.clipfit import FitLearner
 from trainers.prompted_clip import PromptedCLIP
 from trainers.prompts import ContextLearner, ContextPrompts, initial_context, same_texts, zero_shot_text_features
 
@@ -15,10 +16,14 @@ NAMES = ["cat", "Boeing 747-400", "german_shorthaired_pointer"]
 
 @pytest.fixture(scope="module")
 def model():
+    return with_room(77)
+
+
+def with_room(places: int):
     torch.manual_seed(0)
     model = clip.model.CLIP(
         embed_dim=32, image_resolution=16, vision_layers=1, vision_width=64, vision_patch_size=8,
-        context_length=77, vocab_size=49408, transformer_width=64, transformer_heads=1, transformer_layers=2,
+        context_length=places, vocab_size=49408, transformer_width=64, transformer_heads=1, transformer_layers=2,
     )  # fmt: skip
     return model.float().eval().requires_grad_(False)
 
@@ -101,6 +106,27 @@ def test_a_class_whose_prompt_has_no_room(model):
         ContextPrompts(model, names, 80)
     with pytest.raises(clip.InputError, match="CTX_INIT 'word .*shorten it"):
         initial_context(model, "word " * 80)
+
+
+@pytest.mark.parametrize("position", ["end", "middle", "front"])
+def test_models_of_other_lengths(position):
+    """Long-CLIP's 248 places, and few."""
+    model, names = with_room(248), ["dog", "long " * 80 + "cat"]
+    context = initial_context(model, "word " * 100)
+    assert context.shape == (100, 64)
+    embeddings = ContextPrompts(model, names, 100, position)(context)
+    for name, embedded in zip(names, embeddings, strict=True):
+        expected = by_hand(model, context, name, position)
+        torch.testing.assert_close(embedded[: len(expected)], expected)
+    tokens = clip.tokenize(f"a photo of a {names[1]}.", 248)
+    text = zero_shot_text_features(model, names)
+    torch.testing.assert_close(text[1:], F.normalize(model.encode_text(tokens), dim=-1))
+    FitLearner(model, names, "a photo of a {}.")
+    for build in (ContextPrompts, lambda model, names, _: zero_shot_text_features(model, names)):
+        with pytest.raises(
+            clip.InputError, match="of the class 'german .*, which takes 8 tokens: shorten the class name"
+        ):
+            build(with_room(8), ["german shorthaired pointer"], 4)
 
 
 def test_unknown_position(model):
