@@ -61,32 +61,6 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 # --- what is asked for -------------------------------------------------------------------------------------------------
 
 
-def classes_of(text: str) -> list[str] | str:
-    """Names from a list with commas, or from the lines of a file; base, new and all stay what they are."""
-    from one_run.rebuild import HALVES
-
-    if not text or text in HALVES:
-        return text
-    where, names = "--classes", text.split(",")
-    if os.path.isfile(text):
-        where = text
-        try:
-            names = Path(text).read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"The classes in {text} cannot be read ({error}): write one a line, in UTF-8.") from error
-        names = [name for name in names if name.strip()]
-    names = [name.strip() for name in names]
-    if not all(names):
-        raise InputError(f"{where} has an empty name: take out a comma.")
-    if twice := next((name for name in names if names.count(name) > 1), None):
-        raise InputError(f"{where} names {twice!r} twice: take one out.")
-    if len(names) < 2:
-        raise InputError(
-            f"{where} names {len(names)} classes: name two or more, or a file that lists them, one a line."
-        )
-    return names
-
-
 def choose_device(wanted: str) -> bool:
     """Whether a GPU is to be used; before PyTorch looks for one, all others are hidden."""
     if wanted not in ("", "cpu") and not wanted.isdecimal():
@@ -160,6 +134,7 @@ def predict(args: argparse.Namespace) -> int:
     pictures = list(pictures_of(args.pictures or names_on(sys.stdin)))
     from tqdm import tqdm
 
+    from one_run.classes import classes_of
     from one_run.predictor import Broken, Predictor
 
     with contextlib.redirect_stdout(sys.stderr):  # what loading says is no prediction

@@ -77,4 +77,4 @@ class TextPrompts(Edit):
 
 def batch_of(prompt: Tensor, x: Tensor) -> Tensor:
     """A prompt (m, D) for every sequence of x (B, L, D), in its precision: (B, m, D)."""
-    return prompt.to(x.dtype).expand(len(x), -1, -1)
+    return prompt.to(x.dtype).expand(x.shape[0], -1, -1)  # len would fix the number, where a graph is exported

@@ -195,7 +195,7 @@ class VisionTransformer(nn.Module):
             edit.see(image)
         x = self.conv1(image).flatten(2).transpose(1, 2)  # (B, D, H/p, W/p) -> (B, N, D)
         patches = x.shape[1]
-        x = torch.cat([self.class_embedding.to(x.dtype).expand(len(x), 1, -1), x], dim=1)  # (B, 1 + N, D)
+        x = torch.cat([self.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1), x], dim=1)  # (B, 1 + N, D)
         x = x + self.positional_embedding.to(x.dtype)
         for edit in edits:
             x = edit.embed(x)

@@ -12,13 +12,12 @@ from dassl.data.datasets.build import given
 from dassl.engine import build_trainer
 from dassl.errors import InputError
 
+from .classes import HALVES
 from .config import build_config
 from .differences import refuse_other_training
 from .folder import FILE, is_identity, whole_record
 from .identity import flatten, identity_of, sha256_of_weights
 from .work import check_precision, weights_to_test
-
-HALVES = ("base", "new", "all")
 
 
 def record_of_training(run: Path) -> dict:

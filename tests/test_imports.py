@@ -9,9 +9,9 @@ from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
 from tests.helpers import REPOSITORY as ROOT
 
-SCRIPTS = {"train", "parse_test_res", "predict", "show_tokens"}  # nobody imports them
+SCRIPTS = {"train", "export", "parse_test_res", "predict", "show_tokens"}  # nobody imports them
 PACKAGES = {
-    "benchmarks", "clip", "dassl", "datasets", "inert", "one_run", "pretraining", "reports", "sweep", "trainers",
+    "benchmarks", "clip", "dassl", "deploy", "datasets", "inert", "one_run", "pretraining", "reports", "sweep", "trainers",
 }  # fmt: skip
 OURS = SCRIPTS | PACKAGES
 BASE = {"dassl.utils", "dassl.config", "dassl.metrics", "dassl.optim", "dassl.checkpoints"}
@@ -51,6 +51,8 @@ MAY_IMPORT = {
     "pretraining": {"clip", "datasets"},
     "train": {"one_run"},
     "parse_test_res": {"dassl.utils", "reports", "one_run"},
+    "deploy": {"dassl.utils", "dassl.data", "one_run"},
+    "export": {"deploy", "one_run"},
     "predict": {"dassl.utils", "one_run"},
     "show_tokens": {"dassl.utils", "dassl.data", "trainers", "one_run"},
 }

@@ -87,18 +87,22 @@ class Centred:
 
     def __init__(self, v: Tensor | Tokens, mean: Tensor, share: Tensor, seen: Seen | None = None):
         self.tokens = v if isinstance(v, Tokens) else Tokens(v)
-        self.mean, self.share, self.shape = mean, share, (len(self.tokens), *self.tokens.table.shape[1:])
-        self.seen, self.asked = Seen(len(self.tokens)) if seen is None else seen, 0
+        self.mean, self.share, self.seen, self.asked = mean, share, seen, 0
         self.away: Tensor | None = None  # (B, 1, N), products of v with m
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return len(self.tokens), *self.tokens.table.shape[1:]
+
     def once(self, compute: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+        self.seen = Seen(len(self.tokens)) if self.seen is None else self.seen
         self.asked += 1
         return self.seen.once(self.asked - 1, compute)
 
     def products(self, directions: Tensor) -> Tensor:
         """(B, n, N) of v with directions (B, n, d) and, in the same reading, with the mean."""
-        both = torch.cat([directions, self.mean.expand(len(directions), 1, -1)], dim=1)
-        if self.tokens.table.requires_grad:
+        both = torch.cat([directions, self.mean.expand(directions.shape[0], 1, -1)], dim=1)
+        if self.tokens.in_one:
             products = both @ self.tokens.read().mT
         else:
             products = Products.apply(both, self.tokens, *self.once(lambda: (self.tokens.products(both),)))
@@ -121,7 +125,7 @@ class Centred:
     def nearest(self, prototypes: Tensor, which: Tensor) -> Tensor:
         """max_k <., P_ck>: (B, c, N), of the classes `which` (B, c) among those with prototypes (C, K, d)."""
         shift = (prototypes @ self.mean)[which]  # (B, c, K)
-        if self.tokens.table.requires_grad:
+        if self.tokens.in_one:
             products = self.products(prototypes[which].flatten(1, 2)).unflatten(1, shift.shape[1:])  # (B, c, K, N)
             return (products - self.share * shift[..., None]).amax(dim=2) / self.length
         strength, k = self.once(lambda: self.strongest(prototypes, which, self.share * shift))

@@ -114,7 +114,7 @@ class DropTokens(nn.Module, Edit):
             self.seeds = seeds_of(images)
 
     def embed(self, x: Tensor) -> Tensor:
-        self.alive = torch.arange(len(self.coverage), device=x.device).expand(len(x), -1)  # (B, N)
+        self.alive = torch.arange(len(self.coverage), device=x.device).expand(x.shape[0], -1)  # (B, N)
         self.folded = None  # the weight (B, 1) that the fold stands for
         return x
 
@@ -212,7 +212,7 @@ class AttentionMaps(Edit):
     def embed(self, x: Tensor) -> Tensor:
         if self.at_rest:
             return x
-        self.maps = torch.zeros(len(x), 2, self.patches, device=x.device)
+        self.maps = torch.zeros(x.shape[0], 2, self.patches, device=x.device)
         return x
 
     def needs_class_attention(self, i: int) -> bool:

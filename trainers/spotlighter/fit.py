@@ -59,6 +59,7 @@ def fit_scalars(
         away = sum(((p - p0) ** 2).sum() for p, p0 in zip(others, initial, strict=True))
         optimiser.zero_grad()
         (loss + pull * away).backward()
+        del loss, carried  # or their graph keeps what it read of the tokens while the next step reads them
         optimiser.step()
         schedule.step()
 

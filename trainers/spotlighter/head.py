@@ -175,6 +175,9 @@ class SpotlighterHead(nn.Module):
 
         `seen` keeps what was read of the tokens for another call, which asks the same first.
         """
+        if torch.compiler.is_exporting():  # a graph has no number of images by which to part them
+            belief, centred = self.believe(f, classes, image_mean), Centred(v, token_mean, self.scalars.g_v)
+            return wanted(f, self.strongest(centred, belief, classes, semantic).selection, classes)
         tokens = (v if isinstance(v, Tokens) else Tokens(v)).split()
         size = len(tokens[0])
 

@@ -35,6 +35,11 @@ class Tokens:
     def __len__(self) -> int:
         return len(self.table if self.rows is None else self.rows)
 
+    @property
+    def in_one(self) -> bool:
+        """Whether they are to be read together: where a gradient is wanted for them, or a graph is exported."""
+        return self.table.requires_grad or torch.compiler.is_exporting()
+
     def __getitem__(self, rows: Tensor) -> "Tokens":
         """Those of some of its images, by a mask or indices; nothing is read."""
         chosen = copy.copy(self)
@@ -59,7 +64,7 @@ class Tokens:
 
     def in_turn(self) -> Iterator[tuple[slice, Tensor]]:
         """Which images, and their tokens (b, N, d) in fp32; these are overwritten by the next."""
-        if self.table.requires_grad or (self.rows is None and self.table.dtype == torch.float32):
+        if self.in_one or (self.rows is None and self.table.dtype == torch.float32):
             yield slice(None), self.read()
             return
         rows = torch.arange(len(self), device=self.table.device) if self.rows is None else self.rows
@@ -111,6 +116,6 @@ class Tokens:
 
     def squares(self) -> Tensor:
         """(B, N), their squared lengths."""
-        if self.table.requires_grad:
+        if self.in_one:
             return self.read().norm(dim=-1).square()
         return (self.whole.lengths if self.rows is None else self.whole.lengths[self.rows]).square()

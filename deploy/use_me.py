@@ -1,0 +1,33 @@
+"""Classify pictures:    python use_me.py cat.jpg dog.jpg    (pip install onnxruntime numpy pillow; --int8: the smaller model)"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from PIL import Image, ImageOps
+
+HERE = Path(__file__).parent
+LABELS = json.loads((HERE / "labels.json").read_text(encoding="utf-8"))
+PREPROCESS = json.loads((HERE / "preprocess.json").read_text(encoding="utf-8"))
+
+
+def prepare(path: str) -> np.ndarray:
+    """A picture as the model takes it: (3, H, W)."""
+    image = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
+    size, (height, width) = PREPROCESS["short_side"], PREPROCESS["crop"]
+    short, way = min(image.size), Image.Resampling[PREPROCESS["interpolation"].upper()]
+    image = image.resize(tuple(size * side // short for side in image.size), way)
+    left, top = round((image.width - width) / 2), round((image.height - height) / 2)
+    pixels = np.asarray(image.crop((left, top, left + width, top + height)), dtype=np.float32) / 255  # (H, W, 3)
+    return ((pixels - np.float32(PREPROCESS["mean"])) / np.float32(PREPROCESS["std"])).transpose(2, 0, 1)
+
+
+if __name__ == "__main__":
+    names = [name for name in sys.argv[1:] if name != "--int8"] or sys.exit(__doc__)
+    session = onnxruntime.InferenceSession(HERE / ("model_int8.onnx" if "--int8" in sys.argv else "model.onnx"))
+    for name, probabilities in zip(
+        names, session.run(None, {"images": np.stack([*map(prepare, names)])})[0], strict=True
+    ):
+        print(f"{name}: {LABELS[probabilities.argmax()]} {probabilities.max():.1%}")
