@@ -75,6 +75,7 @@ def test_paths(page):
                 page.parent / path,
                 REPOSITORY / "trainers" / path,
                 REPOSITORY / "scripts/coop" / path,
+                REPOSITORY / "deploy" / path,
             )
             assert any(place.exists() for place in places), path
 
