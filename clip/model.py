@@ -18,9 +18,9 @@ from . import facts
 from .edits import Edit, Edits, TextPrompts, VisualPrompts, batch_of  # noqa: F401  names of this module too
 from .errors import InputError, check_images  # noqa: F401
 from .maple import MaPLeText, MaPLeVision
-from .parts import activations, in_parts, parts_of
+from .parts import Texts, activations_of, in_parts, pieces_of
 from .resnet import AttentionPool2d, Bottleneck, ModifiedResNet  # noqa: F401
-from .shared import fits, run_shared
+from .shared import begin_alike, encode_spans, fits
 from .vit import (  # noqa: F401
     Attention,
     LayerNorm,
@@ -151,43 +151,69 @@ class CLIP(nn.Module):
     def encode_text(self, text: Tensor, edits: Edits = ()) -> Tensor:
         """Token ids (C, context_length) -> (C, d); a text ends at its largest id."""
         edits = [TextPrompts(self.transformer.own_prompts()), *edits]
-        return self.encode_prompts(self.token_embedding(text), text.argmax(dim=-1), edits)
+        ids = text.cpu()
+        end = ids.argmax(dim=-1)  # (C,)
+        lengths, shared = tuple((end + 1).tolist()), begin_alike(ids, int(end.min()))
+        return self.encode_prompts(self.token_embedding(text), text.argmax(dim=-1), edits, lengths, shared)
 
     def encode_prompts(
-        self, prompts: Tensor, end: Tensor, edits: Edits = (), length: int | None = None, shared: int = 0
+        self,
+        prompts: Tensor,
+        end: Tensor,
+        edits: Edits = (),
+        lengths: int | Sequence[int] | None = None,
+        shared: int = 0,
+        groups: int = 1,
     ) -> Tensor:
         """Embedded tokens (C, L, D), without positions, that end at `end` (C,) -> (C, d).
 
-        Runs no further than the longest prompt: under a causal mask what follows cannot change the result. Who knows
-        its `length` says it; to look it up, a GPU has to be waited for. Prompts that take more than `text_memory`
-        together are encoded in parts. The first `shared` places, before any end, are the same in all prompts.
+        Runs no further than their ends: under a causal mask what follows cannot change the result. Who knows the
+        `lengths`, of each prompt or of the longest, says them; to look them up, a GPU has to be waited for. Prompts that
+        take more than `text_memory` together are encoded in parts. The first `shared` places, before any end, are the
+        same in all prompts; or in those of each of so many `groups`, which follow one another and are of the same lengths.
         """
-        length = int(end.max()) + 1 if length is None else length
-        room = min(prompts.shape[1], self.context_length)
+        C = len(prompts) // groups
+        if lengths is None:
+            lengths = (end[:C] + 1).tolist()
+        lengths = (lengths,) * C if isinstance(lengths, int) else tuple(lengths)
+        length, room = max(lengths, default=1), min(prompts.shape[1], self.context_length)
         if length > room:
             raise InputError(
                 f"A prompt takes {length} places and there is room for {room}: shorten its words or context."
             )
+        texts = Texts(lengths, shared if C > 1 else 0, groups)
+        packs = fits(self.transformer, edits, texts.shared)
+        if not packs:
+            texts = Texts((length,) * C, 0, groups)
 
-        skipped = shared if len(prompts) > 1 and fits(edits, shared) else 0  # places that are no row of their own
-
-        def encode(rows: slice) -> Tensor:
-            x = prompts[rows, :length].to(self.dtype) + self.positional_embedding[:length].to(self.dtype)  # (C, L, D)
+        def encode(some: slice, rows: slice) -> Tensor:
+            own = texts.lengths[rows]
+            shape = (groups, C, *prompts.shape[1:])
+            x = prompts.view(shape)[some, rows, : max(own, default=1)].to(self.dtype)  # (G, C, L, D)
+            G, C_some, L, _ = x.shape
+            x = (x + self.positional_embedding[:L].to(self.dtype)).flatten(0, 1)  # (G C, L, D)
             for edit in edits:
                 x = edit.embed(x)
-            if skipped:
-                x = run_shared(self.transformer, x[:1, :skipped], x[:, skipped:], edits)  # (C, L - P, D)
+            last = end.view(groups, C)[some, rows]  # (G, C)
+            if packs and (texts.shared or len(set(own)) > 1):
+                x = x.unflatten(0, (G, C_some))
+                x = encode_spans(self.transformer, x, last[0], own, texts.shared, edits).flatten(0, 1)
             else:
                 x = self.transformer.run(x, edits)
-            x = x[torch.arange(len(x), device=x.device), end[rows] - skipped]  # (C, D)
+                x = x[torch.arange(len(x), device=x.device), last.flatten()]  # (G C, D)
             return self.ln_final(x).to(self.dtype) @ self.text_projection.to(self.dtype)
 
-        return in_parts(encode, len(prompts), self.text_parts(len(prompts), length, skipped), prompts.device)
+        return in_parts(encode, self.text_parts(texts), prompts.device)
 
-    def text_parts(self, count: int, length: int, shared: int = 0) -> int:
-        """In how many parts so many prompts of so many tokens, of which some are `shared`, are encoded."""
-        each = activations(self.transformer, length, self.dtype, torch.is_grad_enabled(), shared)
-        return parts_of(count, each, self.text_memory)
+    def text_parts(self, texts: Texts) -> list[tuple[slice, slice]]:
+        """The parts in which prompts are encoded: which groups and which of their rows."""
+        if torch.compiler.is_compiling():  # what is compiled is never parted
+            return [(slice(0, texts.groups), slice(0, len(texts.lengths)))]
+        return pieces_of(texts, lambda some: self.text_size(some, torch.is_grad_enabled()), self.text_memory)
+
+    def text_size(self, texts: Texts, learns: bool) -> int:
+        """Bytes that the activations of prompts take together."""
+        return activations_of(self.transformer, texts, self.dtype, learns, self.text_projection.device.type)
 
     def forward(self, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of images over texts, (B, C), and of texts over images, (C, B)."""

@@ -7,12 +7,14 @@ import ctypes
 import functools
 import itertools
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
+
+from .lengths import spans
 
 if TYPE_CHECKING:
     from .vit import Transformer
@@ -30,31 +32,76 @@ def activations(transformer: "Transformer", length: int, dtype: torch.dtype, lea
     return ((length - shared) * token + joined) * (1 + (transformer.layers if learns else 0))
 
 
-def parts_of(count: int, each: int, memory: float) -> int:
-    """How many parts n = `count` sequences of `each` so many bytes need, for at most `memory` bytes at a time."""
-    return 1 if count * each <= memory else math.ceil(count / max(1, int(memory // each)))
+class Texts(NamedTuple):
+    """What is known of prompts before they are encoded."""
+
+    lengths: tuple[int, ...]  # the places of each, with its end
+    shared: int = 0  # of the first places, those that are the same in all
+    groups: int = 1  # so many times, each time with other shared places: CoCoOp's images
+
+    @property
+    def total(self) -> int:
+        return self.groups * len(self.lengths)
+
+    def piece(self, groups: slice, rows: slice) -> "Texts":
+        """Of some of the groups, some rows."""
+        return Texts(self.lengths[rows], self.shared, groups.stop - groups.start)
 
 
-def in_parts(encode: Callable[[slice], Tensor], count: int, parts: int, device: torch.device) -> Tensor:
-    """encode(rows) (rows, ...) of all n = `count` rows, in parts as equal as can be: (n, ...) on `device`.
+def activations_of(transformer: "Transformer", texts: Texts, dtype: torch.dtype, learns: bool, device: str) -> int:
+    """Bytes that the activations of prompts take together."""
+    lengths = tuple(length - texts.shared for length in texts.lengths)
+    size = activations(transformer, texts.shared, dtype, learns) if texts.shared else 0
+    for rows, places in spans(lengths, device):
+        size += rows * activations(transformer, texts.shared + places, dtype, learns, texts.shared)
+    return texts.groups * size
+
+
+def split(count: int, parts: int) -> list[slice]:
+    """Rows in parts as equal as can be."""
+    bounds = [count * part // parts for part in range(parts + 1)]
+    return [slice(first, last) for first, last in itertools.pairwise(bounds)]
+
+
+def pieces_of(texts: Texts, size: Callable[[Texts], int], memory: float) -> list[tuple[slice, slice]]:
+    """The least number of parts, as equal as can be, none of which takes more than `memory` bytes, if one prompt does
+    not: which groups and which of their rows each has. Groups are whole, or one after another in parts.
+    """
+    count, one = len(texts.lengths), texts._replace(groups=1)
+    if texts.groups * size(one) <= memory:
+        return [(slice(0, texts.groups), slice(0, count))]
+    if size(one) <= memory:
+        at_once = int(memory // size(one))
+        return [(groups, slice(0, count)) for groups in split(texts.groups, math.ceil(texts.groups / at_once))]
+
+    def fit(rows: list[slice]) -> bool:
+        return all(size(one._replace(lengths=texts.lengths[some])) <= memory for some in rows)
+
+    least = min(count, math.ceil(size(one) / memory))
+    rows = next((rows for n in range(least, count) if fit(rows := split(count, n))), split(count, count))
+    return [(slice(group, group + 1), some) for group in range(texts.groups) for some in rows]
+
+
+def in_parts(encode: Callable[..., Tensor], pieces: Sequence[tuple], device: torch.device) -> Tensor:
+    """encode(*piece) (rows, ...) of each piece, one after another: (n, ...) on `device`.
 
     With more than one, backward encodes each part again, one after the other, rather than keep what all of them need.
-    Gradients are sums over parts then, so their last bits depend on the number of parts, and on nothing else of them.
+    Gradients are sums over parts then, so their last bits depend on the parts.
     """
-    if parts == 1:
-        return encode(slice(0, count))
-    bounds = [count * part // parts for part in range(parts + 1)]
-    rows = [slice(first, last) for first, last in itertools.pairwise(bounds)]
+    if len(pieces) == 1:
+        return encode(*pieces[0])
 
-    def encode_next(rows: slice) -> Tensor:
+    def encode_next(*piece) -> Tensor:
         if device.type == "cpu":
             give_back()
-        return encode(rows)
+        return encode(*piece)
 
     if not torch.is_grad_enabled():
-        return torch.cat([encode_next(some) for some in rows])
+        return torch.cat([encode_next(*piece) for piece in pieces])
     # Nothing in the encoders is drawn at random, so no random state need be kept.
-    return torch.cat([checkpoint(encode_next, some, use_reentrant=False, preserve_rng_state=False) for some in rows])
+    return torch.cat(
+        [checkpoint(encode_next, *piece, use_reentrant=False, preserve_rng_state=False) for piece in pieces]
+    )
 
 
 def give_back() -> None:

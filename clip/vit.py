@@ -49,8 +49,15 @@ class Attention(nn.MultiheadAttention):
 
     def project(self, x: Tensor) -> Tensor:
         """x (B, L, D) -> queries, keys and values (3, B, heads, L, D / heads)"""
-        B, L, _ = x.shape
-        projected = F.linear(x, self.in_proj_weight, self.in_proj_bias)  # (B, L, 3 D)
+        return self.split(self.projected(x))
+
+    def projected(self, x: Tensor) -> Tensor:
+        """(B, L, D) -> (B, L, 3 D)"""
+        return F.linear(x, self.in_proj_weight, self.in_proj_bias)
+
+    def split(self, projected: Tensor) -> Tensor:
+        """(B, L, 3 D) -> (3, B, heads, L, D / heads)"""
+        B, L, _ = projected.shape
         return projected.view(B, L, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
 
     def join(self, out: Tensor) -> Tensor:

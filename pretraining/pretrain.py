@@ -284,7 +284,7 @@ def train_both(args, words: CompactVocabulary) -> CLIP:
             torch._foreach_copy_(list(working.parameters()), list(master.parameters()))
         kept = torch.rand(args.batch, GRID * GRID).argsort(dim=1)[:, : 48 if progress < 0.85 else GRID * GRID]
         features, patches = fast.encode_image(images, edits=(KeepSome(kept),), tokens=True)
-        texts = fast.encode_prompts(fast.token_embedding(tokens), end)
+        texts = fast.encode_prompts(fast.token_embedding(tokens), end, (), int(end.max()) + 1)
         contrast = contrastive_loss(features, texts, model.logit_scale.exp(), captions)
         help_weight = 0.25 + 0.75 * (1 - progress)
         help_loss = helpers.attribute_loss(features, labels) + helpers.patch_loss(patches, kept, labels)
@@ -331,7 +331,9 @@ class Judge:
         scores = []
         for name, (images, (tokens, end), labels) in self.tasks.items():
             features = F.normalize(model.encode_image(images.to(model.dtype)).float(), dim=1)
-            texts = F.normalize(model.encode_prompts(model.token_embedding(tokens), end).float(), dim=1)
+            texts = F.normalize(
+                model.encode_prompts(model.token_embedding(tokens), end, (), int(end.max()) + 1).float(), dim=1
+            )
             scores.append(f"{name} {100 * ((features @ texts.t()).argmax(1) == labels).float().mean():.1f}")
         return "  ".join(scores)
 
@@ -367,7 +369,7 @@ def train_text(args, words: CompactVocabulary, first: CLIP) -> CLIP:
             for group in adam.param_groups:
                 group["lr"] = 1.5e-3 * min(1, (step + 1) / 30) * cosine(step / total)
             with torch.autocast("cpu", dtype=torch.bfloat16):
-                texts = model.encode_prompts(model.token_embedding(tokens), end)
+                texts = model.encode_prompts(model.token_embedding(tokens), end, (), int(end.max()) + 1)
             loss = contrastive_loss(features[rows], texts, model.logit_scale.exp(), captions)
             adam.zero_grad()
             loss.backward()

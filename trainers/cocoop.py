@@ -13,11 +13,11 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from clip.parts import in_parts
+from clip.parts import Texts, in_parts
 from dassl.engine import TRAINER_REGISTRY
 
 from .clip_trainer import ClipTrainer
-from .prompted_clip import PromptedCLIP
+from .prompted_clip import PromptedCLIP, known_of
 from .prompts import ContextLearner
 
 
@@ -38,15 +38,26 @@ class ConditionalContext(ContextLearner):
         """Image features (B, d) -> contexts (B, m, D)."""
         return self.ctx + self.meta_net(f)[:, None]  # (m, D) + (B, 1, D)
 
-    def forward(self, contexts: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
-        """Contexts (P, m, D) before the names of classes (P,): prompts (P, L, D) and their ends (P,)."""
-        embeddings = self.prompts.embeddings[classes]  # (P, L, D), with placeholders where the context goes
-        prompts = torch.cat([embeddings[:, :1], contexts, embeddings[:, 1 + contexts.shape[1] :]], dim=1)
-        return prompts, self.prompts.end[classes]
+    def forward(self, contexts: Tensor, classes: slice) -> tuple[Tensor, Tensor]:
+        """Contexts (B, m, D), each before the names of so many C classes: prompts (B C, L, D) and their ends (B C,)."""
+        B, m, _ = contexts.shape
+        embeddings = self.prompts.embeddings[classes].expand(B, -1, -1, -1)  # (B, C, L, D), with placeholders
+        contexts = contexts[:, None].expand(-1, embeddings.shape[1], -1, -1)  # (B, C, m, D), which go in their place
+        prompts = torch.cat([embeddings[:, :, :1], contexts, embeddings[:, :, 1 + m :]], dim=2)
+        return prompts.flatten(0, 1), self.prompts.end[classes].repeat(B)
+
+    @property
+    def shared(self) -> int:
+        """The places that an image's prompts share: the start token, its context, and words that all classes have."""
+        return self.prompts.shared if self.as_written(ConditionalContext) else 0
+
+    @property
+    def lengths(self):
+        return self.prompts.lengths if self.as_written(ConditionalContext) else None
 
     def text_work(self, images):
         C, length, _ = self.prompts.embeddings.shape
-        return images * C, length, 0
+        return Texts(self.lengths or (length,) * C, self.shared, images)
 
 
 class ConditionalCLIP(PromptedCLIP):
@@ -56,18 +67,18 @@ class ConditionalCLIP(PromptedCLIP):
 
     def text_features(self, f: Tensor) -> Tensor:
         """Image features (B, d), unit rows -> (B, C, d), unit rows."""
-        count, length, _ = self.prompt_learner.text_work(len(f))
-        pairs = torch.arange(count, device=f.device)  # (B C,)
-        contexts = self.prompt_learner.contexts(f)  # (B, m, D)
-        parts = self.clip.text_parts(count, length)
-        texts = in_parts(lambda rows: self.encode_pairs(contexts, pairs[rows]), count, parts, f.device)
-        return texts.view(len(f), count // len(f), -1)
+        learner = self.prompt_learner
+        texts, contexts = learner.text_work(len(f)), learner.contexts(f)  # (B, m, D)
+        encode = lambda images, classes: self.encode_some(contexts[images], classes)  # noqa: E731
+        return in_parts(encode, self.clip.text_parts(texts), f.device).view(len(f), len(texts.lengths), -1)
 
-    def encode_pairs(self, contexts: Tensor, pairs: Tensor) -> Tensor:
-        """Pairs (P,), counted image by image, -> (P, d)."""
-        C = len(self.prompt_learner.prompts.end)
-        prompts, end = self.prompt_learner(contexts[pairs // C], pairs % C)  # (P, L, D), (P,)
-        return F.normalize(self.clip.encode_prompts(prompts, end, (), prompts.shape[1]).float(), dim=-1)
+    def encode_some(self, contexts: Tensor, classes: slice) -> Tensor:
+        """Contexts (B, m, D), of some images, before the names of some C classes -> (B C, d)."""
+        learner, B = self.prompt_learner, len(contexts)
+        prompts, end = learner(contexts, classes)  # (B C, L, D), (B C,)
+        lengths = None if learner.lengths is None else learner.lengths[classes]
+        lengths, shared = known_of(prompts, end, lengths, learner.shared, B)
+        return F.normalize(self.clip.encode_prompts(prompts, end, (), lengths, shared, B).float(), dim=-1)
 
     def logits(self, f: Tensor, text: Tensor) -> Tensor:
         return self.logit_scale() * (text @ f[..., None]).squeeze(-1)

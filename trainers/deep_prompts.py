@@ -14,7 +14,7 @@ from torch import Tensor
 
 import clip
 
-from .prompts import ContextPrompts, Learner, initial_context, shared_by
+from .prompts import ContextPrompts, Learner, NamesInContext, initial_context
 
 MOST_WORDS = 4  # as published: contexts of more tokens start at random, whatever CTX_INIT says
 
@@ -89,7 +89,7 @@ class VisualPromptLearner(Learner):
         return [clip.VisualPrompts(list(self.visual))] if len(self.visual) else []
 
 
-class DeepPromptLearner(VisualPromptLearner):
+class DeepPromptLearner(NamesInContext, VisualPromptLearner):
     """`ctx` (m, D) before the class names, `text` [(m, D)] for the next text blocks, `visual` [(m, D)] from the first on.
 
     With PROMPT_DEPTH_VISION 0 it is deep language prompting alone.
@@ -103,13 +103,6 @@ class DeepPromptLearner(VisualPromptLearner):
         context, words = first_context(clip_model, keys.CTX_INIT, keys.N_CTX_TEXT)
         self.ctx = nn.Parameter(context)
         self.prompts = ContextPrompts(clip_model, classnames, len(context), words=words)
-
-    @property
-    def shared(self) -> int:
-        return shared_by(self, DeepPromptLearner)
-
-    def forward(self) -> tuple[Tensor, Tensor]:
-        return self.prompts(self.ctx), self.prompts.end  # (C, L, D), (C,)
 
     def text_edits(self):
         return [clip.TextPrompts(list(self.text))]

@@ -8,7 +8,6 @@ Both encoders get learned prompts in their first blocks, and the visual ones are
 import copy
 
 import torch.nn as nn
-from torch import Tensor
 
 import clip
 from clip.vit import draw_prompt
@@ -16,10 +15,10 @@ from dassl.engine import TRAINER_REGISTRY
 
 from .clip_trainer import ClipTrainer
 from .deep_prompts import check_depth, first_context
-from .prompts import ContextPrompts, Learner, shared_by
+from .prompts import ContextPrompts, NamesInContext
 
 
-class CoupledPromptLearner(Learner):
+class CoupledPromptLearner(NamesInContext):
     """Text prompts P_0 = `ctx`, P_1, ... (m, D) and their maps F_0 = `proj`, F_1, ...: visual prompt i is F_i(P_i).
 
     The names are those of the published checkpoints, and the numbers are drawn in the published order.
@@ -40,13 +39,6 @@ class CoupledPromptLearner(Learner):
         one = nn.Linear(width, visual_width)  # the deeper maps all start from it
         self.compound_prompt_projections = nn.ModuleList([copy.deepcopy(one) for _ in range(deeper)])
         self.prompts = ContextPrompts(clip_model, classnames, m, words=words)
-
-    @property
-    def shared(self) -> int:
-        return shared_by(self, CoupledPromptLearner)
-
-    def forward(self) -> tuple[Tensor, Tensor]:
-        return self.prompts(self.ctx), self.prompts.end  # (C, L, D), (C,)
 
     def text_edits(self):
         return [clip.TextPrompts(list(self.compound_prompts_text))]

@@ -13,7 +13,7 @@ import torch
 
 import clip
 from clip import InputError
-from clip.parts import activations, parts_of
+from clip.parts import Texts, activations
 
 MB = 2**20
 LEAST_MB = 1024  # what takes less is never parted, on whatever machine, so that its bits are the same on all of them
@@ -60,16 +60,19 @@ def divide(model, batch: int, asked: float, device: torch.device) -> Division:
     learner, encoder = model.prompt_learner, model.clip
     learns = learner is not None and not learner.frozen_images
     images = of_images(encoder.visual, batch, encoder.dtype, learns)
-    prompts, length, shared = (0, 0, 0) if learner is None else learner.text_work(batch)
-    each = activations(encoder.transformer, length, encoder.dtype, True, shared)
-    if 0 < asked * MB < each:
+    texts = Texts(()) if learner is None else learner.text_work(batch)
+    length = max(texts.lengths, default=0)
+    longest = encoder.text_size(Texts((length,), texts.shared), learns=True) if length else 0
+    if 0 < asked * MB < longest:
         raise InputError(
-            f"TRAINER.MEMORY_MB is {asked:g}, and one prompt of {length} tokens takes {each / MB:.2g} MiB in this text "
+            f"TRAINER.MEMORY_MB is {asked:g}, and one prompt of {length} tokens takes {longest / MB:.2g} MiB in this text "
             "encoder: set it higher, or to 0, which takes what there is room for."
         )
     encoder.text_memory = bound = text_memory(asked, device, others=images)
-    parts = parts_of(prompts, each, bound) if prompts else 0
-    return Division(prompts, length, parts, bound, each * -(-prompts // max(parts, 1)), images, learns)
+    with torch.enable_grad():
+        pieces = encoder.text_parts(texts) if length else []
+    sizes = [encoder.text_size(texts.piece(*piece), learns=True) for piece in pieces]
+    return Division(texts.total, length, len(pieces), bound, max(sizes, default=0), images, learns)
 
 
 def warn_of(needs: list[Need], device: torch.device) -> None:

@@ -17,10 +17,10 @@ from dassl.metrics import compute_accuracy
 
 from .clip_trainer import ClipTrainer
 from .features import of_features
-from .prompts import ContextLearner, ContextPrompts, Learner, initial_context, shared_by
+from .prompts import ContextLearner, ContextPrompts, NamesInContext, initial_context
 
 
-class PaddedContext(Learner):
+class PaddedContext(NamesInContext):
     """A context `ctx` (m, D) that starts as zeros, then the embeddings of hand-written words.
 
     The authors count words, and where a word is several tokens ("pet,") leave the last tokens of the words fixed,
@@ -37,13 +37,6 @@ class PaddedContext(Learner):
             )
         self.ctx = nn.Parameter(F.pad(context, (0, 0, length - len(context), 0)))  # (m, D)
         self.prompts = ContextPrompts(clip_model, classnames, length)
-
-    @property
-    def shared(self) -> int:
-        return shared_by(self, PaddedContext)
-
-    def forward(self) -> tuple[Tensor, Tensor]:
-        return self.prompts(self.ctx), self.prompts.end  # (C, L, D), (C,)
 
 
 def without_conflict(gradient: Tensor, general: Tensor, strength: float) -> Tensor:

@@ -77,6 +77,21 @@ def warn_of_pixels(cfg) -> None:
         )
 
 
+def known_of(
+    prompts: Tensor, end: Tensor, lengths: tuple[int, ...] | None, shared: int, groups: int = 1
+) -> tuple[tuple[int, ...] | int, int]:
+    """The lengths of prompts (C, L, D) that end at `end` (C,), or that of the longest, and the places they share in each
+    group; as they were said to be, unless somebody has changed the prompts. A GPU is not waited for to find out.
+    """
+    if prompts.device.type == "cpu":
+        each = prompts[:, :shared].unflatten(0, (groups, -1))  # (G, C / G, P, D)
+        if not torch.equal(each, each[:, :1].expand_as(each)):
+            shared = 0
+        if lengths is not None and (end + 1).tolist() != list(lengths * groups):
+            lengths = None
+    return prompts.shape[1] if lengths is None else lengths, shared
+
+
 class PromptedCLIP(nn.Module):
     """A frozen CLIP with a learner: the part of a method that plug-ins may rely on.
 
@@ -119,14 +134,11 @@ class PromptedCLIP(nn.Module):
     def text_features(self, f: Tensor | None = None) -> Tensor:
         """(C, d): from the learned prompts. A conditional model needs image features f (B, d), and gives (B, C, d)."""
         prompts, end = self.prompt_learner()  # (C, L, D), (C,)
-        learner, C = self.prompt_learner, len(prompts)
-        shared = getattr(learner, "shared", 0)
-        if prompts.device.type == "cpu" and not torch.equal(
-            prompts[:, :shared], prompts[:1, :shared].expand(C, -1, -1)
-        ):
-            shared = 0  # somebody has changed them; a GPU is not waited for to find out
-        text = self.clip.encode_prompts(prompts, end, learner.text_edits(), prompts.shape[1], shared)  # (C, d)
-        return F.normalize(text.float(), dim=-1)
+        learner = self.prompt_learner
+        lengths, shared = known_of(prompts, end, getattr(learner, "lengths", None), getattr(learner, "shared", 0))
+        return F.normalize(
+            self.clip.encode_prompts(prompts, end, learner.text_edits(), lengths, shared).float(), dim=-1
+        )
 
     def zero_shot_text(self, classnames: list[str], template: str) -> Tensor:
         """(C, d): hand-written prompts in the joint space of `image_features`."""

@@ -64,7 +64,8 @@ class Teacher(PromptedCLIP):
     def class_texts(self, classnames: list[str]) -> Tensor:
         """(C, d): of its prompts around any class names."""
         prompts = ContextPrompts(self.clip, classnames, len(self.ctx), words=self.words)
-        features = self.clip.encode_prompts(prompts(self.ctx), prompts.end, [clip.TextPrompts(self.text)])
+        edits = [clip.TextPrompts(self.text)]
+        features = self.clip.encode_prompts(prompts(self.ctx), prompts.end, edits, prompts.lengths, prompts.shared)
         return F.normalize(features.float(), dim=-1)
 
 

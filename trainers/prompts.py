@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import clip
+from clip.parts import Texts
+from clip.shared import begin_alike
 
 from .texts import Join, encode_once
 
@@ -103,14 +105,21 @@ def same_texts(text: Tensor) -> list[list[int]]:
 @functools.cache
 def imagenet_templates(name: str = "OPENAI_IMAGENET_TEMPLATES") -> tuple[str, ...]:
     """CLIP's published prompts for ImageNet, with `{}` for the class name: all 80, or the 7 that do as well
-    (`SIMPLE_IMAGENET_TEMPLATES`). They come from open_clip, whose package takes seconds to import, so this one file
-    of it is read alone.
+    (`SIMPLE_IMAGENET_TEMPLATES`).
+    """
+    return tuple(template("{}") for template in getattr(of_imagenet(), name))
+
+
+@functools.cache
+def of_imagenet():
+    """CLIP's published prompts and class names for ImageNet. They come from open_clip, whose package takes seconds to import,
+    so this one file of it is read alone.
     """
     package = importlib.util.find_spec("open_clip").submodule_search_locations[0]
     spec = importlib.util.spec_from_file_location("_templates", os.path.join(package, "zero_shot_metadata.py"))
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return tuple(template("{}") for template in getattr(module, name))
+    return module
 
 
 class ContextPrompts(nn.Module):
@@ -135,18 +144,18 @@ class ContextPrompts(nn.Module):
         names = [readable(name) for name in classnames]
         before = " ".join(["X"] * length) if words is None else readable(words)
         stop = "." if position == "end" else " ."  # apart, where context comes between: "c++." ends in the token "+."
-        room = clip_model.context_length
+        room, device = clip_model.context_length, clip_model.logit_scale.device
         tokens = tokenize_classes([f"{before} {name}{stop}".lstrip() for name in names], names, room)  # (C, room)
-        tokens = tokens.to(clip_model.logit_scale.device)
         end = tokens.argmax(dim=-1)  # (C,) the end token has the largest id
         tokens = tokens[:, : int(end.max()) + 1]  # (C, L)
         with torch.no_grad():
-            embeddings = clip_model.token_embedding(tokens).float()  # (C, L, D)
+            embeddings = clip_model.token_embedding(tokens.to(device)).float()  # (C, L, D)
         order = torch.stack([_order(tokens.shape[1], length, token_count(name, room), position) for name in names])
         self.register_buffer("embeddings", embeddings, persistent=False)
-        self.register_buffer("end", end, persistent=False)
-        self.register_buffer("order", order.to(tokens.device), persistent=False)  # (C, L)
-        self.shared = places_alike(order, tokens.cpu(), length, int(end.min()))  # of a context that all classes share
+        self.register_buffer("end", end.to(device), persistent=False)
+        self.register_buffer("order", order.to(device), persistent=False)  # (C, L)
+        self.lengths = tuple((end + 1).tolist())  # of each prompt, for who may not wait for a GPU to look at `end`
+        self.shared = places_alike(order, tokens, length, int(end.min()))  # of a context that all classes share
 
     def forward(self, context: Tensor) -> Tensor:
         C, _, width = self.embeddings.shape
@@ -161,8 +170,7 @@ def places_alike(order: Tensor, tokens: Tensor, length: int, most: int) -> int:
     `length` ones of the context first, and the ids (C, L) of the others.
     """
     ids = torch.cat([-1 - torch.arange(length).expand(len(tokens), -1), tokens], dim=1).gather(1, order)  # (C, L)
-    alike = (ids == ids[:1]).all(dim=0).int()  # (L,)
-    return min(int(alike.cumprod(dim=0).sum()), most)
+    return begin_alike(ids, most)
 
 
 def _order(total: int, length: int, name: int, position: str) -> Tensor:
@@ -196,6 +204,7 @@ class Learner(nn.Module):
     """
 
     shared = 0  # of the first places of its prompts, those that are the same for all classes
+    lengths: tuple[int, ...] | None = None  # of its prompts, with their ends, where they are known beforehand
     frozen_images = True  # nothing in it changes an image's features
     frozen_texts = False  # nothing in it changes a text's; it cannot be called then
     of_classes = False  # whether it has learned something for each class, which fits no other
@@ -207,27 +216,41 @@ class Learner(nn.Module):
         return []
 
     @torch.no_grad()
-    def text_work(self, images: int) -> tuple[int, int, int]:
-        """How many prompts a batch of so many images sends through the text encoder, the tokens of the longest, and how
-        many of these all share.
-        """
+    def text_work(self, images: int) -> Texts:
+        """The prompts that a batch of so many images sends through the text encoder."""
         if self.frozen_texts:
-            return 0, 0, 0
-        _, end = self()
-        return len(end), int(end.max()) + 1, self.shared
+            return Texts(())
+        prompts, end = self()
+        return Texts(self.lengths or (prompts.shape[1],) * len(end), self.shared)
 
 
-def shared_by(learner: Learner, kind: type[Learner]) -> int:
-    """The places that the `prompts` of a learner share; 0 where anything but that kind's own code makes them, as those of
-    another may differ in any place.
-    """
-    prompts, of = learner.prompts, type(learner)
-    as_written = of.forward is kind.forward and of.__call__ is nn.Module.__call__ and type(prompts) is ContextPrompts
-    hooked = any("forward" in vars(x) or x._forward_hooks or x._forward_pre_hooks for x in (learner, prompts))
-    return prompts.shared if as_written and not hooked else 0
+class NamesInContext(Learner):
+    """A learner of a context `ctx`, (m, D) or (C, m, D), that stands in `prompts` around the class names."""
+
+    ctx: Tensor
+    prompts: ContextPrompts
+
+    @property
+    def shared(self) -> int:
+        """The start token, a context that is not each class's own, and words that all have."""
+        return self.prompts.shared if self.ctx.dim() == 2 and self.as_written(NamesInContext) else 0
+
+    @property
+    def lengths(self) -> tuple[int, ...] | None:
+        return self.prompts.lengths if self.as_written(NamesInContext) else None
+
+    def as_written(self, kind: type[Learner]) -> bool:
+        """Whether that kind's own code makes the prompts: those of another may differ in any place, and end anywhere."""
+        prompts, of = self.prompts, type(self)
+        own = of.forward is kind.forward and of.__call__ is nn.Module.__call__ and type(prompts) is ContextPrompts
+        hooked = any("forward" in vars(x) or x._forward_hooks or x._forward_pre_hooks for x in (self, prompts))
+        return own and not hooked
+
+    def forward(self) -> tuple[Tensor, Tensor]:
+        return self.prompts(self.ctx), self.prompts.end  # (C, L, D), (C,)
 
 
-class ContextLearner(Learner):
+class ContextLearner(NamesInContext):
     """CoOp's learned context `ctx`: (m, D), or (C, m, D) with class-specific contexts.
 
     `keys` are a method's config keys: CTX_INIT, N_CTX, and where it has them CSC and CLASS_TOKEN_POSITION.
@@ -248,11 +271,3 @@ class ContextLearner(Learner):
         self.prompts = ContextPrompts(
             clip_model, classnames, context.shape[-2], keys.get("CLASS_TOKEN_POSITION", "end")
         )
-
-    @property
-    def shared(self) -> int:
-        """The start token, a context that is not each class's own, and words that all have."""
-        return shared_by(self, ContextLearner) if self.ctx.dim() == 2 else 0
-
-    def forward(self) -> tuple[Tensor, Tensor]:
-        return self.prompts(self.ctx), self.prompts.end  # (C, L, D), (C,)

@@ -7,7 +7,7 @@ import torch
 
 import clip
 from clip import parts
-from clip.parts import activations, in_parts, parts_of
+from clip.parts import Texts, activations, in_parts, pieces_of, split
 from tests.clip_weights import SMALL, random_state
 
 COUNT, LENGTH = 13, 8
@@ -23,7 +23,32 @@ def model():
     [(0, 10, 1, 1), (5, 10, 50, 1), (5, 10, 49, 2), (5, 10, 20, 3), (5, 10, 10, 5), (5, 10, 3, 5), (5, 10, float("inf"), 1)],
 )  # fmt: skip
 def test_the_number_of_parts(count, each, memory, number):
-    assert parts_of(count, each, memory) == number
+    pieces = pieces_of(Texts((8,) * count), lambda texts: each * texts.total, memory)
+    assert pieces == [(slice(0, 1), rows) for rows in split(count, number)]
+
+
+def test_parts_of_prompts_of_many_lengths():
+    """None takes more than there is, though all together would fit into fewer."""
+    texts, sizes = Texts((9, 1, 1, 1, 1, 1)), []
+    for memory in (14, 13, 11, 10, 9, 2):  # what all take together, and less
+        rows = [some for _, some in pieces_of(texts, lambda texts: sum(texts.lengths), memory)]
+        sizes.append([sum(texts.lengths[some]) for some in rows])
+    assert sizes == [[14], [11, 3], [11, 3], [10, 2, 2], [9, 2, 1, 2], [9, 1, 1, 1, 1, 1]]
+
+
+@pytest.mark.parametrize(
+    ("memory", "pieces"),
+    [
+        (90, [(0, 5, 0, 6)]),  # all five groups
+        (89, [(0, 2, 0, 6), (2, 5, 0, 6)]),
+        (36, [(0, 1, 0, 6), (1, 3, 0, 6), (3, 5, 0, 6)]),
+        (18, [(g, g + 1, 0, 6) for g in range(5)]),
+        (17, [(g, g + 1, some, some + 3) for g in range(5) for some in (0, 3)]),  # a group in parts
+    ],
+)
+def test_parts_of_groups(memory, pieces):
+    found = pieces_of(Texts((3,) * 6, groups=5), lambda texts: texts.groups * sum(texts.lengths), memory)
+    assert [(g.start, g.stop, rows.start, rows.stop) for g, rows in found] == pieces
 
 
 def test_parts_are_as_equal_as_can_be():
@@ -34,7 +59,8 @@ def test_parts_are_as_equal_as_can_be():
         seen.append(rows.stop - rows.start)
         return torch.arange(rows.start, rows.stop)
 
-    assert in_parts(encode, 13, 4, torch.device("cpu")).tolist() == list(range(13)) and seen == [3, 3, 3, 4]
+    found = in_parts(encode, [(rows,) for rows in split(13, 4)], torch.device("cpu"))
+    assert found.tolist() == list(range(13)) and seen == [3, 3, 3, 4]
 
 
 def test_memory_is_given_back_between_parts_alone(monkeypatch):
@@ -42,10 +68,11 @@ def test_memory_is_given_back_between_parts_alone(monkeypatch):
     given = []
     monkeypatch.setattr(parts, "give_back", lambda: given.append(True))
     rows = lambda rows: torch.zeros(rows.stop - rows.start)  # noqa: E731
-    in_parts(rows, 13, 1, torch.device("cpu"))
-    in_parts(rows, 13, 4, torch.device("cuda"))
+    one, four = [(slice(0, 13),)], [(some,) for some in split(13, 4)]
+    in_parts(rows, one, torch.device("cpu"))
+    in_parts(rows, four, torch.device("cuda"))
     assert not given
-    in_parts(rows, 13, 4, torch.device("cpu"))
+    in_parts(rows, four, torch.device("cpu"))
     assert len(given) == 4
 
 
@@ -130,9 +157,9 @@ def test_a_graph_may_be_gone_through_twice(model):
 def test_without_gradients(model, calls):
     context, _, rest, end = prompts_of(shared=True)
     prompts = torch.cat([rest[:, :1], context.expand(COUNT, 3, 128), rest[:, 1:]], dim=1)
-    whole = model.encode_prompts(prompts, end)
+    whole = model.encode_prompts(prompts, end, (), LENGTH)
     model.text_memory = bound(model, 4, learns=False)
-    torch.testing.assert_close(model.encode_prompts(prompts, end), whole, rtol=0, atol=1e-6)
+    torch.testing.assert_close(model.encode_prompts(prompts, end, (), LENGTH), whole, rtol=0, atol=1e-6)
     assert calls == [13, 3, 3, 3, 4]
 
 

@@ -16,9 +16,16 @@ from trainers.cocoop import ConditionalCLIP, ConditionalContext
 
 NAMES = ["cat", "german_shepherd", "ice cream"]  # so prompts of different lengths, up to 9 tokens with their ends
 KEYS = CfgNode(dict(N_CTX=4, CTX_INIT="a photo of a"))
-LONGEST = 9
-# Bytes of one prompt, as `clip.parts.activations` says what it counts: two blocks of width 128 and two heads, and one at work.
-ONE = 3 * LONGEST * (128 * (2 * 4 + 12 * 4) + 2 * LONGEST * 4)
+LONGEST, SHARED = 9, 5  # places: with the end, and of the start and the context
+
+
+def size(prompts: int) -> int:
+    """Bytes of so many prompts of an image, as `clip.parts.activations` says what it counts: two blocks of width 128 and two
+    heads, and one at work.
+    """
+    token, joined = lambda length: 128 * (2 * 4 + 12 * 4) + 2 * length * 4, 2 * LONGEST * 128 * 4
+    behind = LONGEST - SHARED  # for all of them, as it is not worth a span of its own to spare one of them a place
+    return 3 * (SHARED * token(SHARED) + prompts * (behind * token(LONGEST) + joined))
 
 
 @pytest.fixture(scope="module")
@@ -102,28 +109,36 @@ def step(small, learner):
 
 
 @pytest.mark.parametrize(
-    ("at_once", "parts"), [(1, [1] * 12), (2, [2] * 6), (5, [4, 4, 4]), (7, [6, 6]), (11, [6, 6]), (12, [12])]
+    ("memory", "parts"),
+    [
+        (4 * size(3), [12]),
+        (4 * size(3) - 1, [6, 6]),
+        (2 * size(3) - 1, [3] * 4),
+        (size(3) - 1, [1, 2] * 4),  # not one image's at once
+        (size(1), [1] * 12),
+    ],
 )
-def test_parts_change_nothing_and_keep_to_the_bound(small, learner, prompts_per_call, monkeypatch, at_once, parts):
+def test_parts_change_nothing_and_keep_to_the_bound(small, learner, prompts_per_call, monkeypatch, memory, parts):
     whole = step(small, learner)
     assert prompts_per_call == [12]
     del prompts_per_call[:]
-    monkeypatch.setattr(small, "text_memory", at_once * ONE)
+    monkeypatch.setattr(small, "text_memory", memory)
     for ours, expected in zip(step(small, learner), whole, strict=True):
         torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-6)
-    assert prompts_per_call == parts + (parts if len(parts) > 1 else [])  # backward, again
+    assert prompts_per_call == parts + (parts[::-1] if len(parts) > 1 else [])  # backward, again, from the last part on
 
 
 def test_without_gradients_more_fit(small, learner, prompts_per_call, monkeypatch):
-    monkeypatch.setattr(small, "text_memory", ONE)
+    monkeypatch.setattr(small, "text_memory", size(3))
     with torch.no_grad():
-        ConditionalCLIP(small, learner).text_features(unit_rows(3))
-    assert prompts_per_call == [3, 3, 3]
+        ConditionalCLIP(small, learner).text_features(unit_rows(6))
+    assert prompts_per_call == [9, 9]
 
 
-def test_what_backward_keeps_is_within_the_bound(small, learner):
-    """The bytes that autograd holds of seven pairs' prompts: the count is no less, and not twice as much."""
-    model, kept = ConditionalCLIP(small, learner), {}
+@pytest.mark.parametrize("names", [NAMES, NAMES * 5])
+def test_what_backward_keeps_is_within_the_bound(small, names):
+    """The bytes that autograd holds of two images' prompts: the count is no less, and not twice as much."""
+    model, kept = ConditionalCLIP(small, ConditionalContext(small, names, KEYS)), {}
     weights = {value.untyped_storage().data_ptr() for value in model.parameters()}
 
     def keep(tensor):
@@ -132,11 +147,56 @@ def test_what_backward_keeps_is_within_the_bound(small, learner):
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    contexts = learner.contexts(unit_rows(3))
+    contexts = model.prompt_learner.contexts(unit_rows(2))
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        features = model.encode_pairs(contexts, torch.arange(1, 8))
-    measured = sum(kept.values())
-    assert features.requires_grad and 0.5 * 7 * ONE < measured < 7 * ONE
+        features = model.encode_some(contexts, slice(0, len(names)))
+    measured, counted = sum(kept.values()), small.text_size(model.prompt_learner.text_work(2), learns=True)
+    assert features.requires_grad and 0.5 * counted < measured < counted
+
+
+@pytest.fixture
+def places(small):
+    """How many places each pass through the first text block's MLP had."""
+    seen = []
+    mlp = small.transformer.resblocks[0].mlp
+    hook = mlp.register_forward_hook(lambda _, x, y: seen.append(y[..., 0].numel()))
+    yield seen
+    hook.remove()
+
+
+def test_what_an_images_prompts_share_is_encoded_once(small, learner, places):
+    """The start token and its context; behind them every name has room for the longest."""
+    step(small, learner)
+    assert sum(places) == 4 * (SHARED + 3 * (LONGEST - SHARED))
+
+
+class Own(ConditionalContext):
+    """Another code's: each class has a context of its own, and a prompt ends a place early."""
+
+    def forward(self, contexts, classes):
+        prompts, end = super().forward(contexts, classes)
+        own = torch.arange(len(prompts), device=prompts.device)[:, None, None]
+        return prompts + 0.01 * own, end - 1
+
+
+def in_code(learner):
+    learner.__class__ = Own
+
+
+def in_what_it_is_made_of(learner):
+    learner.prompts.embeddings[1, 0] += 1
+
+
+@pytest.mark.parametrize("change", [in_code, in_what_it_is_made_of])
+@torch.no_grad()
+def test_prompts_that_another_has_changed_are_encoded_whole(small, places, change):
+    learner = ConditionalContext(small, NAMES, KEYS)
+    change(learner)
+    found = ConditionalCLIP(small, learner).text_features(unit_rows(2))
+    prompts, end = learner(learner.contexts(unit_rows(2)), slice(0, 3))
+    assert sum(places) == 6 * LONGEST
+    expected = F.normalize(small.encode_prompts(prompts, end, (), LONGEST), dim=-1)
+    torch.testing.assert_close(found.flatten(0, 1), expected)
 
 
 def test_the_key_of_before(data_root, tmp_path, capsys):

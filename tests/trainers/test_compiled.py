@@ -92,7 +92,7 @@ def test_what_is_compiled_computes_the_same(argv, name, precision):
         ("CoOp", "fast", [], "TRAIN.COMPILE is 'fast': it must be one of nothing, compile, graphs"),
         ("ProGrad", "compile", [], "which ProGrad cannot follow, as it takes two gradients of one step"),
         ("CoCoOp", "compile", [], "which CoCoOp cannot follow, as its texts may be encoded in parts"),
-        ("CoOp", "compile", ["TRAINER.MEMORY_MB", 0.4], "the text encoder takes its prompts in 2 parts"),
+        ("CoOp", "compile", ["TRAINER.MEMORY_MB", 0.4], "the text encoder takes its prompts in 3 parts"),
         (
             "Spotlighter",
             "compile",

