@@ -20,7 +20,7 @@ from .errors import InputError, check_images  # noqa: F401
 from .maple import MaPLeText, MaPLeVision
 from .parts import Texts, activations_of, in_parts, pieces_of
 from .resnet import AttentionPool2d, Bottleneck, ModifiedResNet  # noqa: F401
-from .shared import begin_alike, encode_spans, fits
+from .shared import encode_spans, fits, texts_of
 from .vit import (  # noqa: F401
     Attention,
     LayerNorm,
@@ -151,10 +151,8 @@ class CLIP(nn.Module):
     def encode_text(self, text: Tensor, edits: Edits = ()) -> Tensor:
         """Token ids (C, context_length) -> (C, d); a text ends at its largest id."""
         edits = [TextPrompts(self.transformer.own_prompts()), *edits]
-        ids = text.cpu()
-        end = ids.argmax(dim=-1)  # (C,)
-        lengths, shared = tuple((end + 1).tolist()), begin_alike(ids, int(end.min()))
-        return self.encode_prompts(self.token_embedding(text), text.argmax(dim=-1), edits, lengths, shared)
+        known = texts_of(text)
+        return self.encode_prompts(self.token_embedding(text), text.argmax(dim=-1), edits, known.lengths, known.shared)
 
     def encode_prompts(
         self,

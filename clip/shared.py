@@ -17,6 +17,7 @@ from torch import Tensor
 
 from .edits import Edits, TextPrompts
 from .lengths import Span, spans
+from .parts import Texts
 from .vit import Attention, ResidualAttentionBlock, Transformer
 
 
@@ -24,6 +25,13 @@ def begin_alike(ids: Tensor, most: int) -> int:
     """How many of the first places are the same in all rows of ids (C, L), at `most`."""
     alike = (ids == ids[:1]).all(dim=0).int()  # (L,)
     return min(int(alike.cumprod(dim=0).sum()), most)
+
+
+def texts_of(ids: Tensor) -> Texts:
+    """What is known of texts by their token ids (C, L)."""
+    ids = ids.cpu()
+    end = ids.argmax(dim=-1)  # (C,)
+    return Texts(tuple((end + 1).tolist()), begin_alike(ids, int(end.min())))
 
 
 def fits(transformer: Transformer, edits: Edits, shared: int) -> bool:

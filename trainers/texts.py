@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 import clip
+from clip.shared import texts_of
 
 # To find texts, the encoder's weights are hashed, which takes a CPU as long as some 16 prompts do
 # (`benchmarks/frozen_texts.py`). On a GPU, which encodes faster, it was not measured, so many more are asked for.
@@ -60,15 +61,15 @@ def tensors_of(clip_model, batches: Sequence[Tensor]) -> dict[str, Tensor]:
 
 
 def code(join: Join) -> tuple:
-    return clip.model, clip.vit, clip.edits, clip.parts, encode, join
+    return clip.model, clip.vit, clip.edits, clip.parts, clip.shared, clip.lengths, encode, join
 
 
 def settings(clip_model, batches: Sequence[Tensor]) -> dict:
     """What else the bits of texts depend on, but for the machine and its libraries."""
-    device, ends = clip_model.logit_scale.device.type, [int(ids.argmax(dim=-1).max()) for ids in batches]
+    device = clip_model.logit_scale.device.type
     return {
         **clip_model.facts,
         "precision": str(clip_model.dtype),
         "autocast": str(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else "",
-        "parts": [clip_model.text_parts(len(ids), end + 1) for ids, end in zip(batches, ends, strict=True)],
+        "parts": [len(clip_model.text_parts(texts_of(ids))) for ids in batches],
     }
