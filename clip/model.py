@@ -170,7 +170,7 @@ class CLIP(nn.Module):
         take more than `text_memory` together are encoded in parts. The first `shared` places, before any end, are the
         same in all prompts; or in those of each of so many `groups`, which follow one another and are of the same lengths.
         """
-        C = len(prompts) // groups
+        C = prompts.shape[0] // groups
         if lengths is None:
             lengths = (end[:C] + 1).tolist()
         lengths = (lengths,) * C if isinstance(lengths, int) else tuple(lengths)
@@ -198,7 +198,7 @@ class CLIP(nn.Module):
                 x = encode_spans(self.transformer, x, last[0], own, texts.shared, edits).flatten(0, 1)
             else:
                 x = self.transformer.run(x, edits)
-                x = x[torch.arange(len(x), device=x.device), last.flatten()]  # (G C, D)
+                x = x[torch.arange(x.shape[0], device=x.device), last.flatten()]  # (G C, D)
             return self.ln_final(x).to(self.dtype) @ self.text_projection.to(self.dtype)
 
         return in_parts(encode, self.text_parts(texts), prompts.device)

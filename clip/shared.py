@@ -94,7 +94,7 @@ def run_spans(transformer, first: Tensor, rest: Tensor, side_by_side: Sequence[S
                 keys = torch.cat([for_each(k, rows), keys], dim=2)  # (G rows, heads, P + places, D / heads)
                 values = torch.cat([for_each(v, rows), values], dim=2)
             out = F.scaled_dot_product_attention(queries, keys, values, attn_mask=sees)
-            attended.append(out.transpose(1, 2).reshape(len(rest), rows * places, -1))
+            attended.append(out.transpose(1, 2).reshape(rest.shape[0], rows * places, -1))
             place += rows * places
         rest = rest + block.attn.out_proj(torch.cat(attended, dim=1))
         rest = rest + block.mlp(block.ln_2(rest))

@@ -68,13 +68,14 @@ class ConditionalCLIP(PromptedCLIP):
     def text_features(self, f: Tensor) -> Tensor:
         """Image features (B, d), unit rows -> (B, C, d), unit rows."""
         learner = self.prompt_learner
-        texts, contexts = learner.text_work(len(f)), learner.contexts(f)  # (B, m, D)
-        encode = lambda images, classes: self.encode_some(contexts[images], classes)  # noqa: E731
-        return in_parts(encode, self.clip.text_parts(texts), f.device).view(len(f), len(texts.lengths), -1)
+        B, contexts = f.shape[0], learner.contexts(f)  # (B, m, D)
+        pieces = self.clip.text_parts(learner.text_work(B))
+        text = in_parts(lambda images, classes: self.encode_some(contexts[images], classes), pieces, f.device)
+        return text.unflatten(0, (B, -1))  # (B, C, d)
 
     def encode_some(self, contexts: Tensor, classes: slice) -> Tensor:
         """Contexts (B, m, D), of some images, before the names of some C classes -> (B C, d)."""
-        learner, B = self.prompt_learner, len(contexts)
+        learner, B = self.prompt_learner, contexts.shape[0]
         prompts, end = learner(contexts, classes)  # (B C, L, D), (B C,)
         lengths = None if learner.lengths is None else learner.lengths[classes]
         lengths, shared = known_of(prompts, end, lengths, learner.shared, B)

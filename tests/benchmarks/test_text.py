@@ -20,6 +20,7 @@ def test_one_run_writes_its_record(tmp_path, capsys):
         (6, 0.6, 2),
         (6, None, 1),
     ]
+    assert [run["memory_mb"] for run in record["runs"] if "padded_cpu_seconds" in run] == [None, None]
     parted, whole = record["runs"][2:]
     assert parted["gradient"] == pytest.approx(whole["gradient"], rel=1e-5)
     assert whole["counted_mib"] / 2 < parted["counted_mib"] < 0.6 < whole["counted_mib"]  # what all share is in both
