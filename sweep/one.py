@@ -33,6 +33,7 @@ Environment variables, none of them needed (and their defaults):
   TEACHER_CFG  configs/trainers/PromptSRC/TEACHER_CFG.yaml                   (vit_l14; embedded if CFG is one of those)
   TEACHER_DIR  the folder of a teacher's run that is there already, such as the authors'; then none is trained
 
+few_shot.sh folder ... ends with the accuracy, a page of all runs (OUTPUT/report.html), and the line that classifies other pictures.
 A finished run is skipped; one that broke off goes on from its last checkpoint. The run's folder holds log.txt,
 results.json and the checkpoints. Exit code: 0 done, 1 a fault, 2 what you can mend; stopped: 130 (Ctrl-C), 143 (SIGTERM), 129 (SIGHUP).
 """
@@ -41,12 +42,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 from dassl.errors import InputError
 from one_run.command import carry_out
 from one_run.folder import holder, take_lock, to_give
 from one_run.layout import ROOT
 
+from .afterwards import is_shown, show
 from .protocols import (
     Method,
     Run,
@@ -168,7 +171,7 @@ def main(argv: list[str]) -> int:
 
 
 def start(folder: str, script: str, *arguments: str) -> int:
-    """Train the teacher, if there is one to train; then this process becomes train.py."""
+    """Train the teacher, if there is one to train; then this process becomes train.py, unless there is more to show."""
     environment = with_device(os.environ)
     run = run_of(folder, script, list(arguments), environment)
     check_device(environment)
@@ -180,6 +183,12 @@ def start(folder: str, script: str, *arguments: str) -> int:
             return code
     lock = lock_of(run)
     sys.stdout.flush()
+    if is_shown(script, arguments[0]):
+        code = ended([sys.executable, *run.command], env=environment | to_give(lock), pass_fds=(lock,))
+        os.close(lock)
+        if not code:
+            show(run, Path(absolute(environment.get("OUTPUT") or ROOT / "output")))
+        return code
     os.execve(sys.executable, [sys.executable, *run.command], environment | to_give(lock))
 
 

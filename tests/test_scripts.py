@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from datasets.embedded import sets
 from sweep import one
 from sweep.protocols import find_method
 from tests.helpers import REPOSITORY, results
+from tests.own_pictures import folders
 
 SIX = {"base2new_train", "base2new_test", "few_shot", "xd_train", "xd_test", "dg_test"}
 SHORT = ("OPTIM.MAX_EPOCH", "1")
@@ -50,14 +52,14 @@ def shapes(tmp_path_factory, data_root):
 
 
 def test_every_method_has_the_same_links():
-    folders = [path for path in (REPOSITORY / "scripts").iterdir() if path.is_dir() and path.name != "__pycache__"]
-    for folder in folders:
+    paths = [path for path in (REPOSITORY / "scripts").iterdir() if path.is_dir() and path.name != "__pycache__"]
+    for folder in paths:
         links = {path.stem: os.readlink(path) for path in folder.iterdir()}
         assert links.keys() - {"teacher"} == SIX, folder
         assert set(links.values()) == {"../run.sh"}
         assert links.keys() <= one.SCRIPTS.keys()
     ours = {name for name in TRAINER_REGISTRY.registered_names() if TRAINER_REGISTRY.get(name).__module__.startswith("trainers.")}  # fmt: skip
-    assert {find_method(folder.name).name for folder in folders} == ours
+    assert {find_method(folder.name).name for folder in paths} == ours
 
 
 @pytest.fixture
@@ -323,3 +325,44 @@ def test_which_python(tmp_path, active, says):
         ["bash", "scripts/coop/few_shot.sh"], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
     assert done.stdout == f"{says}\n", done.stderr
+
+
+# --- one's own pictures ---------------------------------------------------------------------------------------------
+
+
+def test_own_pictures_in_one_go(tmp_path):
+    """The accuracy, the page and the line to type, which does what it says; a second time nothing is trained."""
+    data, output = folders(tmp_path / "my pictures"), tmp_path / "the output"
+    where = {"DATA": str(data), "OUTPUT": str(output)}
+    for again in (False, True):
+        said = done_well("coop/few_shot.sh", "folder", "4", "1", "OPTIM.MAX_EPOCH", "1", **where)
+        assert ("epoch [1/1]" in said) != again
+        accuracy, page, predict = said.splitlines()[-3:]
+        record = results(output / "fewshot/folder/shots_4/CoOp/embedded/seed1")
+        count = sum(each["total"] for each in record["classwise"].values())
+        assert accuracy == f"Accuracy: {record['accuracy']:.1f}% of {count} test pictures"
+        assert page == f"Page: {output / 'report.html'}" and "</html>" in (output / "report.html").read_text()
+    words = shlex.split(predict.removeprefix("Predict: "))
+    assert words[0] == "python" and words[-1] == "PICTURES"
+    picture = data / "n01" / "0.png"
+    done = subprocess.run([sys.executable, *words[1:-1], str(picture)], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0 and done.stdout.startswith(f"{picture}: "), done.stderr
+
+
+def test_a_page_that_cannot_be_written_is_no_fault_of_the_run(tmp_path):
+    data, output = folders(tmp_path / "pictures"), tmp_path / "output"
+    (output / "report.html").mkdir(parents=True)
+    said = done_well("zsclip/few_shot.sh", "folder", "4", "1", DATA=str(data), OUTPUT=str(output))
+    accuracy, page, predict = said.splitlines()[-3:]
+    assert (
+        accuracy.startswith("Accuracy: ")
+        and page.startswith("There is no page: error: ")
+        and predict.startswith("Predict: ")
+    )
+
+
+def test_a_run_that_fails_ends_as_train_py_does(tmp_path):
+    done = script(
+        "coop/few_shot.sh", "folder", "4", "1", DATA=str(tmp_path / "nowhere"), OUTPUT=str(tmp_path / "output")
+    )
+    assert done.returncode == 2 and "nowhere does not exist" in done.stderr and "Predict:" not in done.stdout

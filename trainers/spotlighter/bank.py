@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clip.parts import give_back
+
 from .centred import Seen
 from .classes import Classes
 from .head import Bank, SpotlighterHead
@@ -45,6 +47,8 @@ def regions(shots: Shots, zoom: Zoom) -> Tensor:
 @torch.no_grad()
 def remember(head: SpotlighterHead, shots: Shots, t: Tensor, z: Tensor, classnames: list[str]) -> None:
     """Fill the head's buffers from all shots, with its scalars and its zoom as they stand."""
+    if shots.y.device.type == "cpu":
+        give_back()
     for name, value in build_bank(head, shots, t, z, head.zoom)._asdict().items():
         setattr(head, name, value.detach().clone())
     head.classnames = list(classnames)

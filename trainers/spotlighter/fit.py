@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clip.parts import give_back
+
 from .bank import Shots, add_second_look, build_bank, regions
 from .classes import Classes, lengths
 from .head import SpotlighterHead
@@ -50,6 +52,8 @@ def fit_scalars(
     # Of their own: the host's random numbers stay as they are, and the halves what they are without classes left out.
     generator, another = (torch.Generator().manual_seed(max(seed, 0)) for _ in range(2))
     for step in range(FIT_STEPS):
+        if shots.y.device.type == "cpu":
+            give_back()  # what the step before has left in pieces
         memory = half_of_each_class(shots.y, generator)
         halves = {"memory": shots[memory], "out": shots[~memory], "t": t, "z": z}
         carried = 0.0  # first, while the other loss keeps nothing yet for its gradient
