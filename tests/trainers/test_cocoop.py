@@ -7,6 +7,7 @@ from yacs.config import CfgNode
 
 import clip
 import train
+from clip import lengths
 from clip.simple_tokenizer import SimpleTokenizer
 from dassl.engine import build_trainer
 from dassl.utils import set_random_seed
@@ -195,6 +196,18 @@ def test_prompts_that_another_has_changed_are_encoded_whole(small, places, chang
     found = ConditionalCLIP(small, learner).text_features(unit_rows(2))
     prompts, end = learner(learner.contexts(unit_rows(2)), slice(0, 3))
     assert sum(places) == 6 * LONGEST
+    expected = F.normalize(small.encode_prompts(prompts, end, (), LONGEST), dim=-1)
+    torch.testing.assert_close(found.flatten(0, 1), expected)
+
+
+@torch.no_grad()
+def test_ends_that_another_has_moved_are_heeded(small, monkeypatch):
+    """Though each prompt would have had no more places than its own end needs."""
+    monkeypatch.setitem(lengths.PRICES, "cpu", 0)
+    learner = ConditionalContext(small, NAMES, KEYS)
+    learner.prompts.end[0] += 1
+    found = ConditionalCLIP(small, learner).text_features(unit_rows(2))
+    prompts, end = learner(learner.contexts(unit_rows(2)), slice(0, 3))
     expected = F.normalize(small.encode_prompts(prompts, end, (), LONGEST), dim=-1)
     torch.testing.assert_close(found.flatten(0, 1), expected)
 

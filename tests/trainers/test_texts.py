@@ -1,5 +1,7 @@
 """Texts of hand-written prompts, encoded once for all runs (../../trainers/texts.py)."""
 
+import inspect
+import sys
 from pathlib import Path
 
 import pytest
@@ -101,6 +103,19 @@ def test_another_encoder_has_other_texts(seen, trainer, change):
     assert seen["texts"] == len(CLASSES) and torch.equal(found, expected)
     template_features(model, CLASSES, "a {}.")
     assert seen["texts"] == len(CLASSES)
+
+
+def test_all_code_of_clip_that_encodes_is_in_the_key(trainer):
+    """Texts of other lengths, so that they are packed."""
+    ran, batches = set(), [clip.tokenize(["a cat.", "a very old and slow cat."])]
+    sys.setprofile(lambda frame, *_: ran.add(frame.f_code.co_filename))
+    try:
+        texts.encode(trainer.model.clip, batches, total)
+    finally:
+        sys.setprofile(None)
+    ours = {path for path in ran if Path(path).parent == Path(clip.__file__).parent}
+    assert clip.vit.__file__ in ours
+    assert ours <= {part.__file__ for part in texts.code(total) if inspect.ismodule(part)}
 
 
 def test_the_image_encoder_and_words_that_are_not_there_have_no_part(seen, trainer):
