@@ -87,7 +87,12 @@ def load_weights(name: str, root: str | None = None, activation: str = "", size:
         state = _of_file(find_weights(name, root))
     else:
         state = {key: value for file in place.files for key, value in load_state_dict(file).items()}
-        state = place.in_openais_names(state, name) | facts.written(place.facts)
+        try:
+            state = place.in_openais_names(state, name)
+        except RuntimeError as error:  # of tensors that cannot be joined or transposed
+            raise InputError(f"{name} is not a whole CLIP ({str(error).splitlines()[0]}): fetch it again.") from error
+        foreign.check_widths(state, place.widths, name)
+        state |= facts.written(place.facts)
     state = positions.in_one_table(state)
     if activation:
         state |= facts.written({facts.QUICK_GELU: float(activation == "quick_gelu")})

@@ -52,6 +52,19 @@ def alike(values: set, what: str, where: str):
     return values.pop()
 
 
+WIDTHS = ("visual.class_embedding", "ln_final.weight")  # tensors that are as long as an encoder is wide
+
+
+def check_widths(state: dict[str, Tensor], widths: tuple[int, int], where: str) -> None:
+    """Refuse weights beside another model's config, or one that leaves out an encoder: heads and activation are no shapes."""
+    for name, width in zip(WIDTHS, widths, strict=True):
+        if name in state and state[name].shape != (width,):
+            raise InputError(
+                f"The config of {where} has an encoder of width {width}, and its weights one of {state[name].numel()}: "
+                "fetch both again, from one place."
+            )
+
+
 # --- Hugging Face's transformers ----------------------------------------------------------------------------------
 
 # In order; of a name, each that fits is replaced.
@@ -111,6 +124,12 @@ def facts_of_transformers(config: dict, where: str) -> dict[str, float]:
         ),
         facts.RESOLUTION: side(vision, "image_size", 224, where),
     }
+
+
+def widths_of_transformers(config: dict, where: str) -> tuple[int, int]:
+    """Of the image and the text encoder."""
+    vision, text = (encoder(config, name, where) for name in ("vision_config", "text_config"))
+    return number(vision, "hidden_size", 768, where), number(text, "hidden_size", 512, where)
 
 
 def encoder(config: dict, name: str, where: str) -> dict:
@@ -193,6 +212,12 @@ def facts_of_open_clip(config: dict, where: str, quick_gelu: bool | None = None)
         facts.EPS: alike({eps_of(part, where) for part in (vision, text)}, "eps", where),
         facts.RESOLUTION: side(vision, "image_size", 224, where),
     }
+
+
+def widths_of_open_clip(config: dict, where: str) -> tuple[int, int]:
+    """Of the image encoder, if it is a ViT, and the text encoder."""
+    vision, text = section(config, "vision_cfg", where), section(config, "text_cfg", where)
+    return number(vision, "width", 768, where), number(text, "width", 512, where)
 
 
 def eps_of(part: dict, where: str) -> float:

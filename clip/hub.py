@@ -35,13 +35,14 @@ Get = Callable[[str], str | None]  # the path of one of a model's files, which i
 
 @dataclass(frozen=True)
 class Place:
-    """The files of a backbone's weights, the numbers beside them (`facts.py`), how their names become OpenAI's, and the mean
-    and deviation of the pixels that it was trained on, if they are said.
+    """The files of a backbone's weights, the numbers beside them (`facts.py`), the widths that both encoders must have, how
+    names become OpenAI's, and the mean and deviation of the pixels that it was trained on, if they are said.
     """
 
     name: str
     files: tuple[str, ...]
     facts: dict[str, float]
+    widths: tuple[int, int]
     in_openais_names: Callable[[dict[str, Tensor], str], dict[str, Tensor]]
     pixels: Pixels | None
 
@@ -76,10 +77,10 @@ def place(name: str) -> Place | None:
 def find(name: str) -> Place:
     """Whatever a foreign `name` says (see above), fetched if it is not here yet."""
     if name.startswith(OPEN_CLIP):
-        facts, entry = described(name)
+        facts, widths, entry = described(name)
         repo, file = os.path.split(entry["hf_hub"])
         files = weights_among((file,) if file else OPEN_CLIP_WEIGHTS, on_hub(name, repo), name)
-        return Place(name, files, facts, foreign.from_open_clip, pixels(entry, "mean", "std"))
+        return Place(name, files, facts, widths, foreign.from_open_clip, pixels(entry, "mean", "std"))
     get = on_hub(name, *repository(name)) if name.startswith(HUB) else in_folder(name)
     config = read_config(get, CONFIG)
     if is_of_transformers(config) or not get(OPEN_CLIP_CONFIG):
@@ -102,18 +103,17 @@ def of_transformers(name: str, get: Get, config: dict, files: tuple[str, ...]) -
             f"{name} is no CLIP of Hugging Face's or open_clip's, as it has neither {CONFIG} nor {OPEN_CLIP_CONFIG}"
             f"{offline(name)}: name another, a folder that has one, or a weights file."
         )
-    facts, said = (
-        foreign.facts_of_transformers(config, name),
-        pixels(read_config(get, PIXELS), "image_mean", "image_std"),
-    )
-    return Place(name, weights_among(files, get, name), facts, foreign.from_transformers, said)
+    facts, widths = foreign.facts_of_transformers(config, name), foreign.widths_of_transformers(config, name)
+    said = pixels(read_config(get, PIXELS), "image_mean", "image_std")
+    return Place(name, weights_among(files, get, name), facts, widths, foreign.from_transformers, said)
 
 
 def of_open_clip(name: str, get: Get, files: tuple[str, ...]) -> Place:
     config = read_config(get, OPEN_CLIP_CONFIG)
-    facts = foreign.facts_of_open_clip(foreign.section(config, "model_cfg", name), name)
+    model = foreign.section(config, "model_cfg", name)
+    facts, widths = foreign.facts_of_open_clip(model, name), foreign.widths_of_open_clip(model, name)
     said = pixels(foreign.section(config, "preprocess_cfg", name), "mean", "std")
-    return Place(name, weights_among(files, get, name), facts, foreign.from_open_clip, said)
+    return Place(name, weights_among(files, get, name), facts, widths, foreign.from_open_clip, said)
 
 
 def pixels(config: dict, *keys: str) -> Pixels | None:
@@ -237,9 +237,13 @@ def sha256_of_version(path: str, version: tuple) -> str:
 # --- open_clip's tables -------------------------------------------------------------------------------------------
 
 
-def described(name: str) -> tuple[dict[str, float], dict]:
-    """Of "open_clip:model/tag" the numbers beside the weights, and the table's entry; its `hf_hub` is "owner/name/file"."""
+def described(name: str) -> tuple[dict[str, float], tuple[int, int], dict]:
+    """Of "open_clip:model/tag" the numbers beside the weights, widths, and the table's entry, whose `hf_hub` is "owner/name/file"."""
     model, _, tag = name.removeprefix(OPEN_CLIP).rpartition("/")
+    if not model or not tag:
+        raise InputError(
+            f"{name!r} names no model of open_clip's with its tag: write {OPEN_CLIP}ViT-B-16/openai, or so."
+        )
     model, tables = model.replace("/", "-"), open_clip_tables()
     known = tables.list_pretrained_tags_by_model(model)
     if not known:
@@ -255,7 +259,7 @@ def described(name: str) -> tuple[dict[str, float], dict]:
     config = read_json(os.path.join(open_clip_folder(), "model_configs", f"{model}.json"))
     # What the weights were trained with counts, as some are listed under a model that computes otherwise.
     facts = foreign.facts_of_open_clip(config, name, quick_gelu=bool(found.get("quick_gelu")))
-    return facts, found
+    return facts, foreign.widths_of_open_clip(config, name), found
 
 
 def open_clip_folder() -> str:

@@ -324,6 +324,12 @@ def build_model(
         model = kind(**architecture(state_dict) | prompts)
     except KeyError as error:
         raise InputError(f"This state dict is not a whole CLIP: it has no {error.args[0]} (OpenAI's names).") from error
+    except InputError:
+        raise
+    except (IndexError, ValueError, ArithmeticError) as error:
+        raise InputError(
+            f"This state dict is not a CLIP's: its tensors have shapes that no CLIP has ({error})."
+        ) from error
     if dtype != torch.float32:
         convert_weights(model, dtype)
     drawn = {name: value for name, value in model.state_dict().items() if "VPT" in name}

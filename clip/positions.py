@@ -31,8 +31,15 @@ def resized(state: dict[str, Tensor], size: int) -> dict[str, Tensor]:
     """
     if IMAGE not in state or "visual.conv1.weight" not in state:
         raise InputError("Positions of a residual network are not resized: set MODEL.BACKBONE.RESIZE_POSITIONS False.")
-    table, patch = state[IMAGE], state["visual.conv1.weight"].shape[-1]  # (1 + N, D)
-    former, side = round((len(table) - 1) ** 0.5), size // patch
+    table, patches = state[IMAGE], state["visual.conv1.weight"]  # (1 + N, D), (D, 3, patch, patch)
+    former = round((len(table) - 1) ** 0.5) if table.dim() == 2 and len(table) else 0
+    if former < 1 or former**2 != len(table) - 1 or patches.dim() != 4:
+        raise InputError(
+            f"Positions of shape {tuple(table.shape)} are none of a square image's patches, so that they cannot be resized: "
+            "set MODEL.BACKBONE.RESIZE_POSITIONS False, or choose another backbone."
+        )
+    patch = patches.shape[-1]
+    side = size // patch
     if side < 1:
         raise InputError(f"INPUT.SIZE {size} is smaller than one patch of {patch} pixels: choose a larger one.")
     if side != former:

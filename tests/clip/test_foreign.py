@@ -8,7 +8,7 @@ import torch
 
 import clip
 from clip.errors import InputError
-from tests.foreign import features, of_open_clip, of_transformers
+from tests.foreign import features, of_open_clip, of_transformers, with_changes
 
 TEXTS = ["a photo of a cat.", "a drawing of a very old steam locomotive on a bridge", "dog"]
 CPU = torch.device("cpu")
@@ -100,7 +100,7 @@ def test_open_clip_files(tmp_path):
     with pytest.raises(InputError, match=r"MODEL\.BACKBONE\.ACT"):
         clip.build_model(clip.load_state_dict(tmp_path / "epoch_3.pt"))
     (tmp_path / "open_clip_config.json").write_text(
-        json.dumps({"model_cfg": {"vision_cfg": {"width": 128}, "text_cfg": {"heads": 2}}})
+        json.dumps({"model_cfg": {"vision_cfg": {"width": 128}, "text_cfg": {"width": 128, "heads": 2}}})
     )
     assert agree(theirs, loaded(tmp_path / "open_clip_pytorch_model.bin"), 32)  # it says no more of quick_gelu: GELU
 
@@ -163,6 +163,48 @@ def test_what_is_no_clip_of_transformers(tmp_path, changes, says):
     with pytest.raises(InputError, match=says) as caught:
         loaded(tmp_path)
     assert re.search(r": (choose|correct|fetch)[^:]*\.$", str(caught.value))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"vision_config.hidden_size": 160}, {"text_config": None}, {"vision_config": {"num_attention_heads": 10}}],
+)
+def test_another_models_config_of_transformers(tmp_path, changes):
+    """Heads and activation would be that model's, or those of a part that is left out."""
+    of_transformers(tmp_path, {"vision_config.num_attention_heads": 4, "text_config.num_attention_heads": 8})
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(with_changes(json.loads(path.read_text()), changes)))
+    with pytest.raises(
+        InputError, match=r"has an encoder of width (160|512|768), and its weights one of \d+: fetch both"
+    ):
+        loaded(tmp_path)
+
+
+@pytest.mark.parametrize("part", ["vision_cfg", "text_cfg"])
+def test_another_models_config_of_open_clip(tmp_path, part):
+    of_open_clip(tmp_path)
+    path = tmp_path / "open_clip_config.json"
+    path.write_text(json.dumps(with_changes(json.loads(path.read_text()), {f"model_cfg.{part}.width": 256})))
+    with pytest.raises(InputError, match="has an encoder of width 256, and its weights one of 128: fetch both"):
+        loaded(tmp_path)
+
+
+SPOILT = {
+    "text_projection.weight": torch.zeros(()),
+    "visual_projection.weight": torch.zeros(2, 2, 2),
+    "vision_model.embeddings.patch_embedding.weight": torch.zeros(5),
+    "vision_model.encoder.layers.1.self_attn.q_proj.weight": torch.zeros(5),
+    "vision_model.encoder.layers.0.mlp.fc1.weight": torch.zeros(()),
+}
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_shapes_that_no_clip_has(tmp_path, name):
+    state = of_transformers(tmp_path).state_dict()
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(state | {name: SPOILT[name]}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(InputError, match="is not a (whole )?CLIP"):
+        loaded(tmp_path)
 
 
 OPEN_REFUSED = [

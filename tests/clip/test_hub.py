@@ -176,6 +176,9 @@ def test_what_cannot_be_fetched(server, tmp_path, monkeypatch):
     for name in ("hf:clip", "hf:", "hf:a/b/c", "hf:/b"):
         with pytest.raises(InputError, match="names no model on the hub: write hf:owner/name"):
             hub.check(name)
+    for name in ("open_clip:", "open_clip:ViT-B-16", "open_clip:ViT-B-16/", "open_clip:/openai"):
+        with pytest.raises(InputError, match="names no model of open_clip's with its tag: write open_clip:"):
+            hub.check(name)
 
 
 def test_folders(tmp_path):

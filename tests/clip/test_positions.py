@@ -38,6 +38,10 @@ def test_what_cannot_be_resized(tmp_path):
         clip.load_weights(str(tmp_path / "resnet.pt"), size=96)
     with pytest.raises(InputError, match="INPUT.SIZE 7 is smaller than one patch of 8 pixels"):
         clip.load_weights("ViT-Embedded/8", size=7)
+    for shape in ((4, 64), (66, 64), (65,), (), (0, 64)):  # 3 and 65 patches fill no square
+        torch.save(random_state(SMALL) | {"visual.positional_embedding": torch.zeros(shape)}, tmp_path / "other.pt")
+        with pytest.raises(InputError, match="are none of a square image's patches"):
+            clip.load_weights(str(tmp_path / "other.pt"), size=96)
 
 
 @torch.no_grad()
