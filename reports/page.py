@@ -7,6 +7,7 @@ policy in the page lets the browser run no script but its own.
 import base64
 import hashlib
 import os
+import re
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -29,6 +30,7 @@ from .runs import Run, all_runs
 from .tables import Block, Table, make_table
 
 TEMPLATES = Path(__file__).parent / "templates"
+BACKWARDS = re.compile("[\u202a-\u202e\u2066-\u2069]")  # would turn round what stands behind a name
 
 
 @dataclass(frozen=True)
@@ -211,6 +213,7 @@ def render(report: Report) -> str:
         script=Markup(script),
         policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'",
     )
+    page = BACKWARDS.sub("\N{REPLACEMENT CHARACTER}", page)
     return page.encode(errors="replace").decode()  # a file's name need not be UTF-8
 
 

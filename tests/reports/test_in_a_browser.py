@@ -7,6 +7,7 @@ import pytest
 import parse_test_res
 from tests.reports.runs import base2new, fewshot
 
+LONG = "s" * 200  # a set's name
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
@@ -35,6 +36,7 @@ def file(tmp_path_factory):
         }
         for dataset in ("dtd", "eurosat"):
             base2new(root, method, dataset, 1, 60.0 + 3 * place, 50.0 - place, **more)
+        base2new(root, method, LONG, 1, 60.0, 50.0)
         for shots in (1, 4):
             fewshot(root, method, "dtd", shots, 1, 50.0 + shots + place)
     fewshot(root, "CoOp", "dtd", 16, 1, None, state="failed", why="NoRoom: " + "x" * 300)
@@ -148,6 +150,26 @@ def test_the_page_is_no_wider_than_its_window(opened, width):
     assert page.evaluate("document.documentElement.scrollWidth") == width
     small = "[...document.querySelectorAll('td, th, p, li, label')].map((each) => parseFloat(getComputedStyle(each).fontSize))"
     assert min(page.evaluate(small)) >= 12
+
+
+def test_a_long_name_pushes_no_figure_out_of_sight(opened):
+    wide = "(each) => each.scrollWidth > each.clientWidth"
+    assert not opened(1280).locator(".scroll").first.evaluate(wide)
+
+
+def test_a_printed_page_is_white_and_holds_all_of_a_table(opened):
+    page = opened(718, color_scheme="dark")  # A4, less its margins
+    page.emulate_media(media="print")
+    assert page.evaluate("document.documentElement.scrollWidth") == 718
+    hides = "(all) => all.filter((each) => getComputedStyle(each).overflow !== 'visible' || each.scrollWidth > each.clientWidth).length"
+    assert page.locator(".scroll").evaluate_all(hides) == 0
+    assert (
+        page.locator(".matrix").is_visible()
+        and page.locator(".choice:visible, nav:visible, .filters:visible").count() == 0
+    )
+    assert page.evaluate("getComputedStyle(document.body).color") == "rgb(27, 32, 38)"
+    page.evaluate("document.documentElement.dataset.theme = 'dark'")
+    assert page.evaluate("getComputedStyle(document.body).color") == "rgb(27, 32, 38)"
 
 
 def test_what_a_screen_reader_is_told(opened):

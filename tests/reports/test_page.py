@@ -100,6 +100,15 @@ def test_what_files_say_is_escaped(tmp_path):
     assert json.loads(told)[0]["classes"] == [f"</script>{bad}"]
 
 
+def test_names_that_would_turn_a_line_round(tmp_path):
+    """Of right to left no word is changed, but what forces a direction on those behind it."""
+    base2new(tmp_path, "\u202eCoOp", "dtd", 1, 50.0, 50.0)
+    fewshot(tmp_path, "KgCoOp", "dtd", 4, 1, None, state="failed", why="\u2067why \u05d0")
+    page = render(collect(tmp_path))
+    assert not re.search("[\u202a-\u202e\u2066-\u2069]", page)
+    assert "\N{REPLACEMENT CHARACTER}CoOp" in page and "why \u05d0" in page
+
+
 def test_nothing_is_loaded(output):
     page = render(collect(output))
     links = re.findall(r'(?:src|href)="([^"]*)"', page.split("<script>")[0])
