@@ -283,8 +283,11 @@ def as_in_its_run(directory: str) -> dict:
     """How the teacher's run had its backbone loaded, by its record: `activation` and `size` of `load_clip`."""
     record = os.path.join(directory, "results.json")
     config = read_json(record).get("config") or {} if os.path.isfile(record) else {}
-    own, size = config.get("MODEL", {}).get("BACKBONE", {}), config.get("INPUT", {}).get("SIZE", [0])
-    return {"activation": own.get("ACT", ""), "size": size[0] if own.get("RESIZE_POSITIONS") else 0}
+    try:
+        own, size = config.get("MODEL", {}).get("BACKBONE", {}), config.get("INPUT", {}).get("SIZE", [0])
+        return {"activation": own.get("ACT", ""), "size": int(size[0]) if own.get("RESIZE_POSITIONS") else 0}
+    except (AttributeError, IndexError, TypeError, ValueError) as error:
+        raise InputError(f"The config in the teacher's {record} is damaged ({error}): run it again.") from error
 
 
 def teacher_prompts(path: str, backbone: str, clip_model: clip.model.CLIP) -> dict[str, Tensor]:

@@ -197,6 +197,14 @@ def test_a_teachers_backbone_computes_as_in_its_run(data_root, tmp_path, teacher
     assert (model.teacher.clip.activation, model.clip.activation) == ("gelu", "quick_gelu")
 
 
+@pytest.mark.parametrize("config", [[1], {"MODEL": 5}, {"MODEL": {"BACKBONE": []}}, {"INPUT": {"SIZE": 5}, "MODEL": {"BACKBONE": {"RESIZE_POSITIONS": True}}}])  # fmt: skip
+def test_a_teachers_config_that_is_damaged(data_root, tmp_path, teacher, capsys, config):
+    shutil.copytree(teacher, tmp_path / "other")
+    (tmp_path / "other/results.json").write_text(json.dumps({**RECORD, "config": config}))
+    assert train.main(line(data_root, tmp_path / "out", tmp_path / "other")) == 2
+    assert "The config in the teacher's" in capsys.readouterr().err
+
+
 def test_a_folder_without_a_teacher(data_root, tmp_path, capsys):
     assert train.main(line(data_root, tmp_path / "student", tmp_path)) == 2
     assert "VLPromptLearner holds no checkpoint" in capsys.readouterr().err
