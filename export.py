@@ -15,6 +15,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from dassl.errors import InputError
 from one_run.command import carry_out
 
 DIFFERS = 1
@@ -44,6 +45,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.pictures < 0:
+        raise InputError(f"--pictures is {args.pictures}: choose 0, which is all, or more.")
     from deploy.folder import export
     from one_run.classes import classes_of
 
@@ -55,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
         calibrated=args.calibrated,
         epoch=args.load_epoch,
         root=args.root,
-        pictures=None if args.no_comparison else max(0, args.pictures),
+        pictures=None if args.no_comparison else args.pictures,
     )
     print(f"Results: {args.out}")
     if not same:

@@ -20,7 +20,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from dassl.errors import InputError
+from dassl.errors import InputError, in_one_line
 from one_run.command import carry_out
 
 SOME_ARE_BROKEN = 1
@@ -77,17 +77,21 @@ def choose_device(wanted: str) -> bool:
 
 
 def pictures_of(asked: list[Path]) -> Iterator[str]:
-    """The files asked for, and the pictures in the folders, in the order of their names."""
-    from dassl.utils import is_picture
+    """The files asked for, and the pictures in the folders, in the order of their names; also what cannot be opened: who
+    reads it says what is wrong with it.
+    """
+    from datasets.listing import pictures_under
 
-    for path in asked:
-        if path.is_dir():
-            found = sorted(each for each in path.rglob("*") if is_picture(each.name) and each.is_file())
-            if not found:
+    for path in map(str, asked):
+        if os.path.isdir(path):
+            closed: list[OSError] = []
+            found = pictures_under(path, onerror=closed.append).pictures
+            if not found and not closed:
                 raise InputError(f"There is no picture under {path} (such as .jpg or .png): choose another folder.")
-            yield from map(str, found)
+            yield from (os.path.join(path, name) for name in found)
+            yield from (error.filename for error in closed)
         else:
-            yield str(path)  # who reads it says what is wrong with it
+            yield path
 
 
 def names_on(stream) -> list[Path]:
@@ -104,19 +108,22 @@ def as_text(found: Iterable, top: int) -> None:
     for one in found:
         (name, probability), *others = one.top(top)
         more = f" ({', '.join(f'{other} {p:.1%}' for other, p in others)})" if others else ""
-        print(f"{one.path}: {name} {probability:.1%}{more}")
+        print(f"{in_one_line(one.path)}: {name} {probability:.1%}{more}")
 
 
 def as_json(found: Iterable, top: int) -> None:
-    """Written as it comes, so that a million pictures need no memory."""
-    before = "[\n"
-    for one in found:
-        (name, probability), *others = one.top(top)
-        runners_up = [{"class": other, "probability": p} for other, p in others]
-        row = {"path": one.path, "class": name, "probability": probability, "runners_up": runners_up}
-        print(before + json.dumps(row), end="")
-        before = ",\n"
-    print("[]" if before == "[\n" else "\n]")
+    """Written as it comes, so that a million pictures need no memory; a whole list too where it breaks off."""
+    print("[")
+    last = None
+    try:
+        for one in found:
+            if last is not None:
+                print(f"{last},")
+            (name, probability), *others = one.top(top)
+            runners_up = [{"class": other, "probability": p} for other, p in others]
+            last = json.dumps({"path": one.path, "class": name, "probability": probability, "runners_up": runners_up})
+    finally:
+        print("]" if last is None else f"{last}\n]")
 
 
 def as_csv(found: Iterable, top: int) -> None:
@@ -148,7 +155,8 @@ def predict(args: argparse.Namespace) -> int:
                 broken += 1
                 tqdm.write(f"error: {one.why}", file=sys.stderr)
             else:
-                yield one
+                with tqdm.external_write_mode():  # it is printed where the bar was
+                    yield one
 
     {"text": as_text, "json": as_json, "csv": as_csv}[args.form](whole(), min(args.top, len(predictor.classnames)))
     if not broken:

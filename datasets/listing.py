@@ -10,7 +10,7 @@ import os
 import sys
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from dassl.utils import InputError, is_picture
@@ -156,10 +156,15 @@ def search(
     return trees, results
 
 
-def pictures_under(directory: str, outputs: Collection[str] = ()) -> Tree:
-    """At any depth, through links too. Hidden files and folders are passed over, and so are folders of runs."""
+def pictures_under(
+    directory: str, outputs: Collection[str] = (), onerror: Callable[[OSError], object] | None = None
+) -> Tree:
+    """At any depth, through links too. Hidden files and folders are passed over, and so are folders of runs.
+
+    onerror: called with the error of a folder that cannot be listed.
+    """
     tree, seen, outputs = Tree(), set(), {os.path.realpath(path) for path in outputs}
-    for folder, folders, names in os.walk(directory, followlinks=True):
+    for folder, folders, names in os.walk(directory, onerror=onerror, followlinks=True):
         real = os.path.realpath(folder)
         is_run = real in outputs or state_of(folder) is not None
         tree.holds_runs |= is_run

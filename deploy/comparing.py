@@ -39,7 +39,8 @@ def compare(
             theirs = run(images.numpy())
             right[name] += int((theirs.argmax(axis=1) == labels.numpy()).sum())
             same[name] += int((theirs.argmax(axis=1) == ours.argmax(axis=1)).sum())
-            difference[name] = max(difference[name], float(np.abs(theirs - ours).max()))
+            apart = np.nan_to_num(np.abs(theirs - ours), nan=1.0)  # what is no number could not be farther
+            difference[name] = max(difference[name], float(apart.max()))
     found: dict[str, dict] = {name: {"accuracy": 100.0 * right[name] / count} if labelled else {} for name in right}
     for name in files:
         found[name] |= {"largest_difference": difference[name], "same_class": 100.0 * same[name] / count}

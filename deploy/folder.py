@@ -18,7 +18,7 @@ from dassl.utils import read_image, write_json
 from one_run.calibration import temperature_of
 from one_run.classes import HALVES
 from one_run.folder import FILE
-from one_run.rebuild import config_of_record, rebuild_to_predict, record_of_training
+from one_run.rebuild import config_of_record, precision_keys, rebuild_to_predict, record_of_training
 from one_run.record import versions
 
 from .classifier import Classifier, check_exportable, graph_of
@@ -38,7 +38,7 @@ LABELS, PREPROCESS, RECORD, COMPARISON, SCRIPT = (
 @contextlib.contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
     """A folder to write into, which is called `out` once all is in it."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if os.path.lexists(out) and (out.is_symlink() or not out.is_dir() or any(out.iterdir())):
         raise InputError(f"--out {out} is there already: choose another folder, or remove it.")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -48,7 +48,10 @@ def new_folder(out: Path) -> Iterator[Path]:
     try:
         yield folder
         folder.chmod(0o755)
-        os.replace(folder, out)  # an empty one may be there
+        try:
+            os.replace(folder, out)  # an empty one may be there
+        except OSError as error:  # such as of `.`
+            raise InputError(f"--out {out} cannot be made ({error.strerror}): choose another folder.") from error
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -73,9 +76,9 @@ def export(
         check_libraries()
     files = [name for name in FORMATS if name in files or (name == ONNX and INT8 in files)]
     record = record_of_training(run)
-    fp32 = {"USE_CUDA": False, **{key: "fp32" for key in precisions(record)}}
+    fp32 = {"USE_CUDA": False, **dict.fromkeys(precision_keys(record), "fp32")}
     options = tuple(part for pair in fp32.items() for part in pair)
-    temperature = temperature_of(run, epoch, root) if calibrated else 1.0
+    temperature = temperature_of(run, epoch, root, use_cuda=False) if calibrated else 1.0
     trainer = rebuild_to_predict(run, classes, use_cuda=False, epoch=epoch, options=options)
     check_exportable(trainer)
     names, facts = trainer.dm.dataset.classnames, preprocess(trainer.cfg)
@@ -97,12 +100,6 @@ def export(
     for line in in_words(found, len(items)) if items else ["It was not compared with the run."]:
         print(line)
     return all(found[name]["largest_difference"] <= AT_MOST for name in files if name != INT8) if items else True
-
-
-def precisions(record: dict) -> list[str]:
-    """The methods' PREC keys in a record."""
-    nodes = record["config"].get("TRAINER", {}).items()
-    return [f"TRAINER.{name}.PREC" for name, keys in nodes if isinstance(keys, dict) and "PREC" in keys]
 
 
 def preprocess(cfg: CfgNode) -> dict:
@@ -127,13 +124,14 @@ def test_items(record: dict, classes: Sequence[str] | str, names: Sequence[str],
     changes = {"DATASET.ROOT": root} if root else {}
     if isinstance(classes, str) and classes in HALVES:
         changes["DATASET.SUBSAMPLE_CLASSES"] = classes
-    dataset = build_dataset(config_of_record(record, changes))
+    cfg = config_of_record(record, changes)
+    dataset = build_dataset(cfg)
     if isinstance(classes, str) and list(dataset.classnames) != list(names):
         raise InputError(
-            f"The data set {record['dataset']} has other classes now than the run knows: restore it, or pass --no-comparison."
+            f"The data set {cfg.DATASET.NAME} has other classes now than the run knows: restore it, or pass --no-comparison."
         )
     if not dataset.test:
-        raise InputError(f"The data set {record['dataset']} has no test pictures to compare on: pass --no-comparison.")
+        raise InputError(f"The data set {cfg.DATASET.NAME} has no test pictures to compare on: pass --no-comparison.")
     return list(dataset.test)
 
 

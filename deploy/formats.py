@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from dassl.utils import InputError
+from dassl.utils import InputError, replace_file
 
 ONNX, INT8, PT2 = "model.onnx", "model_int8.onnx", "model.pt2"
 PRODUCTS, SMALLEST = ("MatMul", "Gemm"), 64  # those whose weights have so many rows and columns are the encoder's
@@ -77,7 +77,7 @@ def write_int8(graph: torch.export.ExportedProgram, folder: Path) -> None:
 
 def write_pt2(graph: torch.export.ExportedProgram, folder: Path) -> None:
     with silent():
-        torch.export.save(graph, str(folder / PT2))
+        replace_file(str(folder / PT2), lambda file: torch.export.save(graph, file))  # a full disk is one sentence
 
 
 def read_onnx(path: Path) -> Function:

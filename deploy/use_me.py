@@ -15,7 +15,10 @@ PREPROCESS = json.loads((HERE / "preprocess.json").read_text(encoding="utf-8"))
 
 def prepare(path: str) -> np.ndarray:
     """A picture as the model takes it: (3, H, W)."""
-    image = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
+    image = ImageOps.exif_transpose(Image.open(path))
+    if image.mode.startswith("I"):  # grey of 16 bits, which Pillow would cut off at 255
+        image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257).round().astype(np.uint8))
+    image = image.convert("RGB")
     size, (height, width) = PREPROCESS["short_side"], PREPROCESS["crop"]
     short, way = min(image.size), Image.Resampling[PREPROCESS["interpolation"].upper()]
     image = image.resize(tuple(size * side // short for side in image.size), way)
@@ -27,7 +30,6 @@ def prepare(path: str) -> np.ndarray:
 if __name__ == "__main__":
     names = [name for name in sys.argv[1:] if name != "--int8"] or sys.exit(__doc__)
     session = onnxruntime.InferenceSession(HERE / ("model_int8.onnx" if "--int8" in sys.argv else "model.onnx"))
-    for name, probabilities in zip(
-        names, session.run(None, {"images": np.stack([*map(prepare, names)])})[0], strict=True
-    ):
+    for name in names:  # the model takes batches too
+        (probabilities,) = session.run(None, {"images": prepare(name)[None]})[0]  # (C,)
         print(f"{name}: {LABELS[probabilities.argmax()]} {probabilities.max():.1%}")

@@ -4,6 +4,7 @@ Modern Neural Networks", ICML 2017). The order of the classes, and so the accura
     B images      C classes
 """
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -54,7 +55,10 @@ def logits_of(trainer, loader) -> tuple[Tensor, Tensor]:
     found = []
     for batch in loader:
         images, labels = trainer.parse_batch_test(batch)
-        found.append((trainer.model_inference(images).float().cpu(), labels.cpu()))
+        logits = trainer.model_inference(images)
+        trainer.check_output(logits, batch)
+        trainer.readings.fetch()
+        found.append((logits.float().cpu(), labels.cpu()))
     logits, labels = map(torch.cat, zip(*found, strict=True))
     return logits, labels
 
@@ -82,23 +86,31 @@ def calibrate(trainer) -> dict:
     }
 
 
-def temperature_of(run: Path, epoch: int | None = None, root: str = "") -> float:
+def temperature_of(run: Path, epoch: int | None = None, root: str = "", use_cuda: bool | None = None) -> float:
     """A run's temperature: that in its record, else it is fitted now, which needs its data set, and kept there.
 
-    That of another epoch than the last is not kept.
+    That of an `epoch` by its number is not kept. use_cuda: default where there is a GPU.
     """
     record = record_of_training(run)
     refuse_test(run, record)
-    known = record.get("calibration")
-    if epoch in (None, record.get("epoch")) and isinstance(known, dict):
-        return known["temperature"]
-    precision = precision_of(record, torch.cuda.is_available())
-    options = tuple(part for pair in precision.items() for part in pair)
-    found = calibrate(rebuild(run, root=root, epoch=epoch, options=options))
+    if epoch is None and (known := kept_in(record)) is not None:
+        return known
+    use_cuda = torch.cuda.is_available() if use_cuda is None else use_cuda
+    options = {"USE_CUDA": use_cuda, **precision_of(record, use_cuda)}
+    found = calibrate(
+        rebuild(run, root=root, epoch=epoch, options=tuple(part for pair in options.items() for part in pair))
+    )
     print(in_words(found), flush=True)
-    if epoch in (None, record.get("epoch")):
+    if epoch is None:
         keep(run, found)
     return found["temperature"]
+
+
+def kept_in(record: dict) -> float | None:
+    """The temperature in a record; None where there is none that a fit gives."""
+    found = record.get("calibration")
+    temperature = found.get("temperature") if isinstance(found, dict) else None
+    return temperature if isinstance(temperature, float) and 0 < temperature < math.inf else None
 
 
 def keep(run: Path, found: dict) -> None:

@@ -1,6 +1,7 @@
 """Classes that a user names, in place of those that a run was trained on."""
 
 import os
+from collections import Counter
 from pathlib import Path
 
 from dassl.errors import InputError
@@ -23,7 +24,7 @@ def classes_of(text: str) -> list[str] | str:
     names = [name.strip() for name in names]
     if not all(names):
         raise InputError(f"{where} has an empty name: take out a comma.")
-    if twice := next((name for name in names if names.count(name) > 1), None):
+    if twice := next((name for name, count in Counter(names).items() if count > 1), None):
         raise InputError(f"{where} names {twice!r} twice: take one out.")
     if len(names) < 2:
         raise InputError(

@@ -11,6 +11,7 @@ Any other error is a fault of the code, ours or a user's own trainer file's, and
 import contextlib
 import errno
 import io
+import os
 import select
 import signal
 import sys
@@ -105,7 +106,13 @@ def code_of_unwritten(lost: OSError) -> int:
 
 
 def write_any_letter() -> None:
-    """A console that lacks a letter of a class name shows its number in its place; a log file has them all."""
+    """A console that lacks a letter of a class name shows its number in its place; a log file has them all.
+
+    Where a stream is closed, what is printed goes nowhere: some libraries would fail, or take the other stream.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  open as long as the process
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

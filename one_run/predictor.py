@@ -75,14 +75,14 @@ class Predictor:
         """
         run = Path(run)
         use_cuda = torch.cuda.is_available() if use_cuda is None else use_cuda
-        self.temperature = temperature_of(run, epoch, root) if calibrated else 1.0
+        self.temperature = temperature_of(run, epoch, root, use_cuda) if calibrated else 1.0
         self.trainer = rebuild_to_predict(run, classes, use_cuda, epoch)
         self.classnames: list[str] = list(self.trainer.dm.dataset.classnames)
         self.transform = build_transform(self.trainer.cfg, is_train=False)
         self.batch_size: int = self.trainer.cfg.DATALOADER.TEST.BATCH_SIZE
 
-    def predict(self, paths: Iterable[str | Path]) -> list[Prediction]:
-        """Of files, in their order; the first that cannot be read is an InputError."""
+    def predict(self, paths: Iterable[str | Path] | str | Path) -> list[Prediction]:
+        """Of files, or of one, in their order; the first that cannot be read is an InputError."""
         found = []
         for one in self.each(paths):
             if isinstance(one, Broken):
@@ -90,10 +90,10 @@ class Predictor:
             found.append(one)
         return found
 
-    def each(self, paths: Iterable[str | Path]) -> Iterator[Prediction | Broken]:
+    def each(self, paths: Iterable[str | Path] | str | Path) -> Iterator[Prediction | Broken]:
         """The same one after the other, as batches are done; what cannot be read is among them."""
         batches: deque[list[tuple[str, Future]]] = deque()
-        names = map(str, paths)
+        names = map(str, [paths] if isinstance(paths, str | Path) else paths)
         with ThreadPoolExecutor(cores()) as readers:
             while batch := list(itertools.islice(names, self.batch_size)):
                 batches.append([(path, readers.submit(self.read, path)) for path in batch])

@@ -1,6 +1,7 @@
 """A finished run -> its trainer, ready to predict: on its data set, or without it."""
 
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from .work import check_precision, weights_to_test
 
 def record_of_training(run: Path) -> dict:
     """The record of a training run; everything else is refused."""
-    if not run.is_dir():
+    if not os.path.isdir(run):  # of a name that is too long too
         raise InputError(f"The run {run} does not exist: pass the --output-dir of a finished training run.")
     record = whole_record(run)
     if record is None or not isinstance(record.get("config"), dict) or not isinstance(record.get("method"), str):
@@ -139,15 +140,21 @@ def precision_of(record: dict, use_cuda: bool) -> dict[str, str]:
     if then is None:  # a trainer file that says none
         return {}
     now = "fp32" if then in ("fp16", "amp") and not use_cuda else then
-    return {key: now for key in flatten({"TRAINER": record["config"]["TRAINER"]}) if key.endswith(".PREC")}
+    return dict.fromkeys(precision_keys(record), now)
+
+
+def precision_keys(record: dict) -> list[str]:
+    """The methods' PREC keys in a record's config."""
+    return [key for key in flatten(record["config"]) if key.startswith("TRAINER.") and key.endswith(".PREC")]
 
 
 def classes_asked_for(which: str, identity: dict | None, run: Path) -> list[str]:
     """Names, by base, new, all, or "" for those that the run was trained on."""
     if which and which not in HALVES:
         raise InputError(f"{which!r} are no classes: name some, or choose one of {', '.join(HALVES)}.")
-    found = (identity or {}).get("all_classes" if which else "classes")
+    known = (identity or {}).get("all_classes" if which else "classes") or []
+    half = math.ceil(len(known) / 2)  # as in datasets/base.py
+    found = {"": known, "all": known, "base": known[:half], "new": known[half:]}[which]
     if not found:
         raise InputError(f"The record of {run} does not say which classes there are: name them.")
-    half = math.ceil(len(found) / 2)  # as in datasets/base.py
-    return {"": found, "all": found, "base": found[:half], "new": found[half:]}[which]
+    return found

@@ -53,7 +53,7 @@ MAY_IMPORT = {
     "parse_test_res": {"dassl.utils", "reports", "one_run"},
     "deploy": {"dassl.utils", "dassl.data", "one_run"},
     "export": {"deploy", "one_run"},
-    "predict": {"dassl.utils", "one_run"},
+    "predict": {"dassl.utils", "datasets", "one_run"},
     "show_tokens": {"dassl.utils", "dassl.data", "trainers", "one_run"},
 }
 SHARED_BY_METHODS = {

@@ -12,6 +12,7 @@ import pytest
 
 import predict
 import train
+from one_run.predictor import Predictor
 from predict import main
 from tests.helpers import CLASSES, REPOSITORY, arguments
 
@@ -133,3 +134,58 @@ def test_no_run_and_no_pictures(run, photos, tmp_path, capsys, monkeypatch):
     assert main([str(run), str(tmp_path / "empty")]) == 2 and "There is no picture under" in one_sentence(capsys)
     monkeypatch.setattr(predict.sys, "stdin", None)
     assert main([str(run)]) == 2 and "No picture is named" in one_sentence(capsys)
+
+
+def test_names_and_folders_that_cannot_be_opened_are_named(run, photos, capsys, monkeypatch):
+    """A name that is too long for any file, and a folder that may not be listed; what a link leads to is searched once."""
+    (photos / "x" / "up").symlink_to(photos)
+    (photos / "closed").mkdir()
+    real = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: real(f"{path}/none" if str(path).endswith("closed") else path))
+    assert main([str(run), str(photos), "a" * 300, "--csv"]) == 1
+    said = capsys.readouterr()
+    assert len(said.out.splitlines()) == 1 + 3
+    errors = [line for line in said.err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 2 and "closed" in errors[0] and "aaa cannot be read (" in errors[1]
+    assert main(["r" * 300, str(photos)]) == 2 and "does not exist" in one_sentence(capsys)
+
+
+def test_a_name_of_two_lines_is_printed_in_one(run, photos, capsys):
+    (photos / "b.png").rename(photos / "two\nlines.png")
+    assert main([str(run), str(photos / "two\nlines.png")]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"{photos}/two\\nlines.png: ")
+
+
+def test_json_that_breaks_off_is_whole(run, photos, capsys, monkeypatch):
+    def each(self, paths, real=Predictor.each):
+        yield next(real(self, paths))
+        raise FloatingPointError("The logits are no numbers: mend it.")
+
+    monkeypatch.setattr(Predictor, "each", each)
+    assert main([str(run), str(photos), "--json"]) == 2
+    (one,) = json.loads(capsys.readouterr().out)
+    assert one["path"] == str(photos / "b.png")
+
+
+def test_closed_streams(run, photos, monkeypatch, capsys):
+    (photos / "a.png").write_bytes(b"")
+    monkeypatch.setattr(sys, "stderr", None)
+    assert main([str(run), str(photos), "--csv"]) == 1
+    assert len(capsys.readouterr().out.splitlines()) == 1 + 3  # nothing of the errors
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main([str(run), str(photos), "--csv"]) == 1
+
+
+@pytest.mark.parametrize("form", ["--csv", "--json"])
+def test_lines_beside_the_bar(run, photos, monkeypatch, form):
+    """On a terminal both are in one place: a line begins where the bar was, and the bar does not write over it."""
+    terminal = io.StringIO()
+    terminal.isatty = lambda: True
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    assert main([str(run), str(photos), form]) == 0
+    assert "picture/s" in terminal.getvalue()
+    shown = [line.rsplit("\r", 1)[-1] for line in terminal.getvalue().split("\n")]
+    begins = str(photos) if form == "--csv" else '{"path"'
+    assert sum(line.lstrip('"').startswith(begins) for line in shown) == 3

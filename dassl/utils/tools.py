@@ -23,6 +23,7 @@ from .registry import get_most_similar_str_to_a_from_b as get_most_similar_str_t
 # Others are not tried, whatever a file is called: some of them are handed to other programs, as EPS is to Ghostscript.
 FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM")
 MOST_PIXELS = 178_956_970  # of an image, where Pillow refuses too: half a gigabyte in RGB
+LONGEST = 1000  # times its width: its short side is enlarged, and its long side with it
 
 
 def read_image(path: str) -> Image.Image:
@@ -44,7 +45,7 @@ def opened(path: str) -> Iterator[Image.Image]:
     """A picture whose head is read; what fails here, or where it is decoded, is one sentence."""
     try:
         with Image.open(path, formats=FORMATS) as image:
-            if image.width * image.height > MOST_PIXELS:
+            if image.width * image.height > MOST_PIXELS or max(image.size) > LONGEST * min(image.size):
                 raise Image.DecompressionBombError
             grey_range(image)
             yield image
@@ -56,7 +57,8 @@ def opened(path: str) -> Iterator[Image.Image]:
         ) from error
     except Image.DecompressionBombError as error:
         raise InputError(
-            f"The image {path} has more than {MOST_PIXELS:,} pixels: save it smaller, or take it out of the list."
+            f"The image {path} has more than {MOST_PIXELS:,} pixels, or is more than {LONGEST:,} times as long as wide: save it smaller, "
+            "or take it out of the list."
         ) from error
     except NoRange as error:
         raise InputError(f"The image {path} {error}: save it with 8 or 16 unsigned bits a pixel.") from error

@@ -4,8 +4,10 @@ import ast
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -66,7 +68,9 @@ def test_it_is_used_without_this_code(run, exported, data_root, tmp_path, capsys
     wide = tmp_path / "wide.jpg"
     with Image.open(picture) as image:
         image.resize((131, 70)).save(wide)
-    asked = [str(picture), str(wide)]
+    grey = tmp_path / "grey.png"
+    Image.fromarray(np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)).save(grey)
+    asked = [str(picture), str(wide), str(grey)]
     done = subprocess.run(
         [sys.executable, "-I", exported / "use_me.py", *asked], capture_output=True, text=True, cwd=tmp_path
     )
@@ -111,7 +115,7 @@ def test_other_classes_calibrated(run, tmp_path, capsys):
     assert np.allclose(function(np.zeros((2, 3, 64, 64), np.float32)).sum(axis=1), 1, atol=1e-5)
 
 
-@pytest.mark.parametrize("how", ["there", "file", "no onnx", "no run", "no data"])
+@pytest.mark.parametrize("how", ["there", "file", "link", "cwd", "disk", "count", "no onnx", "no run", "no data"])
 def test_what_is_refused_leaves_nothing(run, tmp_path, capsys, monkeypatch, how):
     out, line, says = tmp_path / "out", [], ""
     if how == "there":
@@ -120,6 +124,18 @@ def test_what_is_refused_leaves_nothing(run, tmp_path, capsys, monkeypatch, how)
     elif how == "file":
         out.write_text("")
         says = f"--out {out} is there already"
+    elif how == "link":
+        out.symlink_to("nowhere")
+        says = f"--out {out} is there already"
+    elif how == "cwd":
+        monkeypatch.chdir(tmp_path)
+        out, says = Path(), "--out . cannot be made"
+        line = ["--pt2", "--no-comparison"]
+    elif how == "disk":
+        monkeypatch.setattr(formats.torch.export, "save", lambda *_: os.write(os.open("/dev/full", os.O_WRONLY), b"x"))
+        line, says = ["--pt2", "--no-comparison"], "model.pt2 could not be written (No space left on device)"
+    elif how == "count":
+        line, says = ["--pictures", "-5"], "--pictures is -5: choose 0, which is all, or more"
     elif how == "no onnx":
         monkeypatch.setattr(formats.importlib.util, "find_spec", lambda name: None if name == "onnxscript" else name)
         says = "ONNX needs onnxscript: pip install -r requirements-export.txt, or choose --pt2 alone"

@@ -87,3 +87,28 @@ def test_a_run_that_is_at_work_is_not_written_into(run, capsys, monkeypatch):
         assert temperature_of(run) > 0
     assert "The temperature is not kept" in capsys.readouterr().out
     assert json.loads((run / "results.json").read_text()) == json.loads(text)
+
+
+@pytest.mark.parametrize("kept", [{}, {"temperature": "1"}, {"temperature": 0.0}, {"temperature": float("nan")}, 1.0])
+def test_a_damaged_temperature_is_fitted_anew(run, kept):
+    path = run / "results.json"
+    path.write_text(json.dumps(results(run) | {"calibration": kept}))
+    found = temperature_of(run)
+    assert 0.01 < found < 100 and results(run)["calibration"]["temperature"] == found
+
+
+def test_the_best_epoch_and_the_last_have_their_own(data_root, tmp_path):
+    options = ["OPTIM.MAX_EPOCH", 2, "OPTIM.LR", 0.5, "TEST.FINAL_MODEL", "best_val"]
+    assert train.main(arguments(data_root, tmp_path / "run", options=options)) == 0
+    best = temperature_of(tmp_path / "run")
+    path = tmp_path / "run" / "results.json"
+    path.write_text(json.dumps(results(tmp_path / "run") | {"calibration": {"temperature": 50.0}}))
+    assert temperature_of(tmp_path / "run") == 50.0
+    assert temperature_of(tmp_path / "run", epoch=2) != 50.0 and 0.01 < best < 50
+
+
+def test_logits_that_are_no_numbers_are_refused(run, monkeypatch):
+    trainer = rebuild(run)
+    monkeypatch.setattr(trainer, "model_inference", lambda images: torch.full((len(images), 3), torch.nan))
+    with pytest.raises(FloatingPointError, match="infinite or NaN"):
+        calibrate(trainer)

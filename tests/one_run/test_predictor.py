@@ -1,9 +1,11 @@
 """A finished run as a classifier (one_run/predictor.py): it is the run's own, and needs none of its data."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 import clip
 import train
@@ -112,3 +114,11 @@ def test_the_likeliest_first(run, data_root):
     assert sum(p for _, p in ranked) == pytest.approx(1) and ranked[0] == (one.classname, one.probability)
     even = one._replace(probabilities=torch.full((3,), 1 / 3))
     assert [name for name, _ in even.top(2)] == CLASSES[:2]
+
+
+def test_one_path_and_a_picture_that_would_fill_all_memory(run, data_root, tmp_path):
+    predictor, path = Predictor(run), pictures(data_root)[0]
+    assert [one.path for asked in (path, Path(path)) for one in predictor.predict(asked)] == [path, path]
+    Image.new("RGB", (60_000, 1)).save(tmp_path / "long.png")
+    (one,) = predictor.each([tmp_path / "long.png"])
+    assert "long.png has more than" in str(one.why) and "more than 1,000 times as long as wide" in str(one.why)

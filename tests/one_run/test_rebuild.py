@@ -3,7 +3,7 @@
 import pytest
 
 from dassl.errors import InputError
-from one_run.rebuild import rebuild
+from one_run.rebuild import classes_asked_for, precision_of, rebuild
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,11 @@ def test_what_cannot_be_built_again(tmp_path, text, says):
         (run / "results.json").write_text(text)
     with pytest.raises(InputError, match=says):
         rebuild(run)
+
+
+def test_a_record_without_the_methods_keys_or_new_classes(tmp_path):
+    assert precision_of({"config": {}, "precision": "fp32"}, use_cuda=False) == {}
+    one = {"classes": ["a"], "all_classes": ["a"]}
+    assert classes_asked_for("base", one, tmp_path) == ["a"]
+    with pytest.raises(InputError, match="does not say which classes there are"):
+        classes_asked_for("new", one, tmp_path)
