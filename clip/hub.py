@@ -195,7 +195,7 @@ def on_hub(name: str, repo: str, revision: str | None = None) -> Get:
     """Files that huggingface_hub fetches into its cache, from the mirror that HF_ENDPOINT names, or not at all if
     HF_HUB_OFFLINE is set.
     """
-    from huggingface_hub import constants, errors, hf_hub_download
+    from huggingface_hub import _CACHED_NO_EXIST, constants, errors, hf_hub_download, try_to_load_from_cache
 
     def refusal(error: Exception) -> InputError:
         reason = " ".join(str(error).split()).partition(". ")[0].rstrip(".") or type(error).__name__
@@ -210,6 +210,8 @@ def on_hub(name: str, repo: str, revision: str | None = None) -> Get:
         except errors.LocalEntryNotFoundError as error:  # neither here nor to be had
             status = getattr(getattr(error.__cause__, "response", None), "status_code", 0)
             if constants.HF_HUB_OFFLINE or status == 404:  # another may be here; a mirror may say no more than 404
+                return None
+            if try_to_load_from_cache(repo, file, revision=revision) is _CACHED_NO_EXIST:  # when the hub was last asked
                 return None
             raise refusal(error) from error
         except errors.EntryNotFoundError:

@@ -20,7 +20,7 @@ from tests.helpers import REPOSITORY
 from tests.server import serving
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-ALL = (hub.CONFIG, hub.OPEN_CLIP_CONFIG, *hub.WEIGHTS, *hub.OPEN_CLIP_WEIGHTS)
+ALL = (hub.CONFIG, hub.PIXELS, hub.OPEN_CLIP_CONFIG, *hub.WEIGHTS, *hub.OPEN_CLIP_WEIGHTS)
 
 
 def hold(server, repo: str, folder, revision: str = "main") -> None:
@@ -127,6 +127,20 @@ def test_a_damaged_file_of_the_cache(server, tmp_path):
 
 
 LOAD = "import sys, clip\nprint(clip.hub.find(sys.argv[1]).files[0])"
+
+
+@pytest.mark.parametrize("make", [of_transformers, of_open_clip])
+def test_without_a_network_all_that_the_cache_holds_is_enough(server, tmp_path, monkeypatch, make):
+    """Also where the hub's page lacks one of the files that are looked for."""
+    make(tmp_path / "there")
+    hold(server, "somebody/clip", tmp_path / "there")
+    before = hub.find("hf:somebody/clip")
+    head = "huggingface_hub.file_download._get_metadata_or_catch_error"
+    lost = (None, None, None, None, None, ConnectionError("no route to the host"))
+    monkeypatch.setattr(head, lambda **_: lost)
+    assert hub.find("hf:somebody/clip") == before
+    with pytest.raises(InputError, match="could not be fetched"):
+        hub.find("hf:somebody/clip@v2")
 
 
 def test_the_librarys_own_settings_hold(server, tmp_path):
