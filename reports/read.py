@@ -56,7 +56,11 @@ def value_logged(run: Path, keyword: str, test_log: bool) -> float:
     if not log.is_file():
         raise ResultError(f"{run} holds neither {FILE} nor log.txt: it is not a run, or has not begun.")
     signals = TEST_SIGNALS if test_log else TRAIN_SIGNALS
-    text = parse_log(log.read_text(encoding="utf-8", errors="replace"), keyword, signals)
+    try:
+        content = log.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise ResultError(f"{log} cannot be read ({error.strerror}): make it readable, or run it again.") from error
+    text = parse_log(content, keyword, signals)
     if text is None:
         raise ResultError(
             f"{log} has no {keyword!r} after a line {signals[0]!r}: "
@@ -145,7 +149,14 @@ def seeds_under(folder: Path, pattern: str = "*/shots_*/*/*/seed*") -> list[tupl
 
 def is_run(folder: Path) -> bool:
     """Whether something began there: where there is a lock alone nothing did, nor where the run was refused before."""
-    names = [entry.name for entry in folder.iterdir()]
+    try:
+        names = [entry.name for entry in folder.iterdir()]
+    except FileNotFoundError:  # it has been taken away meanwhile
+        return False
+    except OSError as error:
+        raise ResultError(
+            f"{folder} cannot be read ({error.strerror}): make it readable, or take it out of there."
+        ) from error
     only_locked = names == [LOCK]
     return not (only_locked or (whole_record(folder) or {}).get("refused"))
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -81,6 +82,36 @@ def test_a_run_without_a_result(tmp_path, content, said):
     (folder / "results.json").write_text(content)
     (row,) = results_of(tmp_path, "fewshot")
     assert row.value is None and said in row.problem and str(folder) in row.problem
+
+
+def test_a_folder_that_is_taken_away_meanwhile_or_may_not_be_read(tmp_path, monkeypatch):
+    for seed in (1, 2):
+        fewshot(tmp_path, "CoOp", "dtd", 4, seed, 50.0)
+    listed, errors = Path.iterdir, [PermissionError(13, "Permission denied"), FileNotFoundError(2, "No such file")]
+
+    def iterdir(folder):
+        if folder.name == "seed1":
+            raise errors[0]
+        return listed(folder)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    with pytest.raises(ResultError, match=r"seed1 cannot be read \(Permission denied\): make it readable"):
+        results_of(tmp_path, "fewshot")
+    del errors[0]
+    assert [result.seed for result in results_of(tmp_path, "fewshot")] == [2]
+
+
+def test_a_log_that_may_not_be_read(tmp_path, monkeypatch):
+    run = tmp_path / "fewshot/dtd/shots_4/CoOp/vit_b16/seed1"
+    run.mkdir(parents=True)
+    (run / "log.txt").write_text("")
+
+    def read_text(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+    (result,) = results_of(tmp_path, "fewshot")
+    assert "log.txt cannot be read (Permission denied): make it readable" in result.problem
 
 
 def test_a_seed_that_is_there_twice_counts_neither_time(tmp_path):
