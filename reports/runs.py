@@ -25,6 +25,9 @@ OF_PLACE = ("SEED", "OUTPUT_DIR", "RESUME", "VERBOSE", "DATASET.")  # config key
 ENDS_OF_PLACE = ("DIR", "ROOT", "NUM_WORKERS", "PRINT_FREQ")
 
 
+STATES = ("finished", "failed", "stopped", "running")
+
+
 @dataclass(frozen=True)
 class Run:
     path: Path
@@ -58,7 +61,7 @@ class Run:
         if self.problem:
             return "unreadable"
         state = self.record.get("state")
-        return state if isinstance(state, str) else ("unreadable" if self.record else "log only")
+        return state if state in STATES else ("unreadable" if self.record else "log only")
 
     @property
     def is_trained(self) -> bool:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from reports.page import collect, duration, memory
 from reports.runs import all_runs
 from tests.reports.runs import CONFIG, SETTINGS, fewshot, write
@@ -20,6 +22,12 @@ def test_runs(output):
     assert len(runs) == 12 * 2 + 2 + 1 + 1
     inside = all_runs(output / "fewshot")
     assert {run.phase for run in inside} == {"few_shot"} and len(inside) == 3
+
+
+@pytest.mark.parametrize("state", ["", "done", ["finished"], None, 1])
+def test_a_state_that_no_run_has(tmp_path, state):
+    fewshot(tmp_path, "CoOp", "dtd", 4, 1, 50.0, state=state)
+    assert [run.state for run in all_runs(tmp_path)] == ["unreadable"]
 
 
 def test_runs_wherever_the_folder_is_given_from(output, monkeypatch):
