@@ -14,8 +14,8 @@ from .mutate import perhaps_spoilt, spoilt_json
 
 TRANSFORMERS = {
     "model_type": "clip",
-    "text_config": {"hidden_act": "gelu", "num_attention_heads": 2, "layer_norm_eps": 1e-5, "vocab_size": 49408, "eos_token_id": 2},
-    "vision_config": {"hidden_act": "gelu", "num_attention_heads": 4, "layer_norm_eps": 1e-5, "image_size": 16, "patch_size": 8},
+    "text_config": {"hidden_size": 8, "hidden_act": "gelu", "num_attention_heads": 2, "layer_norm_eps": 1e-5, "vocab_size": 49408, "eos_token_id": 2},
+    "vision_config": {"hidden_size": 8, "hidden_act": "gelu", "num_attention_heads": 4, "layer_norm_eps": 1e-5, "image_size": 16, "patch_size": 8},
 }  # fmt: skip
 OPEN_CLIP = {
     "model_cfg": {
