@@ -94,13 +94,16 @@ class Predictor:
         """The same one after the other, as batches are done; what cannot be read is among them."""
         batches: deque[list[tuple[str, Future]]] = deque()
         names = map(str, [paths] if isinstance(paths, str | Path) else paths)
-        with ThreadPoolExecutor(cores()) as readers:
+        readers = ThreadPoolExecutor(cores())
+        try:
             while batch := list(itertools.islice(names, self.batch_size)):
                 batches.append([(path, readers.submit(self.read, path)) for path in batch])
                 if len(batches) > 1:  # the next batch is read while this one is classified
                     yield from self.classify(batches.popleft())
             while batches:
                 yield from self.classify(batches.popleft())
+        finally:  # who stops in the midst does not wait for pictures that nobody asks for
+            readers.shutdown(cancel_futures=True)
 
     def read(self, path: str) -> Tensor | Broken:
         """(3, H, W)"""

@@ -1,6 +1,7 @@
 """A finished run as a classifier (one_run/predictor.py): it is the run's own, and needs none of its data."""
 
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -122,3 +123,15 @@ def test_one_path_and_a_picture_that_would_fill_all_memory(run, data_root, tmp_p
     Image.new("RGB", (60_000, 1)).save(tmp_path / "long.png")
     (one,) = predictor.each([tmp_path / "long.png"])
     assert "long.png has more than" in str(one.why) and "more than 1,000 times as long as wide" in str(one.why)
+
+
+def test_who_stops_does_not_wait_for_what_is_not_read_yet(run, monkeypatch):
+    predictor, read = Predictor(run), []
+    monkeypatch.setattr("one_run.predictor.cores", lambda: 1)
+    predictor.batch_size = 50
+    predictor.classify = lambda batch: (image.result() for _, image in batch)
+    predictor.read = lambda path: read.append(path) or time.sleep(0.02)
+    found = predictor.each(map(str, range(100)))
+    next(found)
+    found.close()
+    assert 0 < len(read) < 100
