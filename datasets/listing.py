@@ -130,7 +130,9 @@ def search(
     """(the pictures of each of `folders`, those that hold results of runs and no pictures of their own)."""
     trees, results, spelt = {}, [], {}
     for name in folders:
-        tree = pictures_under(os.path.join(directory, name), outputs)
+        tree = pictures_under(
+            os.path.join(directory, name), outputs, onerror=lambda error: wrong(cannot_be_listed(error))
+        )
         if not tree.pictures and tree.holds_runs and loose_pictures(os.path.join(directory, name)):
             wrong(
                 f"{os.path.join(directory, name)} holds pictures and the results of a run: choose another --output-dir, and "
@@ -154,6 +156,10 @@ def search(
             )
         trees[name] = tree
     return trees, results
+
+
+def cannot_be_listed(error: OSError) -> str:
+    return f"The folder {error.filename} cannot be listed ({error.strerror}): correct its rights, or take it out."
 
 
 def pictures_under(

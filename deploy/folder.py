@@ -35,11 +35,15 @@ LABELS, PREPROCESS, RECORD, COMPARISON, SCRIPT = (
 )
 
 
+def check_new(out: Path) -> None:
+    if os.path.lexists(out) and (out.is_symlink() or not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"--out {out} is there already: choose another folder, or remove it.")
+
+
 @contextlib.contextmanager
 def new_folder(out: Path) -> Iterator[Path]:
     """A folder to write into, which is called `out` once all is in it."""
-    if os.path.lexists(out) and (out.is_symlink() or not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"--out {out} is there already: choose another folder, or remove it.")
+    check_new(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".part", dir=out.parent))
@@ -72,6 +76,7 @@ def export(
     classes, calibrated, epoch and root as for `one_run.predictor.Predictor`. pictures: how many of the run's test pictures it
     is compared on, spread evenly over all (0: all of them, None: it is not compared).
     """
+    check_new(out)  # before anything is computed
     if any(name.endswith(".onnx") for name in files):
         check_libraries()
     files = [name for name in FORMATS if name in files or (name == ONNX and INT8 in files)]

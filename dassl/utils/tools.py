@@ -43,6 +43,8 @@ def read_image(path: str) -> Image.Image:
 @contextlib.contextmanager
 def opened(path: str) -> Iterator[Image.Image]:
     """A picture whose head is read; what fails here, or where it is decoded, is one sentence."""
+    if os.path.exists(path) and not os.path.isfile(path):  # to open a pipe would be to wait for who writes into it
+        raise InputError(f"The image {path} is no file: take it out of the list.")
     try:
         with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > MOST_PIXELS or max(image.size) > LONGEST * min(image.size):

@@ -1,5 +1,6 @@
 """Pictures of odd kinds become RGB (read_image of ../dassl/utils/tools.py)."""
 
+import os
 import struct
 
 import numpy as np
@@ -189,3 +190,11 @@ def test_several_pictures_in_one_file_give_the_first(tmp_path):
     first, second = Image.new("RGB", (8, 8), 1), Image.new("RGB", (4, 4))
     first.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[second])
     assert Image.open(tmp_path / "a.jpg").format == "MPO" and read_image(str(tmp_path / "a.jpg")).size == (8, 8)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder"])
+def test_what_is_no_file_is_not_waited_for(tmp_path, kind):
+    path = tmp_path / "a.png"
+    os.mkfifo(path) if kind == "pipe" else path.mkdir()
+    with pytest.raises(InputError, match="a.png is no file: take it out of the list"):
+        read_image(str(path))

@@ -1,5 +1,6 @@
 """Your own pictures (../datasets/folder.py): class folders, parts above them, CSV files, names, and what is refused."""
 
+import os
 import unicodedata
 from collections import Counter
 from pathlib import Path
@@ -13,6 +14,7 @@ import train
 from clip.simple_tokenizer import SimpleTokenizer
 from dassl.data.datasets import build_dataset
 from dassl.utils import InputError, set_random_seed
+from datasets.listing import read_class_folders
 from tests.helpers import results
 from tests.own_pictures import COLOURS, folders, line, picture, write_csv
 
@@ -514,3 +516,13 @@ def test_parts_that_do_not_fit(tmp_path):
 def test_a_typo_in_its_keys_is_named(tmp_path, capsys):
     assert train.main(line(folders(tmp_path), tmp_path / "out", DATASET__FOLDER__TEMPLATES="{}")) == 2
     assert "DATASET.FOLDER.TEMPLATE" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_listed_is_not_passed_over(tmp_path, monkeypatch):
+    """Its pictures would be missing without a word."""
+    root = folders(tmp_path / "pictures")
+    (root / "n01" / "closed").mkdir()
+    real = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: real(f"{path}/none" if str(path).endswith("closed") else path))
+    with pytest.raises(InputError, match="n01/closed.* cannot be listed .*correct its rights"):
+        read_class_folders(str(root))
