@@ -98,7 +98,12 @@ def names_on(stream) -> list[Path]:
     if stream is None or stream.isatty():
         raise InputError("No picture is named: pass files or folders, or write their names to the standard input.")
     lines = getattr(stream, "buffer", stream).read().split(b"\n")  # a name may hold any byte but this one
-    return [Path(os.fsdecode(line.removesuffix(b"\r"))) for line in lines if line.strip()]
+    found = [Path(os.fsdecode(line.removesuffix(b"\r"))) for line in lines if line.strip()]
+    if not found:
+        raise InputError(
+            "The standard input names no picture: write their names to it, one a line, or pass files or folders."
+        )
+    return found
 
 
 # --- what is printed ---------------------------------------------------------------------------------------------------
@@ -138,11 +143,14 @@ def predict(args: argparse.Namespace) -> int:
     if args.top < 1:
         raise InputError(f"--top is {args.top}: choose 1 or more.")
     use_cuda = choose_device(args.device)
-    pictures = list(pictures_of(args.pictures or names_on(sys.stdin)))
     from tqdm import tqdm
 
     from one_run.classes import classes_of
     from one_run.predictor import Broken, Predictor
+    from one_run.rebuild import record_of_training
+
+    record_of_training(args.run)  # what is no run is said first
+    pictures = list(pictures_of(args.pictures or names_on(sys.stdin)))
 
     with contextlib.redirect_stdout(sys.stderr):  # what loading says is no prediction
         predictor = Predictor(args.run, classes_of(args.classes), use_cuda, args.load_epoch, args.calibrated, args.root)

@@ -33,7 +33,9 @@ def device_name(device: torch.device) -> str:
     return platform.processor() or platform.machine()
 
 
-def result_file(benchmark: str, device: torch.device) -> str:
-    """Where a benchmark's figures of one device go: <benchmark>_cpu.json, or with the name of the GPU."""
+def result_file(benchmark: str, device: torch.device, quick: bool = False) -> str:
+    """Where a benchmark's figures of one device go: <benchmark>_cpu.json, or with the name of the GPU; those of a `quick`
+    try into a folder of their own, as they are no results.
+    """
     name = "cpu" if device.type == "cpu" else re.sub(r"[^a-z0-9]+", "_", device_name(device).lower()).strip("_")
-    return str(RESULTS / f"{benchmark}_{name}.json")
+    return str((RESULTS / "quick" if quick else RESULTS) / f"{benchmark}_{name}.json")

@@ -46,6 +46,6 @@ def write_record(name: str, command: list[str], out: str | None, file: str = "",
         "command": " ".join([f"python -m benchmarks.{name}", *command]),
         **facts,
     }
-    out = out or result_file(file or name, device)
+    out = out or result_file(file or name, device, quick="--quick" in command)
     write_json(record, out)
     print(f"Results: {out}")

@@ -28,8 +28,12 @@ def prepare(path: str) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    names = [name for name in sys.argv[1:] if name != "--int8"] or sys.exit(__doc__)
-    session = onnxruntime.InferenceSession(HERE / ("model_int8.onnx" if "--int8" in sys.argv else "model.onnx"))
+    names = [name for name in sys.argv[1:] if not name.startswith("--")] or sys.exit(__doc__)
+    model = HERE / ("model_int8.onnx" if "--int8" in sys.argv else "model.onnx")
+    session = onnxruntime.InferenceSession(model) if model.is_file() else sys.exit(f"error: There is no {model}.")
     for name in names:  # the model takes batches too
-        (probabilities,) = session.run(None, {"images": prepare(name)[None]})[0]  # (C,)
-        print(f"{name}: {LABELS[probabilities.argmax()]} {probabilities.max():.1%}")
+        try:
+            (probabilities,) = session.run(None, {"images": prepare(name)[None]})[0]  # (C,)
+            print(f"{name}: {LABELS[probabilities.argmax()]} {probabilities.max():.1%}")
+        except (OSError, ValueError) as error:  # it is no picture, or a broken one
+            print(f"error: {name} cannot be read ({error}).", file=sys.stderr)

@@ -27,7 +27,6 @@ def classes_of(text: str) -> list[str] | str:
     if twice := next((name for name, count in Counter(names).items() if count > 1), None):
         raise InputError(f"{where} names {twice!r} twice: take one out.")
     if len(names) < 2:
-        raise InputError(
-            f"{where} names {len(names)} classes: name two or more, or a file that lists them, one a line."
-        )
+        what = f"names {len(names)} classes" if where == text else f"{text!r} is one name, and no file is called so"
+        raise InputError(f"{where} {what}: name two classes or more, or a file that lists them, one a line.")
     return names

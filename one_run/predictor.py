@@ -77,6 +77,9 @@ class Predictor:
         use_cuda = torch.cuda.is_available() if use_cuda is None else use_cuda
         self.temperature = temperature_of(run, epoch, root, use_cuda) if calibrated else 1.0
         self.trainer = rebuild_to_predict(run, classes, use_cuda, epoch)
+        if hasattr(self.trainer, "warn_of_same_texts"):  # of words that the backbone does not know
+            state = self.trainer.class_state
+            self.trainer.warn_of_same_texts(getattr(state, "text", state))
         self.classnames: list[str] = list(self.trainer.dm.dataset.classnames)
         self.transform = build_transform(self.trainer.cfg, is_train=False)
         self.batch_size: int = self.trainer.cfg.DATALOADER.TEST.BATCH_SIZE

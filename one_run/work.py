@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from yacs.config import CfgNode
 
-from dassl.checkpoints import epochs, file_of, last_epoch, models_in
+from dassl.checkpoints import BEST, POINTER, epochs, file_of, last_epoch, models_in
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.data.whole import check_pictures, pictures_needed
 from dassl.engine import build_trainer
@@ -16,7 +16,15 @@ from dassl.utils.files import remove_leftovers
 from dassl.utils.resume import latest
 
 from .config import explain_undeclared_keys
-from .differences import first_identity, other_runs, refuse_other_training, refuse_to_go_on, trained_on
+from .differences import (
+    differences,
+    first_identity,
+    in_short,
+    other_runs,
+    refuse_other_training,
+    refuse_to_go_on,
+    trained_on,
+)
 from .folder import FILE, BrokenRecord, alone_in, is_same_folder, sound_record, whole_record
 from .identity import identity_before, sha256_of_file
 from .judges import check_judges
@@ -71,8 +79,10 @@ def say_if_broken(folder: str) -> None:
 def is_skipped(record: RunRecord, cfg: CfgNode) -> bool:
     former = record.already_finished(lambda: identity_before(cfg, trains=record.content["weights"] is None))
     if former is not None:
+        accuracy = former.get("accuracy")
+        said = "none" if accuracy is None else f"{accuracy:.2f}"
         unknown = "" if former.get("identity") else ", as far as its older record says"
-        print(f"Skipped: {cfg.OUTPUT_DIR} holds this finished run{unknown} (accuracy {former.get('accuracy')}).")
+        print(f"Skipped: {cfg.OUTPUT_DIR} holds this finished run{unknown} (accuracy {said}).")
     return former is not None
 
 
@@ -122,6 +132,8 @@ def work(record: RunRecord, cfg: CfgNode, model_dir: str, epoch: int | None, tes
         elif train:
             if trainer.get_model_names():
                 check_pictures(pictures_needed(cfg, trainer.dm.dataset))
+            if not goes_on and not is_same_folder(cfg.RESUME or os.devnull, cfg.OUTPUT_DIR):
+                set_aside(record, cfg.OUTPUT_DIR)
             trainer.train()
             reached = cfg.OPTIM.MAX_EPOCH if trainer.get_model_names() else 0
         else:
@@ -156,6 +168,21 @@ def clear(folder: str, trainer, epoch: int) -> None:
         for former in epochs(os.listdir(place)):
             if former < epoch and not trainer.is_kept(former):
                 os.unlink(os.path.join(place, file_of(former)))
+
+
+def set_aside(record: RunRecord, folder: str) -> None:
+    """Say that another run had broken off in the folder, and remove its checkpoints: they would be taken for this one's."""
+    places = [os.path.join(folder, name) for name in models_in(folder)]
+    if record.former is None or not places:
+        return
+    said = in_short(differences(record.content, record.former, data_is_compared=True))
+    print(
+        f"{folder} held another run, which broke off ({said or 'its record does not say how'}): this one begins anew."
+    )
+    for place in places:
+        for file in (*map(file_of, epochs(os.listdir(place))), BEST, POINTER):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(place, file))
 
 
 def the_trained_ones(record: RunRecord, trained: dict | None) -> bool | None:

@@ -25,7 +25,7 @@ from .gains import Comparison, comparisons
 from .protocols import PROTOCOLS, Protocol
 from .published import beside
 from .read import dig, folders_by_table, read_results
-from .result import Result, ResultError
+from .result import NoRuns, Result, ResultError
 from .runs import Run, all_runs
 from .tables import Block, Table, make_table
 
@@ -130,15 +130,18 @@ def collect(
         directory = directory.resolve()
     found = [PROTOCOLS[name] for name in folders_by_table(directory)] if directory.is_dir() else []
     sections, problems = [], []
+    nothing: NoRuns | None = None
     for protocol in found or [next(iter(PROTOCOLS.values()))]:  # which says then what the folder lacks
         try:
             sections.append(section_of(directory, protocol, keyword, seeds, partial))
+        except NoRuns as error:  # as a run that is refused leaves it, whose folder is made first
+            nothing = error
         except ResultError as error:
             if len(found) < 2:
                 raise
             problems.append(f"{protocol.heading}: {error}")
     if not sections:
-        raise ResultError(problems[0])
+        raise nothing if nothing and not problems else ResultError(problems[0])
     runs = all_runs(directory)
     return Report(given, keyword, sections, runs, comparisons(runs), matrices(runs), problems)
 

@@ -9,7 +9,7 @@ from one_run.folder import FILE, LOCK, BrokenRecord, read_record, whole_record
 from one_run.layout import PHASES, Place, place_of
 
 from .protocols import PROTOCOLS, Protocol
-from .result import Result, ResultError
+from .result import NoRuns, Result, ResultError
 
 TRAIN_SIGNALS = ("Finish training", "Finished training")
 TEST_SIGNALS = ("=> result",)
@@ -110,7 +110,7 @@ def read_results(directory: Path, protocol: Protocol, keyword: str = "accuracy")
         for path, place in seeds_under(folder / inside)
     ]
     if not results:
-        raise ResultError(f"{folder} holds no runs, which are folders DATASET/shots_K/METHOD/CFG/seedS.")
+        raise NoRuns(f"{folder} holds no runs, which are folders DATASET/shots_K/METHOD/CFG/seedS.")
     if protocol.sources:
         results = with_sources(results, [folder.parent / name for name in protocol.sources], keyword)
     return without_duplicates(with_zero_shot(results, protocol))

@@ -10,6 +10,10 @@ class ResultError(InputError):
     """A result that is missing, broken or contradictory; the message names it and the remedy."""
 
 
+class NoRuns(ResultError):
+    """A folder that holds none."""
+
+
 @dataclass(frozen=True)
 class Result:
     method: str  # trainer/config

@@ -114,7 +114,7 @@ def test_calibrated(run, photos, capsys):
     ("options", "says"),
     [
         (["--top", "0"], "--top is 0: choose 1 or more"),
-        (["--classes", "a"], "--classes names 1 classes: name two or more"),
+        (["--classes", "a"], "--classes 'a' is one name, and no file is called so: name two classes or more"),
         (["--classes", "a,,b"], "--classes has an empty name"),
         (["--classes", "a, b,a"], "--classes names 'a' twice"),
         (["--device", "gpu"], "The device 'gpu' is unknown: choose cpu"),
@@ -189,3 +189,18 @@ def test_lines_beside_the_bar(run, photos, monkeypatch, form):
     shown = [line.rsplit("\r", 1)[-1] for line in terminal.getvalue().split("\n")]
     begins = str(photos) if form == "--csv" else '{"path"'
     assert sum(line.lstrip('"').startswith(begins) for line in shown) == 3
+
+
+def test_names_that_the_backbone_cannot_tell_apart(run, photos, capsys):
+    assert main([str(run), str(photos), "--classes", "cat, dog, red", "--csv"]) == 0
+    said = capsys.readouterr()
+    assert "Warning: 2 classes have one and the same text" in said.err and said.out.startswith("path,class")
+
+
+def test_arguments_in_the_wrong_order(run, photos, capsys):
+    assert main([str(photos / "b.png"), str(run)]) == 2 and "b.png does not exist" in capsys.readouterr().err
+
+
+def test_an_empty_standard_input(run):
+    done = subprocess.run([sys.executable, REPOSITORY / "predict.py", run], input=b"\n", capture_output=True)
+    assert done.returncode == 2 and b"The standard input names no picture" in done.stderr

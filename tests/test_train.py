@@ -242,6 +242,20 @@ def test_an_interrupt_promises_no_checkpoint_that_is_not_there(
     assert bool(list(tmp_path.glob("*/checkpoint"))) == ("last checkpoint" in says)
 
 
+def test_another_run_in_the_folder_of_one_that_broke_off(data_root, tmp_path, monkeypatch, capsys):
+    """It says so, and no checkpoint of the other is taken for one of its own."""
+    broken_off(arguments(data_root, tmp_path), monkeypatch)
+    assert (tmp_path / "prompt_learner" / "model.pth.tar-2").exists()
+    capsys.readouterr()
+    assert train.main(arguments(data_root, tmp_path, options=["OPTIM.MAX_EPOCH", 1])) == 0
+    said = capsys.readouterr().out
+    assert f"{tmp_path} held another run, which broke off (OPTIM.MAX_EPOCH is 3 there and 1 here)" in said
+    assert [path.name for path in (tmp_path / "prompt_learner").glob("model*")] == ["model.pth.tar-1"]
+    assert results(tmp_path)["checkpoints"].keys() == {"prompt_learner/model.pth.tar-1"}
+    assert train.main(arguments(data_root, tmp_path, options=["OPTIM.MAX_EPOCH", 1])) == 0
+    assert "held another run" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("seconds", [0.0, 1e6])
 def test_an_interrupt_of_a_resumed_run(data_root, tmp_path, monkeypatch, capsys, seconds):
     options = ["TRAIN.CHECKPOINT_FREQ", 1, "OPTIM.MAX_EPOCH", 4]
@@ -553,7 +567,7 @@ def test_a_broken_off_run_of_another_config_is_begun_anew(data_root, tmp_path, m
     capsys.readouterr()
     assert train.main(arguments(data_root, tmp_path, "CoOp", options=["OPTIM.LR", 0.1])) == 0
     said = capsys.readouterr().out
-    assert "broke off" not in said and "epoch [1/3]" in said
+    assert "held another run, which broke off (OPTIM.LR is" in said and "epoch [1/3]" in said
 
 
 def test_checkpoints_of_different_epochs_are_not_mixed(data_root, tmp_path, monkeypatch, capsys):

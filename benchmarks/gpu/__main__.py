@@ -79,7 +79,7 @@ def run(args: argparse.Namespace, command: list[str]) -> int:
         if args.no_network:
             stack.enter_context(network_forbidden())
         settings = settings_of(args, stack.enter_context(tempfile.TemporaryDirectory()))
-        out = args.out or result_file("gpu", torch.device("cuda" if settings.use_cuda else "cpu"))
+        out = args.out or result_file("gpu", settings.device, settings.quick)
         result = about(settings, command)
         measure(args.parts, settings, result, out)
     for goal in result["goals"]:

@@ -110,7 +110,7 @@ def check(args: argparse.Namespace) -> None:
 def run(args: argparse.Namespace, command: list[str]) -> None:
     check(args)
     device = torch.device("cpu")
-    out = args.out or result_file("training", device)
+    out = args.out or result_file("training", device, args.quick)
     os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that are started
     torch.set_num_threads(1)
     result = former(out)

@@ -171,3 +171,26 @@ def test_a_file_that_differs_is_told(run, tmp_path, monkeypatch, capsys):
 def test_without_its_data(run, tmp_path, capsys):
     line = [str(run), "--out", str(tmp_path / "out"), "--pt2", "--no-comparison", "--root", str(tmp_path / "nowhere")]
     assert export.main(line) == 0 and "It was not compared with the run." in capsys.readouterr().out
+
+
+def test_the_script_names_what_it_cannot_read(exported, data_root, tmp_path):
+    """And goes on with the others; a model that was not exported is one sentence."""
+    picture = data_root / "caltech-101" / "101_ObjectCategories" / "red" / "test_1.png"
+    (tmp_path / "text.png").write_text("no picture")
+    line = [
+        sys.executable,
+        "-I",
+        exported / "use_me.py",
+        tmp_path / "none.png",
+        tmp_path / "text.png",
+        tmp_path,
+        picture,
+    ]
+    done = subprocess.run(line, capture_output=True, text=True)
+    assert len(done.stdout.splitlines()) == 1 and len(done.stderr.splitlines()) == 3, done.stderr
+    assert all(each.startswith("error: ") and "cannot be read" in each for each in done.stderr.splitlines())
+    (tmp_path / "use_me.py").write_text((exported / "use_me.py").read_text())
+    for name in ("labels.json", "preprocess.json"):
+        (tmp_path / name).write_text((exported / name).read_text())
+    done = subprocess.run([sys.executable, "-I", tmp_path / "use_me.py", picture], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr == f"error: There is no {tmp_path / 'model.onnx'}.\n"

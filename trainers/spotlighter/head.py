@@ -266,7 +266,9 @@ class SpotlighterHead(nn.Module):
     @property
     def bank(self) -> Bank:
         if not len(self.prototypes):
-            raise InputError("Spotlighter's bank is empty: load a finished run with --model-dir, or train first.")
+            raise InputError(
+                "Spotlighter's bank is empty, as in a checkpoint of an epoch before the head was fitted: let the run finish, or train first."
+            )
         return Bank(*(getattr(self, name) for name in Bank._fields))
 
     def describe(self, t: Tensor, z: Tensor, classnames: list[str]) -> Classes:
