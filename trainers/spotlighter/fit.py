@@ -3,7 +3,9 @@
 B images      C classes      d joint width
 """
 
+import contextlib
 import math
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -51,21 +53,36 @@ def fit_scalars(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, [rate for _, rate in groups])
     # Of their own: the host's random numbers stay as they are, and the halves what they are without classes left out.
     generator, another = (torch.Generator().manual_seed(max(seed, 0)) for _ in range(2))
-    for step in range(FIT_STEPS):
-        if shots.y.device.type == "cpu":
-            give_back()  # what the step before has left in pieces
-        memory = half_of_each_class(shots.y, generator)
-        halves = {"memory": shots[memory], "out": shots[~memory], "t": t, "z": z}
-        carried = 0.0  # first, while the other loss keeps nothing yet for its gradient
-        if (left_out := classes_left_out(len(t), step, unseen, another)) is not None:
-            carried = carrying_over(head, **halves, left_out=left_out.to(t.device))
-        loss = held_out_loss(head, **halves, levels=levels) + carried
-        away = sum(((p - p0) ** 2).sum() for p, p0 in zip(others, initial, strict=True))
-        optimiser.zero_grad()
-        (loss + pull * away).backward()
-        del loss, carried  # or their graph keeps what it read of the tokens while the next step reads them
-        optimiser.step()
-        schedule.step()
+    with flushed(shots.y.device):
+        for step in range(FIT_STEPS):
+            if shots.y.device.type == "cpu":
+                give_back()  # what the step before has left in pieces
+            memory = half_of_each_class(shots.y, generator)
+            halves = {"memory": shots[memory], "out": shots[~memory], "t": t, "z": z}
+            carried = 0.0  # first, while the other loss keeps nothing yet for its gradient
+            if (left_out := classes_left_out(len(t), step, unseen, another)) is not None:
+                carried = carrying_over(head, **halves, left_out=left_out.to(t.device))
+            loss = held_out_loss(head, **halves, levels=levels) + carried
+            away = sum(((p - p0) ** 2).sum() for p, p0 in zip(others, initial, strict=True))
+            optimiser.zero_grad()
+            (loss + pull * away).backward()
+            del loss, carried  # or their graph keeps what it read of the tokens while the next step reads them
+            optimiser.step()
+            schedule.step()
+
+
+@contextlib.contextmanager
+def flushed(device: torch.device) -> Iterator[None]:
+    """While this lasts a CPU takes numbers below 1e-38 for zero: the probabilities of a thousand classes, and gradients
+    through them, are full of such, with which it multiplies many times slower, and which no sum notices.
+    """
+    if device.type == "cpu":
+        torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        if device.type == "cpu":
+            torch.set_flush_denormal(False)
 
 
 def held_out_loss(

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from tests.trainers.spotlighter.world import NAMES, SCALE, C, D, loss_of_a_half, unit
+from trainers.spotlighter import fit
 from trainers.spotlighter.bank import remember
 from trainers.spotlighter.fit import (
     ZOOM_SHARES,
@@ -101,6 +102,16 @@ def test_classes_left_out(count, left, share):
     assert len(some) == (40 * share if left else 0)
     assert all(len(mask) == count and mask.sum() == left for mask in some)
     assert not some or torch.stack(some).any(dim=0).all()  # each class in its turn
+
+
+def test_the_smallest_numbers_are_zero_while_it_fits_and_then_numbers_again(world, monkeypatch):
+    tiny, seen = torch.tensor([1e-40]), []
+    loss = fit.held_out_loss
+    monkeypatch.setattr(fit, "held_out_loss", lambda *a, **k: seen.append((tiny * 1).item()) or loss(*a, **k))
+    head = SpotlighterHead(SCALE)
+    shots, t, z, _ = world
+    fit_scalars(head, shots, t, z, seed=0, pull=1.0, levels=0.0, unseen=0.0)
+    assert set(seen) == {0.0} and (tiny * 1).item() > 0
 
 
 def test_pull_keeps_the_scalars_near_their_start(world):
