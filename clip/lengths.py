@@ -4,8 +4,6 @@ import functools
 from collections import Counter
 from typing import NamedTuple
 
-import torch
-
 # What one more span costs, in places of prompts: on a CPU little, elsewhere the host's time to issue its operations.
 PRICES = {"cpu": 16}
 PRICE_ELSEWHERE = 512  # not measured: some twenty more operations in each of 12 blocks, at 5 us of a GPU's time
@@ -18,7 +16,6 @@ class Span(NamedTuple):
     places: int
 
 
-@torch.compiler.assume_constant_result
 def spans(lengths: tuple[int, ...], device: str) -> tuple[Span, ...]:
     """How prompts of so many places each are put side by side on a kind of device, the shortest first: at the least price."""
     return cheapest(lengths, PRICES.get(device, PRICE_ELSEWHERE))

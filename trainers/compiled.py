@@ -11,6 +11,7 @@ import torch
 import torch.nn as nn
 
 import clip
+import clip.lengths
 from clip import InputError
 
 WAYS = ("", "compile", "graphs")
@@ -19,6 +20,9 @@ ENCODERS = ("encode_image", "encode_prompts")
 
 def compiled(function: Callable, way: str) -> Callable:
     """The same function, with the same rounding in half precision, compiled anew for every shape."""
+    torch.compiler.assume_constant_result(
+        clip.lengths.spans
+    )  # lengths are the prompts' own; not at import, as it takes long
     options = {"emulate_precision_casts": True, "triton.cudagraphs": way == "graphs"}
     return torch.compile(function, dynamic=False, options=options)
 
