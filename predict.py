@@ -21,10 +21,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from dassl.errors import InputError, in_one_line
+from dassl.utils.machine import visible_as
 from one_run.command import carry_out
 
 SOME_ARE_BROKEN = 1
-FORMS = ("text", "json", "csv")
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -67,8 +67,7 @@ def choose_device(wanted: str) -> bool:
         raise InputError(f"The device {wanted!r} is unknown: choose cpu, or the number of a GPU.")
     if wanted.isdecimal():
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-        number = int(wanted)
-        os.environ["CUDA_VISIBLE_DEVICES"] = visible[number] if any(visible) and number < len(visible) else wanted
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible_as(wanted, visible)
     import torch
 
     if wanted.isdecimal() and not torch.cuda.is_available():

@@ -5,6 +5,7 @@ import time
 
 from dassl.errors import InputError
 from dassl.utils import cores
+from dassl.utils.machine import visible_as
 from one_run.interrupts import Interrupt, on_signals
 
 from .progress import Progress
@@ -79,10 +80,3 @@ def slots_of(devices: list[str], per_device: int, threads: int | None, gpus: int
         for _ in range(per_device)
         for device in devices
     ]
-
-
-def visible_as(device: str, visible: list[str]) -> str:
-    """CUDA_VISIBLE_DEVICES for one of the GPUs that are visible here; "" hides all."""
-    if device == "cpu":
-        return ""
-    return visible[int(device)] if any(visible) else device

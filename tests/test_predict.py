@@ -204,3 +204,11 @@ def test_arguments_in_the_wrong_order(run, photos, capsys):
 def test_an_empty_standard_input(run):
     done = subprocess.run([sys.executable, REPOSITORY / "predict.py", run], input=b"\n", capture_output=True)
     assert done.returncode == 2 and b"The standard input names no picture" in done.stderr
+
+
+def test_a_gpu_that_is_hidden_is_not_taken(run, photos, capsys, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: os.environ["CUDA_VISIBLE_DEVICES"] != "")
+    assert predict.choose_device("0") and os.environ["CUDA_VISIBLE_DEVICES"] == "3"
+    with pytest.raises(predict.InputError, match="There is no GPU 1 here"):
+        predict.choose_device("1")
