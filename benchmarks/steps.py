@@ -22,7 +22,7 @@ from benchmarks.made_up import made_up
 from clip.model import CLIP, convert_weights
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import MetricMeter, set_random_seed
-from one_run.config import build_config
+from one_run.config import build_config, options_of
 from one_run.layout import CONFIGS
 from trainers.clip_trainer import ClipTrainer
 from trainers.spotlighter import over
@@ -63,7 +63,7 @@ def build(method: str, weights: str, classes: int, *, use_cuda: bool, precision:
         "FEATURES.DIR": "",
         f"TRAINER.{host.config_node}.PREC": precision,
     }
-    cfg = build_config(method, [file], [*(part for pair in given.items() for part in pair), *options], seed=1)
+    cfg = build_config(method, [file], [*options_of(given), *options], seed=1)
     set_random_seed(cfg.SEED)
     with contextlib.redirect_stdout(io.StringIO()):
         kind = over(host) if method == "Spotlighter" else host

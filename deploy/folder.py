@@ -17,6 +17,7 @@ from dassl.errors import InputError
 from dassl.utils import read_image, write_json
 from one_run.calibration import temperature_of
 from one_run.classes import HALVES
+from one_run.config import options_of
 from one_run.folder import FILE
 from one_run.rebuild import config_of_record, precision_keys, rebuild_to_predict, record_of_training
 from one_run.record import versions
@@ -82,9 +83,8 @@ def export(
     files = [name for name in FORMATS if name in files or (name == ONNX and INT8 in files)]
     record = record_of_training(run)
     fp32 = {"USE_CUDA": False, **dict.fromkeys(precision_keys(record), "fp32")}
-    options = tuple(part for pair in fp32.items() for part in pair)
     temperature = temperature_of(run, epoch, root, use_cuda=False) if calibrated else 1.0
-    trainer = rebuild_to_predict(run, classes, use_cuda=False, epoch=epoch, options=options)
+    trainer = rebuild_to_predict(run, classes, use_cuda=False, epoch=epoch, options=options_of(fp32))
     check_exportable(trainer)
     names, facts = trainer.dm.dataset.classnames, preprocess(trainer.cfg)
     items = [] if pictures is None else some(test_items(record, classes, names, root), pictures)

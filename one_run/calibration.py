@@ -16,8 +16,9 @@ from torch import Tensor
 from dassl.errors import InputError
 from dassl.utils import write_json
 
+from .config import options_of
 from .folder import FILE, alone_in
-from .rebuild import precision_of, rebuild, record_of_training, refuse_test
+from .rebuild import logits_of, precision_of, rebuild, record_of_training, refuse_test
 
 BINS = 15  # of confidence, as in the paper
 FARTHEST = 4.6  # of the temperature's logarithm from 0: between 0.01 and 100
@@ -49,16 +50,12 @@ def fit_temperature(logits: Tensor, labels: Tensor) -> float:
     return float(np.exp(minimize_scalar(loss, bounds=(-FARTHEST, FARTHEST), method="bounded").x))
 
 
-@torch.no_grad()
-def logits_of(trainer, loader) -> tuple[Tensor, Tensor]:
+def logits_and_labels(trainer, loader) -> tuple[Tensor, Tensor]:
     """(B, C) and labels (B,) of all images of a loader, on the CPU."""
     found = []
     for batch in loader:
         images, labels = trainer.parse_batch_test(batch)
-        logits = trainer.model_inference(images)
-        trainer.check_output(logits, batch)
-        trainer.readings.fetch()
-        found.append((logits.float().cpu(), labels.cpu()))
+        found.append((logits_of(trainer, images, batch["impath"]), labels.cpu()))
     logits, labels = map(torch.cat, zip(*found, strict=True))
     return logits, labels
 
@@ -72,12 +69,12 @@ def calibrate(trainer) -> dict:
             f"{trainer.cfg.DATASET.NAME} has no validation images on which a temperature could be fitted: leave out --calibrated, "
             "or train on a data set that has some."
         )
-    logits, labels = logits_of(trainer, trainer.val_loader)
+    logits, labels = logits_and_labels(trainer, trainer.val_loader)
     temperature = fit_temperature(logits, labels)
     errors = {}
     for part, loader in (("val", trainer.val_loader), ("test", trainer.test_loader)):
         if loader is not None:
-            scores, truth = (logits, labels) if part == "val" else logits_of(trainer, loader)
+            scores, truth = (logits, labels) if part == "val" else logits_and_labels(trainer, loader)
             errors[part] = [expected_calibration_error((scores / t).softmax(dim=1), truth) for t in (1.0, temperature)]
     return {
         "temperature": temperature,
@@ -97,9 +94,7 @@ def temperature_of(run: Path, epoch: int | None = None, root: str = "", use_cuda
         return known
     use_cuda = torch.cuda.is_available() if use_cuda is None else use_cuda
     options = {"USE_CUDA": use_cuda, **precision_of(record, use_cuda)}
-    found = calibrate(
-        rebuild(run, root=root, epoch=epoch, options=tuple(part for pair in options.items() for part in pair))
-    )
+    found = calibrate(rebuild(run, root=root, epoch=epoch, options=options_of(options)))
     print(in_words(found), flush=True)
     if epoch is None:
         keep(run, found)

@@ -82,6 +82,11 @@ def build_config(method: str, files: Sequence = (), options: Sequence = (), **gi
     return cfg
 
 
+def options_of(keys: dict) -> tuple:
+    """{KEY: value} as `build_config` takes options: KEY, value, KEY, value, ..."""
+    return tuple(part for pair in keys.items() for part in pair)
+
+
 def config_of(request: Request) -> CfgNode:
     """The same for what a plan asks of one run."""
     return build_config(request.method, request.files, request.options, **request.given)

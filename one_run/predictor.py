@@ -24,7 +24,7 @@ from dassl.errors import InputError
 from dassl.utils import cores, read_image
 
 from .calibration import temperature_of
-from .rebuild import rebuild_to_predict
+from .rebuild import logits_of, rebuild_to_predict
 
 
 class Prediction(NamedTuple):
@@ -125,11 +125,7 @@ class Predictor:
         for path, _ in batch:
             yield found[path] if isinstance(found[path], Broken) else Prediction(path, self.classnames, next(rows))
 
-    @torch.no_grad()
     def probabilities(self, images: Tensor, paths: list[str]) -> Tensor:
         """Of transformed images (B, 3, H, W): (B, C) on the CPU."""
-        trainer = self.trainer
-        logits = trainer.model_inference(images.to(trainer.device))  # (B, C)
-        trainer.check_output(logits, {"impath": paths})
-        trainer.readings.fetch()
-        return (logits.float() / self.temperature).softmax(dim=1).cpu()
+        logits = logits_of(self.trainer, images.to(self.trainer.device), paths)  # (B, C)
+        return (logits / self.temperature).softmax(dim=1)

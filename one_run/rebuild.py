@@ -14,7 +14,7 @@ from dassl.engine import build_trainer
 from dassl.errors import InputError
 
 from .classes import HALVES
-from .config import build_config
+from .config import build_config, options_of
 from .differences import refuse_other_training
 from .folder import FILE, is_identity, whole_record
 from .identity import flatten, identity_of, sha256_of_weights
@@ -52,10 +52,7 @@ def config_of_record(record: dict, changes: dict, options: Sequence = ()) -> Cfg
         "VERBOSE": False,
         **changes,
     }
-    then = [part for pair in (flatten(record["config"]) | changes).items() for part in pair]
-    cfg = build_config(record["method"], options=[*then, *options])
-    check_precision(cfg)
-    return cfg
+    return build_config(record["method"], options=[*options_of(flatten(record["config"]) | changes), *options])
 
 
 def rebuild(run: Path, classes: str = "", root: str = "", epoch: int | None = None, options: tuple = ()):
@@ -72,6 +69,7 @@ def rebuild(run: Path, classes: str = "", root: str = "", epoch: int | None = No
         **({"DATASET.SUBSAMPLE_CLASSES": classes} if classes else {}),
     }
     cfg = config_of_record(record, changes, options)
+    check_precision(cfg)
     weights = weights_to_test(cfg, str(run), epoch)
     trainer = build_trainer(cfg)
     here = identity_of(cfg, trainer.dm.dataset, look=False)
@@ -87,6 +85,15 @@ def loaded(trainer, run: Path, weights: dict | None):
         with torch.no_grad(), trainer.autocast():
             trainer.class_state = trainer.encode_classes()  # once, not once an image
     return trainer
+
+
+@torch.no_grad()
+def logits_of(trainer, images: torch.Tensor, paths: Sequence[str]) -> torch.Tensor:
+    """Of images (B, 3, H, W) on the trainer's device: (B, C) fp32 on the CPU. A picture whose logits name no class is named."""
+    logits = trainer.model_inference(images)
+    trainer.check_output(logits, {"impath": paths})
+    trainer.readings.fetch()
+    return logits.float().cpu()
 
 
 # --- without its data set ------------------------------------------------------------------------------------------
@@ -124,6 +131,7 @@ def rebuild_to_predict(
     record = record_of_training(run)
     refuse_test(run, record)
     cfg = config_of_record(record, {"USE_CUDA": use_cuda, **precision_of(record, use_cuda)}, options)
+    check_precision(cfg)
     weights = weights_to_test(cfg, str(run), epoch)
     then = record.get("identity") if is_identity(record.get("identity")) else None
     if then is not None:  # of what stands around the run's own weights

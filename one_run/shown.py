@@ -8,12 +8,10 @@ from pathlib import Path
 from PIL import ImageOps
 
 from dassl.data.datasets import build_dataset
-from dassl.utils import read_image, set_random_seed
+from dassl.utils import read_image
 from trainers.spotlighter.gallery import gallery
 
-from .config import build_config
-from .identity import flatten
-from .rebuild import rebuild, record_of_training
+from .rebuild import config_of_record, rebuild, record_of_training
 
 KIND, QUALITY, SIDE = "image/webp", 70, 88  # pixels: twice what the page shows
 
@@ -21,12 +19,8 @@ KIND, QUALITY, SIDE = "image/webp", 70, 88  # pixels: twice what the page shows
 def images_of_classes(run: Path, classes: Collection[str]) -> dict[str, bytes]:
     """Class -> a small test image of it, from where the run found its data set."""
     record = record_of_training(run)
-    options = [part for pair in (flatten(record["config"]) | {"VERBOSE": False}).items() for part in pair]
-    cfg = build_config(record["method"], options=options)
-    if cfg.SEED >= 0:
-        set_random_seed(cfg.SEED)  # images are drawn
     with contextlib.redirect_stdout(io.StringIO()):
-        items = build_dataset(cfg).test
+        items = build_dataset(config_of_record(record, {})).test
     found: dict[str, bytes] = {}
     for item in items:
         for name in (item.classname, f"{item.classname} [{item.label}]"):  # as a record names classes that share one

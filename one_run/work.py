@@ -132,7 +132,7 @@ def work(record: RunRecord, cfg: CfgNode, model_dir: str, epoch: int | None, tes
         elif train:
             if trainer.get_model_names():
                 check_pictures(pictures_needed(cfg, trainer.dm.dataset))
-            if not goes_on and not is_same_folder(cfg.RESUME or os.devnull, cfg.OUTPUT_DIR):
+            if not (cfg.RESUME and is_same_folder(cfg.RESUME, cfg.OUTPUT_DIR)):
                 set_aside(record, cfg.OUTPUT_DIR)
             trainer.train()
             reached = cfg.OPTIM.MAX_EPOCH if trainer.get_model_names() else 0

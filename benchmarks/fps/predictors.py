@@ -14,7 +14,7 @@ from torch import Tensor
 
 from benchmarks.field import FieldEvaluation
 from clip.model import CLIP, convert_weights
-from one_run.config import build_config
+from one_run.config import build_config, options_of
 from trainers.prompted_clip import PromptedCLIP, load_clip
 from trainers.prompts import DEFAULT_TEMPLATE, ContextLearner
 from trainers.spotlighter.bank import Shots, remember
@@ -101,7 +101,7 @@ def fill_bank(spotlit: SpotlitCLIP, own) -> None:
 def config(backbone: str, keep: float = 1.0, zoom: int = 0):
     """Spotlighter over CoOp with the project's defaults, but for KEEP and ZOOM."""
     options = {"MODEL.BACKBONE.NAME": backbone, "TRAINER.SPOTLIGHTER.KEEP": keep, "TRAINER.SPOTLIGHTER.ZOOM": zoom}
-    return build_config("Spotlighter", options=[part for pair in options.items() for part in pair])
+    return build_config("Spotlighter", options=options_of(options))
 
 
 @torch.no_grad()

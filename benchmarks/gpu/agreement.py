@@ -18,6 +18,7 @@ from torch import Tensor
 from benchmarks.embedded import trainer_on
 from clip import InputError
 from dassl.engine import TRAINER_REGISTRY
+from one_run.config import options_of
 from trainers.spotlighter import SpotlighterOverHost
 
 from .cells import Settings, cell
@@ -106,7 +107,7 @@ def build(settings: Settings, form: Form, *, use_cuda: bool, precision: str, opt
         "FEATURES.DIR": "",  # each computes its own, on its own device
         f"TRAINER.{TRAINER_REGISTRY.get(form.host).config_node}.PREC": precision.replace("tf32", "fp32"),
     }
-    all_options = [*(part for pair in given.items() for part in pair), *form.options, *options]
+    all_options = [*options_of(given), *form.options, *options]
     return trainer_on(settings.pictures, SET, 1, form.method, all_options, form.config)
 
 

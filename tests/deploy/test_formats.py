@@ -194,3 +194,17 @@ def test_the_script_names_what_it_cannot_read(exported, data_root, tmp_path):
         (tmp_path / name).write_text((exported / name).read_text())
     done = subprocess.run([sys.executable, "-I", tmp_path / "use_me.py", picture], capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr == f"error: There is no {tmp_path / 'model.onnx'}.\n"
+
+
+def test_a_run_of_a_gpu(data_root, tmp_path):
+    """Whose config asks for fp16: the files are in fp32, and it is compared with itself in fp32."""
+    run = tmp_path / "run"
+    assert train.main(arguments(data_root, run, options=["OPTIM.MAX_EPOCH", 1])) == 0
+    path = run / "results.json"
+    text = path.read_text()
+    assert '"PREC": "auto"' in text
+    path.write_text(
+        text.replace('"PREC": "auto"', '"PREC": "fp16"').replace('"precision": "fp32"', '"precision": "fp16"')
+    )
+    assert export.main([str(run), "--out", str(tmp_path / "out"), "--pt2", "--pictures", "3"]) == 0
+    assert json.loads((tmp_path / "out" / "comparison.json").read_text())["pictures"] == 3
