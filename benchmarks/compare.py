@@ -81,9 +81,10 @@ BY_LABEL = {entry.label: entry for entry in ENTRIES}
 # --- runs ------------------------------------------------------------------------------------------------------
 
 
-def run_of(root: str, output: Path, half: str, entry: Entry, set_name: str, seed: int) -> Run:
-    """Training and testing on the base classes, or testing that run on the new ones."""
-    setting = Setting(absolute(root), absolute(output), options=("USE_CUDA", "False", "VERBOSE", "False"))
+def run_of(root: str, output: Path, half: str, entry: Entry, set_name: str, seed: int, more: tuple = ()) -> Run:
+    """Training and testing on the base classes, or testing that run on the new ones; `more` are KEY, VALUE, ..."""
+    options = ("USE_CUDA", "False", "VERBOSE", "False", *more)
+    setting = Setting(absolute(root), absolute(output), options=options)
     phase = {"base": "base2new_train", "new": "base2new_test"}[half]
     return build(phase, Method(entry.method, entry.config), f"embedded_{set_name}", SHOTS, seed, setting)
 

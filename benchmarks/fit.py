@@ -24,7 +24,7 @@ from benchmarks.on_cpu import apart, peak, write_record
 from dassl.utils import InputError
 from one_run.command import carry_out
 from trainers.spotlighter.bank import Shots, remember
-from trainers.spotlighter.fit import FIT_STEPS, carrying_over, fit_scalars, half_of_each_class, held_out_loss
+from trainers.spotlighter.fit import FIT_STEPS, carrying_over, fit_scalars, flushed, half_of_each_class, held_out_loss
 from trainers.spotlighter.head import SpotlighterHead
 from trainers.spotlighter.tokens import Tokens
 
@@ -76,11 +76,13 @@ def measure(args: argparse.Namespace, classes: int) -> dict:
 
     def step() -> None:
         memory = half_of_each_class(shots.y, torch.Generator().manual_seed(0))
-        held_out_loss(head, shots[memory], shots[~memory], t, z).backward()
+        with flushed(shots.y.device):
+            held_out_loss(head, shots[memory], shots[~memory], t, z).backward()
 
     def unseen_step() -> None:
         memory = half_of_each_class(shots.y, torch.Generator().manual_seed(0))
-        carrying_over(head, shots[memory], shots[~memory], t, z, torch.arange(classes) % 2 == 1).backward()
+        with flushed(shots.y.device):
+            carrying_over(head, shots[memory], shots[~memory], t, z, torch.arange(classes) % 2 == 1).backward()
 
     def whole() -> None:
         fitted = SpotlighterHead(SCALE)

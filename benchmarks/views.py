@@ -22,7 +22,7 @@ from statistics import fmean, median
 
 import torch
 
-from benchmarks.compare import carry_out_run
+from benchmarks import compare
 from benchmarks.embedded import add_arguments, cells_of, in_processes, trainer_on
 from benchmarks.machine import RESULTS, versions
 from benchmarks.statistics import paired_interval, rotation, signed
@@ -31,9 +31,8 @@ from one_run.command import carry_out, sentence, users_errors
 from one_run.folder import whole_record
 from one_run.layout import ROOT
 from reports.cells import harmonic_mean
-from sweep.protocols import Method, Run, Setting, absolute, build
+from sweep.protocols import Run
 
-SHOTS = 16
 METHODS = ("CoOp", "KgCoOp")
 CROPS = ("INPUT.TRANSFORMS", "('random_resized_crop', 'random_flip', 'normalize')")
 ALWAYS_NEW = "VIEWS 0"  # crops of each epoch's own, which the others are compared with
@@ -47,10 +46,8 @@ TURNS = 3  # of each variant whose seconds are taken
 
 def run_of(root: str, output: Path, half: str, method: str, variant: str, name: str, seed: int, more=()) -> Run:
     """Training and testing on the base classes of a set, or testing that run on the new ones."""
-    options = ("USE_CUDA", "False", "VERBOSE", "False", *VARIANTS[variant], *more)
-    setting = Setting(absolute(root), absolute(output / variant.replace(" ", "_")), options=options)
-    phase = {"base": "base2new_train", "new": "base2new_test"}[half]
-    return build(phase, Method(method, "embedded"), f"embedded_{name}", SHOTS, seed, setting)
+    folder, options = output / variant.replace(" ", "_"), (*VARIANTS[variant], *more)
+    return compare.run_of(root, folder, half, compare.Entry("", method), name, seed, options)
 
 
 def run_cell(name: str, seed: int, method: str, root: str, output: Path, more: tuple[str, ...]) -> list[str]:
@@ -60,7 +57,7 @@ def run_cell(name: str, seed: int, method: str, root: str, output: Path, more: t
     for variant in VARIANTS:
         try:
             for half in ("base", "new"):
-                carry_out_run(run_of(root, output, half, method, variant, name, seed, more))
+                compare.carry_out_run(run_of(root, output, half, method, variant, name, seed, more))
         except users_errors() as error:
             failures.append(f"{method}, {variant} on {name}, seed {seed}: {sentence(error)}")
     return failures
@@ -98,7 +95,7 @@ def seconds_of_training(
         "TEST.NO_TEST",
         "True",
         "DATASET.NUM_SHOTS",
-        str(SHOTS),
+        str(compare.SHOTS),
         "DATASET.SUBSAMPLE_CLASSES",
         "base",
     )

@@ -47,8 +47,7 @@ def regions(shots: Shots, zoom: Zoom) -> Tensor:
 @torch.no_grad()
 def remember(head: SpotlighterHead, shots: Shots, t: Tensor, z: Tensor, classnames: list[str]) -> None:
     """Fill the head's buffers from all shots, with its scalars and its zoom as they stand."""
-    if shots.y.device.type == "cpu":
-        give_back()
+    give_back()
     for name, value in build_bank(head, shots, t, z, head.zoom)._asdict().items():
         setattr(head, name, value.detach().clone())
     head.classnames = list(classnames)

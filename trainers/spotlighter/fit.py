@@ -55,8 +55,7 @@ def fit_scalars(
     generator, another = (torch.Generator().manual_seed(max(seed, 0)) for _ in range(2))
     with flushed(shots.y.device):
         for step in range(FIT_STEPS):
-            if shots.y.device.type == "cpu":
-                give_back()  # what the step before has left in pieces
+            give_back()  # what the step before has left in pieces
             memory = half_of_each_class(shots.y, generator)
             halves = {"memory": shots[memory], "out": shots[~memory], "t": t, "z": z}
             carried = 0.0  # first, while the other loss keeps nothing yet for its gradient
