@@ -100,6 +100,7 @@ def method_names() -> dict[str, Method]:
         "zsclip": Method("ZeroshotCLIP"),
         "zsclip2": Method("ZeroshotCLIP2"),
         "spotlighter_promptkd": Method("Spotlighter", suffix="_promptkd"),
+        "spotlighter_zeroshot": Method("Spotlighter", suffix="_zeroshot"),
     }
 
 

@@ -177,6 +177,13 @@ def test_settings_and_their_defaults():
     )
 
 
+@pytest.mark.parametrize("dataset, config", [("dtd", "vit_b16_zeroshot"), ("folder", "vit_b16_zeroshot"), ("embedded_small", "embedded_zeroshot")])  # fmt: skip
+def test_a_folder_stands_for_spotlighter_over_zero_shot_clip(dataset, config):
+    run = asked("spotlighter_zeroshot/few_shot", dataset, "8", "1", OUTPUT="/o")
+    assert str(run.folder) == f"/o/fewshot/{dataset}/shots_8/Spotlighter/{config}/seed1" and run.after is None
+    assert run == asked("spotlighter/few_shot", dataset, "8", "1", OUTPUT="/o", CFG=config)
+
+
 def test_teachers_of_the_users_choice():
     run = asked("spotlighter_promptkd/xd_train", "1", OUTPUT="/o")
     assert str(run.after.folder) == "/o/fewshot/imagenet/shots_16/PromptSRC/vit_l14/seed1"

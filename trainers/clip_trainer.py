@@ -218,7 +218,7 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
     def announce(self) -> None:
         """Dassl's, where it has one, and what the run takes of memory, before it takes it."""
         super().announce()
-        if self.memory is not None:
+        if self.memory is not None and self.steps_of_an_epoch():
             print(self.memory.in_words(self.asked_memory()))
         warn_of(self.needs(), self.device)
 

@@ -138,10 +138,11 @@ class SimpleTrainer(TrainerBase):
         self.time_start = self.time_saved = time.monotonic()
 
     def announce(self):
+        epochs, steps = self.max_epoch - self.start_epoch, self.steps_of_an_epoch()
         done = f" (after {self.start_epoch:,})" if self.start_epoch else ""
         print(
             f"{self.num_classes:,} classes, {len(self.train_loader_x.dataset):,} training images, "
-            f"{self.max_epoch - self.start_epoch:,} epochs{done} of {self.steps_of_an_epoch():,} steps"
+            + (f"{epochs:,} epochs{done} of {steps:,} steps" if steps else "nothing to train in steps")
         )
 
     def take_over(self, run: str) -> None:

@@ -68,9 +68,10 @@ class SpotlighterOverHost(EncodesClassesOnce):
         self.initial = {name: value.detach().clone() for name, value in self.head.named_parameters()}
 
         count = sum(p.numel() for p in self.head.parameters())
+        beside = "beside the host's prompts" if self.get_model_names() else "and nothing else"
         print(
             f"Spotlighter over {own.HOST}: {count:,} trainable "
-            f"{'scalars' if own.HEAD == 'lite' else 'numbers'} beside the host's prompts (and a bank of buffers)"
+            f"{'scalars' if own.HEAD == 'lite' else 'numbers'} {beside} (and a bank of buffers)"
         )
         # The scalars are fitted after the host's epochs, by an optimiser of their own; only JOINT trains them in step.
         optimiser = torch.optim.Adam(self.head.parameters(), lr=FIT_LR / 10) if own.JOINT else None
@@ -142,8 +143,16 @@ class SpotlighterOverHost(EncodesClassesOnce):
             edits = part(self.model, "learner_edits")()
             survey(self.model.clip.visual, self.head.drop, self.shot_batches(), self.dm.dataset.num_classes, edits)
 
+    @property
+    def has_steps(self) -> bool:
+        """Whether anything is trained in steps: over zero-shot CLIP nothing is, and all there is to an epoch is the fit."""
+        return any(self._optims.values())
+
+    def steps_of_an_epoch(self) -> int:
+        return super().steps_of_an_epoch() if self.has_steps else 0
+
     def run_epoch(self):
-        if not any(self._optims.values()):  # zero-shot CLIP as host has nothing to train
+        if not self.has_steps:
             return
         if self.own.JOINT:
             self.shots = self.encode_shots(zoom=0)  # no step looks again

@@ -54,7 +54,8 @@ def runs(data_root, tmp_path_factory):
 def test_lite_trains_21_scalars(data_root, tmp_path, host, capsys):
     assert train.main(line(data_root, tmp_path, HOST=host)) == 0
     log = capsys.readouterr().out
-    assert f"Spotlighter over {host}: 21 trainable scalars beside the host's prompts" in log
+    beside = "beside the host's prompts" if host == "CoOp" else "and nothing else"
+    assert f"Spotlighter over {host}: 21 trainable scalars {beside}" in log
     record = results(tmp_path)
     assert record["extra_trainable_parameters"] == 21
     assert record["trainable_parameters"] == 21 + (4 * 128 if host == "CoOp" else 0)
