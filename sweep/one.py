@@ -83,8 +83,13 @@ def run_of(folder: str, script: str, arguments: list[str], environment: Mapping[
     given = {"SHOTS": environment.get("SHOTS") or "16", **dict(zip(names, arguments, strict=False))}
     options = tuple(arguments[len(names) :])
     method = find_method(folder)
-    if environment.get("CFG"):
-        method = Method(method.name, environment["CFG"])
+    if config := environment.get("CFG"):
+        if method.suffix not in config:
+            raise InputError(
+                f"CFG={config} is not what scripts/{folder}/ stands for, whose configs end in {method.suffix}: leave CFG out, or "
+                f"take scripts/{method.name.lower()}/."
+            )
+        method = Method(method.name, config)
     teacher = environment.get("TEACHER_DIR", "")
     setting = Setting(
         data=absolute(environment.get("DATA") or ROOT / "data"),

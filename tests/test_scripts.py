@@ -181,7 +181,19 @@ def test_settings_and_their_defaults():
 def test_a_folder_stands_for_spotlighter_over_zero_shot_clip(dataset, config):
     run = asked("spotlighter_zeroshot/few_shot", dataset, "8", "1", OUTPUT="/o")
     assert str(run.folder) == f"/o/fewshot/{dataset}/shots_8/Spotlighter/{config}/seed1" and run.after is None
-    assert run == asked("spotlighter/few_shot", dataset, "8", "1", OUTPUT="/o", CFG=config)
+    for folder in ("spotlighter", "spotlighter_zeroshot"):
+        assert run == asked(f"{folder}/few_shot", dataset, "8", "1", OUTPUT="/o", CFG=config)
+
+
+@pytest.mark.parametrize("name", ["spotlighter_zeroshot", "spotlighter_promptkd"])
+def test_a_config_of_another_host_than_the_folders(name):
+    """It would train that one without a word."""
+    done = script(f"{name}/few_shot.sh", "dtd", "8", "1", CFG="embedded")
+    assert (
+        done.returncode == 2
+        and done.stderr.count("\n") == 1
+        and f"CFG=embedded is not what scripts/{name}/" in done.stderr
+    )
 
 
 def test_teachers_of_the_users_choice():
