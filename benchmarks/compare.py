@@ -67,6 +67,7 @@ ENTRIES = (
     Entry("PromptSRC", "PromptSRC"),
     Entry("PromptKD, inductive", "PromptKD", "embedded_inductive", teacher="PromptSRC"),
     Entry("PromptKD", "PromptKD", teacher="PromptSRC"),
+    Entry("zero-shot CLIP w/ Spotlighter", "Spotlighter", "embedded_zeroshot", host=REFERENCE),
     Entry("CoOp w/ Spotlighter", "Spotlighter", host="CoOp"),
     Entry("CoOp, 16 random tokens w/ Spotlighter", "Spotlighter", "embedded_c16", host="CoOp, 16 random tokens"),
     Entry("CoCoOp w/ Spotlighter", "Spotlighter", "embedded_cocoop", host="CoCoOp"),

@@ -4,9 +4,13 @@ A cell is one set at one seed.
 """
 
 import argparse
+import contextlib
+import io
 import json
 import os
 import signal
+import tempfile
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -61,6 +65,21 @@ def trainer_on(
     cfg = build_config(method, files, options, root=str(root), seed=seed)
     set_random_seed(seed)
     return build_trainer(cfg)
+
+
+def seconds_of_training(
+    root: str | os.PathLike, name: str, method: str, options: list, config: str = "embedded"
+) -> float:
+    """The processor's seconds in `train()` alone, without a test, of a run with seed 1.
+
+    No features are kept, so that each call computes what the first run on a machine does.
+    """
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        given = ["FEATURES.DIR", "", "TEST.NO_TEST", True, "OUTPUT_DIR", folder]
+        trainer = trainer_on(root, name, 1, method, [*given, *options], config)
+        begun = time.process_time()
+        trainer.train()
+        return time.process_time() - begun
 
 
 def in_processes(

@@ -10,12 +10,9 @@ its figures are no results on real benchmarks.
 """
 
 import argparse
-import contextlib
-import io
 import os
 import sys
 import tempfile
-import time
 from functools import partial
 from pathlib import Path
 from statistics import fmean, median
@@ -23,7 +20,7 @@ from statistics import fmean, median
 import torch
 
 from benchmarks import compare
-from benchmarks.embedded import add_arguments, cells_of, in_processes, trainer_on
+from benchmarks.embedded import add_arguments, cells_of, in_processes, seconds_of_training
 from benchmarks.machine import RESULTS, versions
 from benchmarks.statistics import paired_interval, rotation, signed
 from dassl.utils import write_json
@@ -80,34 +77,18 @@ def accuracies(output: Path, method: str, sets, seeds) -> dict[str, dict[str, tu
     return found
 
 
-def seconds_of_training(
+def seconds_of_variants(
     root: str, name: str, methods, more: tuple[str, ...], turns: int
 ) -> dict[str, dict[str, float]]:
-    """By method and variant: the processor's seconds in `train()` on one set, the median of some turns.
-
-    No features are kept, so that each turn computes what the first run on a machine does.
-    """
+    """By method and variant: the processor's seconds in `train()` on one set, the median of some turns."""
     torch.set_num_threads(1)
     variants, taken = list(VARIANTS), {method: {variant: [] for variant in VARIANTS} for method in methods}
-    given = (
-        "FEATURES.DIR",
-        "",
-        "TEST.NO_TEST",
-        "True",
-        "DATASET.NUM_SHOTS",
-        str(compare.SHOTS),
-        "DATASET.SUBSAMPLE_CLASSES",
-        "base",
-    )
+    given = ("DATASET.NUM_SHOTS", str(compare.SHOTS), "DATASET.SUBSAMPLE_CLASSES", "base")
     for turn in range(turns):
         for method in methods:
             for variant in (variants[i] for i in rotation(len(variants), turn)):
-                with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-                    options = [*given, "OUTPUT_DIR", folder, *VARIANTS[variant], *more]
-                    trainer = trainer_on(root, name, 1, method, options)
-                    begun = time.process_time()
-                    trainer.train()
-                    taken[method][variant].append(time.process_time() - begun)
+                options = [*given, *VARIANTS[variant], *more]
+                taken[method][variant].append(seconds_of_training(root, name, method, options))
     return {method: {variant: median(of) for variant, of in rows.items()} for method, rows in taken.items()}
 
 
@@ -164,7 +145,7 @@ def measure(args: argparse.Namespace) -> int:
         "command": command_of(args),
         "versions": versions(),
         "timed_on": args.sets[0],
-        "train_cpu_seconds": seconds_of_training(args.root, args.sets[0], args.methods, more, turns),
+        "train_cpu_seconds": seconds_of_variants(args.root, args.sets[0], args.methods, more, turns),
         "accuracies": found,
     }
     print(markdown(content))

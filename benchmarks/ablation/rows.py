@@ -33,6 +33,7 @@ ENCODERS = {  # what drops tokens, beside the whole encoder: KEEP, SCORE, GRID
 # Rows that differ in score or grid alone run on fewer sets and seeds, as each trains its own host.
 SCORE_SETS, SCORE_SEEDS = ("scenes", "species", *CROWDED), (1, 2, 3)
 CORE = ("KEEP 0.6",)
+WITHOUT_HOST = "zero-shot CLIP + head"  # what runs of configs/trainers/Spotlighter/embedded_zeroshot.yaml are
 
 
 def build_spotlighter(
@@ -234,14 +235,14 @@ def whole_encoder(root: str, set_name: str, seed: int, rows: str, images: int) -
                 most = 3 if how == "random" else 1
                 name = f"ZOOM, {how} region{'s' if most == 3 else ''}"
                 found[name], choices[name] = zooms(base, head, part, texts, tables, seed, most, how)
-        zoom = choices[f"{host}, ZOOM 3"]  # its regions serve these too
+        zoom = choices[f"{host}, ZOOM 3"]  # its regions serve this too
         head, without = make_head(base, **HOST_ALONE), texts.without_host()
         head.zoom = zoom and Zoom(*zoom)
         found["host alone, ZOOM 3"] = score(head, own, texts, tables, base)
         head = fitted(base, own, without, seed)
-        found["zero-shot CLIP + head"] = score(head, own, without, tables)
-        head.zoom = zoom and Zoom(*zoom)
-        found["zero-shot CLIP + head, ZOOM 3"] = score(head, own, without, tables, base)
+        found[WITHOUT_HOST] = score(head, own, without, tables)
+        name = f"{WITHOUT_HOST}, ZOOM 3"
+        found[name], choices[name] = zooms(base, head, own, without, tables, seed, 3)
     return {"accuracies": result, "choices": choices}
 
 

@@ -41,7 +41,8 @@ def test_the_committed_table_is_what_its_figures_give(tmp_path):
         for cell, (base, new) in row["accuracies"].items():
             set_name, _, seed = cell.partition("/")
             write(tmp_path, label, set_name, int(seed), base, new, **facts)
-    comparison = Comparison(tmp_path, ENTRIES, content["sets"], content["seeds"])
+    entries = [entry for entry in ENTRIES if entry.label in content["rows"]]  # a row may be newer than the table
+    comparison = Comparison(tmp_path, entries, content["sets"], content["seeds"])
     text = compare.markdown(comparison, content["command"], {"torch": "2.14.1+cu130"})
     assert text == (RESULTS / "compare.md").read_text(encoding="utf-8")
     assert json.dumps(compare.as_json(comparison, content["command"]), indent=4, separators=(",", ": ")) == written
