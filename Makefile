@@ -1,4 +1,4 @@
-# make quickstart   an environment, one embedded data set, three methods from base to new, one table
+# make quickstart   an environment, one embedded data set, four methods from base to new, one table
 # make test         an environment, with what tests need beside it, then the tests, on all cores; PYTEST_ARGS="-n 0 -k name" goes on top
 # make fuzz         thousands of spoilt inputs: SEED=1 BUDGET=20000 (inputs) or BUDGET=600s (seconds)
 # make compare      all methods on the embedded data sets, one table; about an hour on two cores, goes on where it stopped

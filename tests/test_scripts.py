@@ -323,7 +323,7 @@ def test_the_quickstart_writes_the_set_it_needs(tmp_path, environment, dataset, 
     )
     *runs, table = asked_for.read_text().splitlines()
     written = [f"-m datasets.embedded --root {tmp_path}/data --sets {dataset}"] if writes else []
-    assert runs[: len(written)] == written and len(runs) == len(written) + 6 and table.startswith("parse_test_res.py")
+    assert runs[: len(written)] == written and len(runs) == len(written) + 8 and table.startswith("parse_test_res.py")
     assert all(line.startswith("-m sweep.one ") and f" {dataset} 1" in line for line in runs[len(written) :])
 
 
