@@ -3,6 +3,7 @@
     python -m datasets.embedded --root data
     python -m benchmarks.ablation --root data                           # about an hour on two cores; goes on where it stopped
     python -m benchmarks.ablation --root data --rows fit --name ablation_fit    # ways to fit the scalars (a quarter of an hour)
+    python -m benchmarks.ablation --root data --rows heads --name ablation_heads    # beside the paper's form
     python -m datasets.embedded --root data-2 --world 2
     python -m benchmarks.ablation --root data-2 --rows core --name world2
 

@@ -12,7 +12,7 @@ from dassl.utils import replace_file, write_json
 from one_run.command import carry_out
 from one_run.layout import ROOT
 
-from .cells import cell_file, run_cell
+from .cells import ALONE, cell_file, run_cell
 from .table import Ablation, as_json, markdown, read_cells
 
 
@@ -21,9 +21,10 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     add_arguments(parser, seeds=[1, 2, 3, 4, 5])
     parser.add_argument(
         "--rows",
-        choices=("all", "core", "fit"),
+        choices=("all", "core", *ALONE),
         default="all",
-        help="core: without the controls of single parts; fit: ways to fit the scalars, and no more",
+        help="core: without the controls of single parts; fit: ways to fit the scalars, and no more; heads: the 21 scalars, the "
+        "mapping modules and the paper's form, and no more",
     )
     parser.add_argument("--images", type=int, default=50, help="test images a class")
     parser.add_argument("--name", default="ablation", help="of the results: <out>/<name>.md and .json")

@@ -9,7 +9,9 @@ import torch
 
 from dassl.utils import write_json
 
-from .rows import CORE, ENCODERS, MAIN, SCORE_SEEDS, SCORE_SETS, dropping, fits, whole_encoder
+from .rows import CORE, ENCODERS, MAIN, SCORE_SEEDS, SCORE_SETS, dropping, fits, heads_that_are_trained, whole_encoder
+
+ALONE = {"fit": fits, "heads": heads_that_are_trained}  # a few rows, and no others
 
 
 def cell_file(work: Path, set_name: str, seed: int) -> Path:
@@ -20,8 +22,8 @@ def run_cell(set_name: str, seed: int, root: str, rows: str, images: int, work: 
     torch.set_num_threads(1)
     start = time.monotonic()
     with contextlib.redirect_stdout(io.StringIO()):
-        if rows == "fit":
-            cell = {"accuracies": {MAIN: fits(root, set_name, seed, images)}, "choices": {}}
+        if rows in ALONE:
+            cell = {"accuracies": {MAIN: ALONE[rows](root, set_name, seed, images)}, "choices": {}}
         else:
             cell = whole_encoder(root, set_name, seed, rows, images)
             scores = set_name in SCORE_SETS and seed in SCORE_SEEDS

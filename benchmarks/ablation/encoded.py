@@ -86,8 +86,8 @@ def shots_of(trainer, table: EncodedImages, how: str = "own", count: int = 3) ->
 
 
 def train_host(trainer, table: EncodedImages) -> None:
-    """The host's own epochs, over rows of the table in place of images."""
-    data = [{"img": i, "label": int(y), "index": i} for i, y in enumerate(table.y)]
+    """A run's epochs, over the images of a table; the host takes its features, which are encoded already."""
+    data = [{"img": table.images[i], "label": int(y), "index": i} for i, y in enumerate(table.y)]
     size = trainer.cfg.DATALOADER.TRAIN_X.BATCH_SIZE
     trainer.train_loader_x = torch.utils.data.DataLoader(data, size, shuffle=True, drop_last=len(data) >= size)
     trainer.max_epoch = trainer.cfg.OPTIM.MAX_EPOCH

@@ -102,10 +102,15 @@ def accuracies_of(tables: dict, texts: dict) -> list[float]:
     return [accuracy(tables[half].f @ texts[half].t(), tables[half].y) for half in ("base", "new")]
 
 
-@torch.no_grad()
 def score(head, shots: Shots, texts: Texts, tables: dict, trainer=None, how: str = "own") -> list[float]:
     """Accuracies, base and new, of a head that remembers the shots; with its second look if it zooms."""
     remember(head, shots, texts.t["base"], texts.z["base"], texts.names["base"])
+    return score_as_it_is(head, texts, tables, trainer, how)
+
+
+@torch.no_grad()
+def score_as_it_is(head, texts: Texts, tables: dict, trainer=None, how: str = "own") -> list[float]:
+    """The same of a head whose bank is filled."""
     result = []
     for half in ("base", "new"):
         table, classes = tables[half], head.describe(texts.t[half], texts.z[half], texts.names[half])
@@ -123,6 +128,7 @@ def score(head, shots: Shots, texts: Texts, tables: dict, trainer=None, how: str
     return result
 
 
+PAPER = "the paper's form (HEAD paper)"
 UNTRAINED = "tau_b never trained"  # no step of the fit leaves classes out of the bank
 HEAD_OPTIONS = ("kept", "prototypes", "levels", "full", "activations")
 
@@ -176,6 +182,18 @@ def fitted(
     return head
 
 
+def papers_form(root: str, set_name: str, seed: int, tables: dict) -> list[float]:
+    """Accuracies of `HEAD: paper`, trained in step with a host of its own, by its config."""
+    halves = []
+    for half in ("base", "new"):
+        options = ["DATASET.NUM_SHOTS", 16, "DATASET.SUBSAMPLE_CLASSES", half, *HOSTS[MAIN]]
+        halves.append(trainer_on(root, set_name, seed, "Spotlighter", options, config="embedded_paper"))
+    base, new = halves
+    train_host(base, tables["train"])
+    base.fit_head()
+    return score_as_it_is(base.head, texts_of(base, new), tables)
+
+
 def zooms(trainer, head, shots: Shots, texts: Texts, tables: dict, seed: int, most: int, how: str = "own"):
     """Accuracies with the second look that held-out shots choose, and that choice."""
     head.zoom = choose_zoom(head, shots, texts.t["base"], texts.z["base"], most, seed)
@@ -222,6 +240,7 @@ def whole_encoder(root: str, set_name: str, seed: int, rows: str, images: int) -
         found["Spotlighter"] = score(head, own, texts, tables)
         if rows == "all" and host == MAIN:
             found["HEAD full"] = score(fitted(base, own, texts, seed, full=own.f.shape[1]), own, texts, tables)
+            found[PAPER] = papers_form(root, set_name, seed, tables)
             found[UNTRAINED] = score(fitted(base, own, texts, seed, unseen=0.0), own, texts, tables)
             found["with level losses"] = score(fitted(base, own, texts, seed, levels=0.5), own, texts, tables)
         for most in (1, 3) if rows == "all" else (3,):
@@ -277,8 +296,10 @@ def dropping(root: str, set_name: str, seed: int, names, images: int) -> dict:
     return result
 
 
-def fits(root: str, set_name: str, seed: int, images: int) -> dict:
-    """Rows that differ in the fit alone, with every token kept and no second look: {row: [base, new]}."""
+def first_looks(root: str, set_name: str, seed: int, images: int) -> tuple:
+    """With every token kept and no second look: a trainer whose host has learned, texts, shots, tables and what is there
+    without a head, {row: [base, new]}.
+    """
     base, new = (build_spotlighter(root, set_name, seed, MAIN, half) for half in ("base", "new"))
     tables = tables_of(base, new, folder_of(root, set_name).resolve(), images)
     for table in tables.values():
@@ -286,6 +307,20 @@ def fits(root: str, set_name: str, seed: int, images: int) -> dict:
     train_host(base, tables["train"])
     texts, shots = texts_of(base, new), Shots(tables["train"].f, tables["train"].v, tables["train"].y)
     result = {"zero-shot CLIP": accuracies_of(tables, texts.z), "host alone": accuracies_of(tables, texts.t)}
+    return base, texts, shots, tables, result
+
+
+def heads_that_are_trained(root: str, set_name: str, seed: int, images: int) -> dict:
+    """Rows that differ in what the head trains: 21 scalars, the mapping modules too, or the paper's form: {row: [base, new]}."""
+    base, texts, shots, tables, result = first_looks(root, set_name, seed, images)
+    result["Spotlighter"] = score(fitted(base, shots, texts, seed), shots, texts, tables)
+    result["HEAD full"] = score(fitted(base, shots, texts, seed, full=shots.f.shape[1]), shots, texts, tables)
+    return result | {PAPER: papers_form(root, set_name, seed, tables)}
+
+
+def fits(root: str, set_name: str, seed: int, images: int) -> dict:
+    """Rows that differ in the fit alone: {row: [base, new]}."""
+    base, texts, shots, tables, result = first_looks(root, set_name, seed, images)
     result["+ selected tokens (initial scalars)"] = score(make_head(base), shots, texts, tables)
     for name, options in FITS.items():
         result[name] = score(fitted(base, shots, texts, seed, **options), shots, texts, tables)

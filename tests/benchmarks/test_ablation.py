@@ -80,6 +80,15 @@ def test_rows_of_the_fit(root, two_epochs, monkeypatch):
     assert found[0.0] == start and start not in (found[None], found[1.0])
 
 
+def test_rows_of_heads(root, two_epochs, monkeypatch):
+    """The paper's form trains a host of its own: the others' is as without it."""
+    found = rows.heads_that_are_trained(str(root), "species", 1, images=2)
+    assert list(found) == ["zero-shot CLIP", "host alone", "Spotlighter", "HEAD full", rows.PAPER]
+    monkeypatch.setattr(rows, "papers_form", lambda *_: [0, 0])
+    again = rows.heads_that_are_trained(str(root), "species", 1, images=2)
+    assert {**again, rows.PAPER: found[rows.PAPER]} == found and min(found[rows.PAPER]) > 0
+
+
 def test_the_host_learns_what_it_learns_in_a_run(root, two_epochs, tmp_path):
     """Rows of a table in place of images: the same context as train.py's, from the same seed."""
     arguments = [

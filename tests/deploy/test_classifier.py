@@ -47,7 +47,7 @@ def test_every_method(short, method):
     check_graph(trained(short, method))
 
 
-KEYS = {"HEAD full": ("HEAD", "full"), "KEEP": ("KEEP", 0.5), "KEEP twice": ("KEEP", 0.6, "DROP_AFTER", (1, 2)), "all tokens": ()}  # fmt: skip
+KEYS = {"HEAD full": ("HEAD", "full"), "HEAD paper": ("HEAD", "paper", "JOINT", True), "KEEP": ("KEEP", 0.5), "KEEP twice": ("KEEP", 0.6, "DROP_AFTER", (1, 2)), "all tokens": ()}  # fmt: skip
 
 
 @pytest.mark.parametrize(("form", "zoom", "host"), [*((form, 0, "CoOp") for form in KEYS), ("KEEP", 3, "CoOp"), ("KEEP", 3, "MaPLe")])  # fmt: skip

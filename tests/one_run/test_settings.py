@@ -169,6 +169,18 @@ def test_spotlighter_trains_as_its_host_does(name, host, protocol):
         assert head == config(f"Spotlighter:{name}").TRAINER.SPOTLIGHTER
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_the_papers_form_of_spotlighter_trains_as_its_authors_script(protocol):
+    """Everywhere: from the words, for 20 epochs, in batches of 64, with the level losses over 50."""
+    for dataset, shots in (("imagenet", 16), ("dtd", 1), ("dtd", 16)):
+        cfg = config("Spotlighter:vit_b16_paper", protocol, dataset, shots)
+        assert (cfg.OPTIM.MAX_EPOCH, cfg.OPTIM.LR, cfg.DATALOADER.TRAIN_X.BATCH_SIZE) == (20, 0.002, 64)
+        assert cfg.TRAINER.COOP.CTX_INIT == "a photo of a" and cfg.TRAINER.SPOTLIGHTER.LOSS.LEVELS == 1 / 50
+        assert cfg.TEST.FINAL_MODEL == "last_step"
+    paper = config("Spotlighter:vit_b16_paper", protocol, options=["SETTINGS.MODE", "paper"])
+    assert paper.TEST.FINAL_MODEL == "best_val"
+
+
 # --- how a run gets them ---------------------------------------------------------------------------------------------
 
 

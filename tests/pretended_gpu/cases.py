@@ -47,6 +47,7 @@ FORMS = {
     "joint": over(JOINT=True, not_in=("amp",)),
     "joint over MaPLe": over("MaPLe", JOINT=True, not_in=("amp",)),
     "full": over(HEAD="full", fit=True),
+    "paper": over(HEAD="paper", JOINT=True, not_in=("amp",)),
     "full and zoom": over(HEAD="full", ZOOM=1),
     "level losses": over(fit=True, **{"LOSS.LEVELS": 0.5}),
     "all at once": over("PromptSRC", fit=True, HEAD="full", KEEP=0.6, ZOOM=3, JOINT=True, not_in=("amp",)),
@@ -60,6 +61,7 @@ QUICK = {
     "over ProGrad": "fp32", "over PromptKD": "fp16", "over PromptSRC": "bf16", "over TextRefiner": "fp16", "over VPT": "amp",
     "over ZeroshotCLIP": "fp32", "over ZeroshotCLIP2": "bf16", "fit": "amp", "zoom": "amp fp16", "drop": "fp16", "drop and zoom": "amp",
     "drop by attention": "amp", "drop by prototypes": "bf16", "drop by random": "fp16", "joint": "fp16", "full": "amp",
+    "paper": "fp16",
 }  # fmt: skip
 
 

@@ -18,6 +18,7 @@ look carry the gain, while tokens chosen behind the last block add little, for b
     bank        prototypes and ridges of the shots              fit     the scalars, and how to look again
     drop        dropping tokens, mapping attention              survey  what a drop can know beforehand
     zoom        windows to look at again                        look    what a picture shows (drawn in `picture`)
+    paper       the form that the paper's figure draws: HEAD paper, a head and how it is trained
 """
 
 from clip import InputError
@@ -32,6 +33,7 @@ from .fit import choose_zoom, fit_scalars
 from .head import Bank, SpotlighterHead
 from .model import SpotlitCLIP
 from .over_host import SpotlighterOverHost, over
+from .paper import PaperHead, PaperOverHost
 from .trained import Scalars
 from .zoom import Zoom
 
@@ -39,6 +41,8 @@ __all__ = [
     "Bank",
     "Classes",
     "Keys",
+    "PaperHead",
+    "PaperOverHost",
     "Scalars",
     "Shots",
     "Spotlighter",
@@ -57,7 +61,7 @@ class Keys(ConfigKeys):
     config_node = "SPOTLIGHTER"
     config_keys = {
         "HOST": "CoOp",  # any registered method with prompts
-        "HEAD": "lite",  # lite: the 21 scalars; full: with the paper's mapping modules
+        "HEAD": "lite",  # lite: the 21 scalars; full: with the paper's mapping modules; paper: the paper's form (paper.py)
         "FIT": True,  # False keeps the scalars' initial values
         "FIT_UNSEEN": 0.25,  # share of the fit's steps in which tau_b learns from classes left out of the bank; 0: none
         "JOINT": False,  # train the head in step with the host, whose prompts then feel it
@@ -69,13 +73,15 @@ class Keys(ConfigKeys):
         "SCORE": "probe",  # by which score: probe, attention, prototypes, random; see drop.py
         "GRID": 0.75,  # share of the kept places spread evenly, whatever the score
         "ZOOM": 0,  # at most so many regions looked at again (0, 1, 3); held-out shots choose
+        "FUSE": 0.1,  # HEAD paper: share of the representative tokens in image and text features
+        "MOMENTUM": 0.8,  # HEAD paper: how much of the memory stays when it is written
         "LOSS": {
             "PULL": 1.0,  # times the squared distance from the initial values
             "LEVELS": 0.0,  # times the cross-entropy of the level vectors alone
         },
     }
     config_ranges = {
-        "HEAD": ("lite", "full"),
+        "HEAD": ("lite", "full", "paper"),
         "FIT_UNSEEN": "at least 0 and at most 1",
         "R": "at least 1",
         "K": "at least 1",
@@ -85,6 +91,8 @@ class Keys(ConfigKeys):
         "SCORE": tuple(SCORES),
         "GRID": "at least 0 and at most 1",
         "ZOOM": (0, 1, 3),
+        "FUSE": "at least 0 and at most 1",
+        "MOMENTUM": "at least 0 and at most 1",
         "LOSS.PULL": "at least 0",
         "LOSS.LEVELS": "at least 0",
     }
@@ -96,7 +104,7 @@ def Spotlighter(cfg) -> TrainerX:
     own = cfg.TRAINER.SPOTLIGHTER
     if own.HOST == "Spotlighter":
         raise InputError("TRAINER.SPOTLIGHTER.HOST cannot be Spotlighter itself: name a method such as CoOp.")
-    return over(TRAINER_REGISTRY.get(own.HOST))(cfg)
+    return over(TRAINER_REGISTRY.get(own.HOST), PaperOverHost if own.HEAD == "paper" else None)(cfg)
 
 
 Spotlighter.extend_cfg, Spotlighter.ranges = Keys.extend_cfg, Keys.ranges

@@ -41,17 +41,25 @@ class SpotlitCLIP:
     `own` are Spotlighter's config keys; the head is empty until its bank is filled (`bank.remember`).
     """
 
-    def __init__(self, model: HostModel, own, classnames: list[str], template: str, seed: int = 0):
+    def __init__(
+        self,
+        model: HostModel,
+        own,
+        classnames: list[str],
+        template: str,
+        seed: int = 0,
+        head_kind: type[SpotlighterHead] = SpotlighterHead,
+    ):
         self.model, self.classnames = model, classnames
         self.zero_shot = part(model, "zero_shot_text")(classnames, template)  # (C, d)
         with torch.random.fork_rng(devices=[]):  # the mapping modules' first values are not the host's random numbers
             torch.default_generator.manual_seed(max(seed, 0))  # torch.manual_seed is a GPU's too
-            self.head = SpotlighterHead(
+            self.head = head_kind(
                 logit_scale=model.logit_scale().item(),
                 kept=own.R,
                 prototypes=own.K,
                 levels=own.LEVELS,
-                full=self.zero_shot.shape[1] if own.HEAD == "full" else 0,
+                full=0 if own.HEAD == "lite" else self.zero_shot.shape[1],
             )
         visual = model.clip.visual
         self.after = after = tuple(sorted(block - 1 for block in own.DROP_AFTER))  # the config counts blocks from 1

@@ -18,6 +18,7 @@ from .checks import check_encoder
 from .classes import Classes
 from .drop import number_kept
 from .fit import FEWEST_CLASSES, FIT_LR, carrying_over, choose_zoom, classes_left_out, fit_scalars, held_out_loss
+from .head import SpotlighterHead
 from .host import check_host, part
 from .model import SpotlitCLIP
 from .survey import survey
@@ -27,15 +28,16 @@ AROUND = 1.4  # times the memory of the shots' tokens is what the fit holds at m
 
 
 @functools.cache
-def over(host: type) -> type:
-    """The trainer class of Spotlighter over a host's trainer class."""
-    return type(f"Spotlighter{host.__name__}", (SpotlighterOverHost, host), {})
+def over(host: type, layer: type | None = None) -> type:
+    """The trainer class of Spotlighter over a host's trainer class; `layer` in place of `SpotlighterOverHost`."""
+    return type(f"Spotlighter{host.__name__}", (layer or SpotlighterOverHost, host), {})
 
 
 class SpotlighterOverHost(EncodesClassesOnce):
     """The layer over a host, which is any trainer whose `self.model` is a `HostModel`."""
 
     tokens_wanted = True
+    head_kind = SpotlighterHead
 
     @property
     def own(self):
@@ -62,36 +64,42 @@ class SpotlighterOverHost(EncodesClassesOnce):
             classnames=dataset.classnames,
             template=template_of(dataset),
             seed=self.cfg.SEED,
+            head_kind=self.head_kind,
         )
         self.head = self.spotlit.head
         self.head.trained_with = self.settings()
         self.initial = {name: value.detach().clone() for name, value in self.head.named_parameters()}
 
-        count = sum(p.numel() for p in self.head.parameters())
         beside = "beside the host's prompts" if self.get_model_names() else "and nothing else"
         print(
-            f"Spotlighter over {own.HOST}: {count:,} trainable "
+            f"Spotlighter over {own.HOST}: {self.extra_parameters():,} trainable "
             f"{'scalars' if own.HEAD == 'lite' else 'numbers'} {beside} (and a bank of buffers)"
         )
         # The scalars are fitted after the host's epochs, by an optimiser of their own; only JOINT trains them in step.
-        optimiser = torch.optim.Adam(self.head.parameters(), lr=FIT_LR / 10) if own.JOINT else None
-        self.register_model("spotlighter", self.head, optimiser)
+        self.register_model("spotlighter", self.head, *(self.head_optimiser() if own.JOINT else ()))
+
+    def head_optimiser(self) -> tuple:
+        """What trains the head in step with the host: an optimiser and, if there is one, its schedule."""
+        return (torch.optim.Adam(self.head.parameters(), lr=FIT_LR / 10),)
+
+    def extra_parameters(self) -> int:
+        """How many numbers are trained beside the host's."""
+        return sum(p.numel() for p in self.head.parameters() if p.requires_grad)
 
     def facts(self) -> dict:
         """For the run's record (upstream Dassl keeps none): the host's, and what the head adds."""
-        extra = sum(p.numel() for p in self.head.parameters())
-        return getattr(super(), "facts", dict)() | {"extra_trainable_parameters": extra}
+        return getattr(super(), "facts", dict)() | {"extra_trainable_parameters": self.extra_parameters()}
 
     def check_joint(self):
         """Refuse to train the head in step with a host that offers no place for it."""
-        shots, batch = len(self.dm.dataset.train_x), self.cfg.DATALOADER.TRAIN_X.BATCH_SIZE
+        own, shots, batch = self.own, len(self.dm.dataset.train_x), self.cfg.DATALOADER.TRAIN_X.BATCH_SIZE
         rules = [
             (hasattr(super(), "compute_loss"), f"needs a host with compute_loss, which {type(self).__name__} has not"),
             (not part(self.model, "conditional"), "needs a host whose prompts are the same for all images"),
             (getattr(self, "views", int)() < 2, "looks at each batch's own images: set DATALOADER.VIEWS to 0"),
             (getattr(self, "scaler", None) is None, "does not go with PREC amp: choose fp32, bf16 or fp16"),
             (
-                batch < shots,
+                batch < shots or own.HEAD == "paper",  # which keeps no shots
                 f"keeps shots outside each batch in its bank: DATALOADER.TRAIN_X.BATCH_SIZE must be below {shots}",
             ),
         ]

@@ -52,8 +52,15 @@ class Mapping(nn.Module):
         """Cosines (B, C) of images, by the prototypes (B, K, d) that they believe in and their kept tokens (B, R, d),
         with classes, by their text (C, d) and prototypes (C, K, d).
         """
-        asked, _ = self.cross(believed, tokens, tokens, need_weights=False)  # (B, K, d)
-        image = unit(self.layer(believed + asked).mean(dim=1))  # (B, d)
-        mean = prototypes.mean(dim=1)  # (C, d)
-        text = unit(mean + self.text(torch.cat([mean, text], dim=-1)))  # (C, d)
+        image = unit(self.of_image(believed, tokens).mean(dim=1))  # (B, d)
+        text = unit(self.of_text(prototypes.mean(dim=1), text))  # (C, d)
         return self.beta * image @ text.t()
+
+    def of_image(self, believed: Tensor, tokens: Tensor) -> Tensor:
+        """Representative tokens (B, K, d), of prototypes (B, K, d) and tokens (B, R, d)."""
+        asked, _ = self.cross(believed, tokens, tokens, need_weights=False)  # (B, K, d)
+        return self.layer(believed + asked)
+
+    def of_text(self, prototypes: Tensor, text: Tensor) -> Tensor:
+        """Representative tokens (..., d), of prototypes and texts (..., d)."""
+        return prototypes + self.text(torch.cat([prototypes, text], dim=-1))
