@@ -16,6 +16,7 @@ The table averages H over sets first, then takes a Student-t interval (95%) over
 
     encoded    a trainer's images, encoded once: what the rows are computed from
     rows       the rows
+    groups     a few of them, asked for alone
     cells      what one set at one seed has of them
     table      cells -> means, gains, markdown and the figures that other programs ask for
 """

@@ -9,7 +9,8 @@ import torch
 
 from dassl.utils import write_json
 
-from .rows import CORE, ENCODERS, MAIN, SCORE_SEEDS, SCORE_SETS, dropping, fits, heads_that_are_trained, whole_encoder
+from .groups import fits, heads_that_are_trained
+from .rows import CORE, ENCODERS, MAIN, SCORE_SEEDS, SCORE_SETS, dropping, whole_encoder
 
 ALONE = {"fit": fits, "heads": heads_that_are_trained}  # a few rows, and no others
 

@@ -9,7 +9,8 @@ from benchmarks.statistics import paired_interval, signed
 from reports.cells import harmonic_mean
 
 from .cells import cell_file
-from .rows import FITS, HOSTS, MAIN, UNTRAINED
+from .groups import FITS
+from .rows import HOSTS, MAIN, UNTRAINED
 
 SHOWN = (  # set by set; the first two are what the others are compared with
     "zero-shot CLIP", "host alone", "Spotlighter", "KEEP 0.6", "Spotlighter, ZOOM 1", "Spotlighter, ZOOM 3",

@@ -8,7 +8,7 @@ import torch
 import clip
 import train
 from benchmarks.ablation import __main__ as ablation_main
-from benchmarks.ablation import rows
+from benchmarks.ablation import groups, rows
 from benchmarks.ablation.__main__ import main
 from benchmarks.ablation.encoded import EncodedImages, train_host
 from benchmarks.ablation.rows import MAIN, build_spotlighter
@@ -66,26 +66,26 @@ def test_fits_are_compared_with_those_that_leave_no_class_out():
 
 def test_rows_of_the_fit(root, two_epochs, monkeypatch):
     """Each of another fit: tau_b moves where classes are left out of the bank, and nowhere else."""
-    fitted, found = rows.fitted, {}
+    fitted, found = groups.fitted, {}
 
     def noted(*args, unseen=None):
         head = fitted(*args, unseen=unseen)
         found[unseen] = head.scalars.tau_b.item()
         return head
 
-    monkeypatch.setattr(rows, "fitted", noted)
-    accuracies = rows.fits(str(root), "species", 1, images=2)
-    assert accuracies.keys() == {"zero-shot CLIP", "host alone", "+ selected tokens (initial scalars)", *rows.FITS}
+    monkeypatch.setattr(groups, "fitted", noted)
+    accuracies = groups.fits(str(root), "species", 1, images=2)
+    assert accuracies.keys() == {"zero-shot CLIP", "host alone", "+ selected tokens (initial scalars)", *groups.FITS}
     start = torch.tensor(0.1).item()
     assert found[0.0] == start and start not in (found[None], found[1.0])
 
 
 def test_rows_of_heads(root, two_epochs, monkeypatch):
     """The paper's form trains a host of its own: the others' is as without it."""
-    found = rows.heads_that_are_trained(str(root), "species", 1, images=2)
+    found = groups.heads_that_are_trained(str(root), "species", 1, images=2)
     assert list(found) == ["zero-shot CLIP", "host alone", "Spotlighter", "HEAD full", rows.PAPER]
-    monkeypatch.setattr(rows, "papers_form", lambda *_: [0, 0])
-    again = rows.heads_that_are_trained(str(root), "species", 1, images=2)
+    monkeypatch.setattr(groups, "papers_form", lambda *_: [0, 0])
+    again = groups.heads_that_are_trained(str(root), "species", 1, images=2)
     assert {**again, rows.PAPER: found[rows.PAPER]} == found and min(found[rows.PAPER]) > 0
 
 

@@ -8,7 +8,8 @@ to be compared with this project's own head. It is trained in step with its host
 4. Both sides meet in three logits: of level 1, of level 2, and of both, fused with CLIP's features, which is the prediction.
 5. In training the memory of an image's class then takes its tokens in, by momentum.
 
-Levels of 2 and 3, momentum 0.8, level losses over 50 and one optimiser for all are the authors' code's. What was chosen:
+Levels of 2 and 3 (the figure draws 3 and 2), momentum 0.8, level losses over 50 and one optimiser for all are those of the
+authors' code. What was chosen:
 
 - The memory has a slot for each rank of each class, as in the figure, so that tokens meet prototypes of their own level; the
   code has 25 slots for all classes together. A slot begins as its class's zero-shot text, in the code at random.
@@ -16,7 +17,8 @@ Levels of 2 and 3, momentum 0.8, level losses over 50 and one optimiser for all 
 - The code ranks tokens by the class token's attention, and has no semantic-wise activation.
 - The figure predicts by representative tokens alone, the code by features of which they are a share: 0.05 in training, 0.1
   in a test. Here it is FUSE, on both sides and in both; at 0 the head is its host.
-- The code's distance between refined and plain features is no part of the figure, and is left out.
+- The host keeps its own loss, beside the head's. The code's distance between refined and plain features, which the figure
+  has not, is left out.
 - Classes never seen have nothing in the memory; they get what seen classes like them by text have, as in `head.py`.
 
 The memory holds what an image wrote in earlier epochs, when the loss looks at that image again; nothing is held out.
