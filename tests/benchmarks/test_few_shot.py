@@ -67,7 +67,6 @@ def test_what_is_no_row(root, row, capsys):
     assert f"{row!r} is no row of few-shot curves" in capsys.readouterr().err
 
 
-@pytest.mark.skipif(not (RESULTS / "few_shot.json").is_file(), reason="no figures are committed")
 def test_the_committed_figures_are_those_of_the_readme():
     content = json.loads((RESULTS / "few_shot.json").read_text())
     assert {REFERENCE, *few_shot.ROWS} == content["rows"].keys()
