@@ -30,7 +30,7 @@ from dassl.utils import replace_file, write_json
 from one_run.command import carry_out, sentence, users_errors
 from one_run.config import config_of
 from one_run.folder import whole_record
-from one_run.layout import ROOT
+from one_run.layout import ROOT, is_untrained
 from one_run.work import do
 from reports.cells import harmonic_mean
 from sweep.protocols import Method, Run, Setting, absolute, build
@@ -49,7 +49,7 @@ class Entry(NamedTuple):
     teacher: str = ""  # label of the row whose run it distils
 
 
-# A teacher stands before its students: the entries of a set and seed run in this order.
+# A teacher stands before its students, and a host before what is put over it: the entries of a set and seed run in this order.
 ENTRIES = (
     Entry(REFERENCE, "ZeroshotCLIP"),
     Entry("zero-shot CLIP, 8 templates", "ZeroshotCLIP2"),
@@ -85,6 +85,9 @@ BY_LABEL = {entry.label: entry for entry in ENTRIES}
 def run_of(root: str, output: Path, half: str, entry: Entry, set_name: str, seed: int, more: tuple = ()) -> Run:
     """Training and testing on the base classes, or testing that run on the new ones; `more` are KEY, VALUE, ..."""
     options = ("USE_CUDA", "False", "VERBOSE", "False", *more)
+    if entry.host and not is_untrained(BY_LABEL[entry.host].method):  # its run is there already: the same prompts, to the bit, as the plug-in's own host would learn
+        host = run_of(root, output, "base", BY_LABEL[entry.host], set_name, seed).folder
+        options += ("TRAINER.SPOTLIGHTER.HOST_DIR", str(host))
     setting = Setting(absolute(root), absolute(output), options=options)
     phase = {"base": "base2new_train", "new": "base2new_test"}[half]
     return build(phase, Method(entry.method, entry.config), f"embedded_{set_name}", SHOTS, seed, setting)
@@ -174,7 +177,8 @@ def markdown(comparison: Comparison, command: str, versions: dict) -> str:
         "A cell is base/new **H**; seeds are averaged first, then H is taken, and the mean's H is that of the mean base and "
         "the mean new. Differences of H are paired by seed, ± half of Student's 95% interval over seeds (of all sets "
         "together). Seconds of training and test images/s are medians over all runs, on one core each, two at a time, "
-        "decoding left out of images/s. † transductive: trains on unlabelled images of the new classes too.",
+        "decoding left out of images/s; of a row w/ Spotlighter the seconds are the head's alone, which takes up its host's "
+        "finished run. † transductive: trains on unlabelled images of the new classes too.",
         "",
         f"Command: `{command}` (torch {versions['torch']}, CPU).",
         "",
@@ -243,7 +247,8 @@ def entries_of(labels: list[str] | None) -> tuple[Entry, ...]:
     if unknown:
         raise InputError(f"{unknown[0]!r} is no row of the comparison: choose from {'; '.join(BY_LABEL)}.")
     wanted = set(labels or BY_LABEL)
-    wanted |= {BY_LABEL[label].teacher for label in wanted}
+    wanted |= {BY_LABEL[label].host for label in wanted}
+    wanted |= {BY_LABEL[label].teacher for label in wanted if label}
     return tuple(entry for entry in ENTRIES if entry.label in wanted)
 
 

@@ -37,7 +37,7 @@ GIVEN = {  # what a command line has flags for -> its config key
 }
 # A key is a setting if it begins so, and is none if it ends so.
 SETTINGS = ("OPTIM.", "TRAINER.", "INPUT.", "MODEL.", "DATALOADER.TRAIN_X.", "DATALOADER.TRAIN_U.", "DATALOADER.VIEWS")
-NO_SETTINGS = ("TRAINER.NAME", ".PREC", ".TEACHER_DIR", ".MEMORY_MB")
+NO_SETTINGS = ("TRAINER.NAME", ".PREC", ".TEACHER_DIR", ".HOST_DIR", ".MEMORY_MB")
 
 
 def build_config(method: str, files: Sequence = (), options: Sequence = (), **given) -> CfgNode:

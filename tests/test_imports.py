@@ -57,7 +57,7 @@ MAY_IMPORT = {
     "show_tokens": {"dassl.utils", "dassl.data", "trainers", "one_run"},
 }
 SHARED_BY_METHODS = {
-    "clip_trainer", "config_keys", "deep_prompts", "features", "memory", "prompted_clip", "prompts", "texts",
+    "clip_trainer", "config_keys", "deep_prompts", "features", "finished_run", "memory", "prompted_clip", "prompts", "texts",
 }  # fmt: skip
 
 

@@ -394,13 +394,17 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
             path = os.path.join(directory, name, file)
             if not os.path.isfile(path):
                 raise InputError(f"{path} does not exist: {_what_is_there(directory, name)}")
-            checkpoint = load_checkpoint(path)
-            print(f"Loading {name} from {path} (epoch {checkpoint.get('epoch')})")
-            self.check_classes(self._models[name], checkpoint, path)
-            state = inert.weights_of(checkpoint, own=self._models[name].state_dict())
-            if name == self.learner_name:  # a plug-in's is ours
-                state = self.from_published(state) | self.published_beside(state, path)
-            load_learner(self._models[name], state, path, self.unused_tensors)
+            self.load_registered(name, path)
+
+    def load_registered(self, name: str, path: str) -> None:
+        """A registered learner's tensors, strictly, of a checkpoint of ours or of the authors' code."""
+        checkpoint = load_checkpoint(path)
+        print(f"Loading {name} from {path} (epoch {checkpoint.get('epoch')})")
+        self.check_classes(self._models[name], checkpoint, path)
+        state = inert.weights_of(checkpoint, own=self._models[name].state_dict())
+        if name == self.learner_name:  # a plug-in's is ours
+            state = self.from_published(state) | self.published_beside(state, path)
+        load_learner(self._models[name], state, path, self.unused_tensors)
 
     def check_classes(self, learner: nn.Module, checkpoint: dict, path: str) -> None:
         """Refuse what belongs to classes, as a context for each, where these are others; ours say which they were."""

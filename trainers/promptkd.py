@@ -9,7 +9,6 @@ images, those of the new classes too. Inductive, it sees the run's own training 
 """
 
 import functools
-import os
 
 import torch
 import torch.nn as nn
@@ -22,10 +21,11 @@ from clip import InputError
 from dassl.data.data_manager import build_data_loader
 from dassl.data.datasets import build_dataset
 from dassl.engine import TRAINER_REGISTRY
-from dassl.utils import load_checkpoint, read_json
+from dassl.utils import load_checkpoint
 
 from .clip_trainer import ClipTrainer
 from .deep_prompts import MOST_WORDS, VisualPromptLearner, design_details, from_published
+from .finished_run import check_finished, last_checkpoint, record_in
 from .prompted_clip import PromptedCLIP
 from .prompts import ContextPrompts
 
@@ -248,46 +248,26 @@ def teacher_checkpoint(directory: str, backbone: str) -> str:
     remedy = "train one with scripts/promptkd/teacher.sh DATASET SEED, and pass its folder"
     if not directory:
         raise InputError(f"TRAINER.PROMPTKD.TEACHER_DIR is empty, and PromptKD needs a teacher: {remedy}.")
-    folders = [os.path.join(directory, name) for name in ("VLPromptLearner", "VLPromptLearner_large")]  # so published
-    folder = next(filter(os.path.isdir, folders), folders[0])
-    record = os.path.join(directory, "results.json")
-    if os.path.isfile(record):
-        try:
-            run = read_json(record)
-            state, trained_on = run["state"], run["backbone"]
-        except (ValueError, TypeError, KeyError) as error:
-            raise InputError(f"The teacher's {record} is no record of a run ({error!r}): run it again.") from error
-        if state != "finished":
-            raise InputError(
-                f"The teacher's run in TRAINER.PROMPTKD.TEACHER_DIR {directory} has not finished (its state is "
-                f"{state!r}): run it again."
-            )
-        if trained_on != backbone:
-            raise InputError(
-                f"The teacher in {directory} was trained on {trained_on}, and TRAINER.PROMPTKD.TEACHER_NAME is "
-                f"{backbone}: set it to {trained_on}, or choose another TEACHER_DIR."
-            )
-    found = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-    if "checkpoint" in found:  # it names the one written last
-        with open(os.path.join(folder, "checkpoint"), encoding="utf-8", errors="replace") as file:
-            named = file.readline().strip()
-        found = [named] if named in found else found
-    found = [name for name in found if name.startswith("model") and ".pth.tar" in name]
-    if len(found) != 1:
-        there = f"holds {len(found)} checkpoints, none named as the last" if found else "holds no checkpoint"
-        raise InputError(f"TRAINER.PROMPTKD.TEACHER_DIR {directory}: {folder} {there}; {remedy}.")
-    return os.path.join(folder, found[0])
+    key, record = "TRAINER.PROMPTKD.TEACHER_DIR", record_in(directory)
+    check_finished(record, directory, key)
+    if (trained_on := record.get("backbone", backbone)) != backbone:
+        raise InputError(
+            f"The teacher in {directory} was trained on {trained_on}, and TRAINER.PROMPTKD.TEACHER_NAME is "
+            f"{backbone}: set it to {trained_on}, or choose another TEACHER_DIR."
+        )
+    return last_checkpoint(directory, ("VLPromptLearner", "VLPromptLearner_large"), key, remedy)  # so published
 
 
 def as_in_its_run(directory: str) -> dict:
     """How the teacher's run had its backbone loaded, by its record: `activation` and `size` of `load_clip`."""
-    record = os.path.join(directory, "results.json")
-    config = read_json(record).get("config") or {} if os.path.isfile(record) else {}
+    config = record_in(directory).get("config") or {}
     try:
         own, size = config.get("MODEL", {}).get("BACKBONE", {}), config.get("INPUT", {}).get("SIZE", [0])
         return {"activation": own.get("ACT", ""), "size": int(size[0]) if own.get("RESIZE_POSITIONS") else 0}
     except (AttributeError, IndexError, TypeError, ValueError) as error:
-        raise InputError(f"The config in the teacher's {record} is damaged ({error}): run it again.") from error
+        raise InputError(
+            f"The config in the teacher's {directory}/results.json is damaged ({error}): run it again."
+        ) from error
 
 
 def teacher_prompts(path: str, backbone: str, clip_model: clip.model.CLIP) -> dict[str, Tensor]:

@@ -61,6 +61,7 @@ class Keys(ConfigKeys):
     config_node = "SPOTLIGHTER"
     config_keys = {
         "HOST": "CoOp",  # any registered method with prompts
+        "HOST_DIR": "",  # folder of a finished run of the host, whose prompts are taken instead of trained
         "HEAD": "lite",  # lite: the 21 scalars; full: with the paper's mapping modules; paper: the paper's form (paper.py)
         "FIT": True,  # False keeps the scalars' initial values
         "FIT_UNSEEN": 0.25,  # share of the fit's steps in which tau_b learns from classes left out of the bank; 0: none

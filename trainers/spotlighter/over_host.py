@@ -11,6 +11,7 @@ from dassl.data.transforms import build_transform
 
 from ..clip_trainer import EncodesClassesOnce, check_features, random_numbers_kept
 from ..features import of_features
+from ..finished_run import check_finished, last_checkpoint, record_in
 from ..memory import Need
 from ..prompts import template_of
 from .bank import Shots, remember
@@ -94,6 +95,7 @@ class SpotlighterOverHost(EncodesClassesOnce):
         """Refuse to train the head in step with a host that offers no place for it."""
         own, shots, batch = self.own, len(self.dm.dataset.train_x), self.cfg.DATALOADER.TRAIN_X.BATCH_SIZE
         rules = [
+            (not self.own.HOST_DIR, "trains the host, whose run is finished: leave HOST_DIR empty"),
             (hasattr(super(), "compute_loss"), f"needs a host with compute_loss, which {type(self).__name__} has not"),
             (not part(self.model, "conditional"), "needs a host whose prompts are the same for all images"),
             (getattr(self, "views", int)() < 2, "looks at each batch's own images: set DATALOADER.VIEWS to 0"),
@@ -144,6 +146,37 @@ class SpotlighterOverHost(EncodesClassesOnce):
             print(f"Spotlighter keeps its initial tau_b: of {count} classes none can be taken as never seen")
         if self.start_epoch == 0:  # else its checkpoint has it
             self.survey_shots()
+            if own.HOST_DIR:
+                self.take_host(own.HOST_DIR)
+
+    def take_host(self, directory: str) -> None:
+        """The host's prompts as a finished run has left them; what remains of the run is its last epoch, without steps."""
+        key, names = "TRAINER.SPOTLIGHTER.HOST_DIR", [each for each in self.get_model_names() if each != "spotlighter"]
+        record = record_in(directory)
+        check_finished(record, directory, key)
+        identity = record.get("identity") or {}
+        here = {
+            "method": self.own.HOST,
+            "backbone": self.cfg.MODEL.BACKBONE.NAME,
+            "dataset": self.cfg.DATASET.NAME,
+            "shots": self.cfg.DATASET.NUM_SHOTS,
+            "seed": self.cfg.SEED,
+            "classes": list(self.dm.dataset.classnames),
+        }
+        for what, now in here.items():
+            then = identity.get(what, record.get(what, now))
+            if then != now:
+                said = "of other classes" if what == "classes" else f"with {what} {then}, and this one has {now}"
+                raise InputError(
+                    f"The run in {key} {directory} was {said}: name a run of the host on the same images, or leave it empty."
+                )
+        if not hasattr(self, "load_registered"):
+            raise InputError(
+                f"{key} takes runs of this project's methods, and {self.own.HOST} is none: leave it empty."
+            )
+        for name in names:
+            self.load_registered(name, last_checkpoint(directory, (name,), key, f"name a run of {self.own.HOST}"))
+        self.start_epoch = self.max_epoch - 1
 
     def survey_shots(self):
         """What the drops inside the encoder can know beforehand, from the shots."""
@@ -153,8 +186,10 @@ class SpotlighterOverHost(EncodesClassesOnce):
 
     @property
     def has_steps(self) -> bool:
-        """Whether anything is trained in steps: over zero-shot CLIP nothing is, and all there is to an epoch is the fit."""
-        return any(self._optims.values())
+        """Whether anything is trained in steps: over zero-shot CLIP, or a host that is trained already, nothing is, and all there is to
+        an epoch is the fit.
+        """
+        return not self.own.HOST_DIR and any(self._optims.values())
 
     def steps_of_an_epoch(self) -> int:
         return super().steps_of_an_epoch() if self.has_steps else 0

@@ -62,6 +62,20 @@ def build(root, runs, host, subsample="base"):
 
 
 @hosts
+def test_over_a_finished_run_of_the_host(runs, data_root, tmp_path, host):
+    """Its prompts are taken instead of trained, and all that is learned is what a whole run learns, to the bit."""
+    options = ["TRAINER.SPOTLIGHTER.HOST_DIR", runs / "alone" / host]
+    assert train.main(line(data_root, tmp_path, runs / "alone" / "PromptSRC", host, options=options)) == 0
+    for name in (True, False):
+        ours, whole = learned(tmp_path, name), learned(runs / "over" / host, name)
+        assert ours.keys() == whole.keys()
+        for key, value in ours.items():
+            same = torch.equal(value, whole[key]) if torch.is_tensor(value) else value == whole[key] or "trained" in key
+            assert same, (name, key)
+    assert results(tmp_path)["accuracy"] == results(runs / "over" / host)["accuracy"]
+
+
+@hosts
 def test_21_scalars_over_the_host_as_it_is_alone(runs, host):
     alone, over = results(runs / "alone" / host), results(runs / "over" / host)
     assert over["extra_trainable_parameters"] == 21

@@ -1,5 +1,7 @@
 """Whole runs of Spotlighter through train.py: tokens dropped, regions looked at again, hosts, and what is refused."""
 
+import json
+import shutil
 import subprocess
 import sys
 
@@ -326,3 +328,28 @@ def test_a_host_on_the_bare_engine(data_root, tmp_path, monkeypatch):
     monkeypatch.setattr(SpotlighterHead, "forward", lambda self, *args: calls.append(1) or forward(self, *args))
     assert train.main(line(data_root, tmp_path, HOST="PlugInHost")) == 0
     assert calls
+
+
+@pytest.mark.parametrize(
+    "change, says",
+    [
+        ({"state": "running"}, "has not finished"),
+        ({"method": "KgCoOp"}, "method KgCoOp, and this one has CoOp"),
+        ({"seed": 2}, "seed 2, and this one has 1"),
+        ({"classes": ["red", "blue"]}, "of other classes"),
+        (None, "holds no checkpoint"),
+    ],
+)
+def test_a_finished_run_that_is_no_host_here(runs, data_root, tmp_path, capsys, change, says):
+    """Nor are prompts of other images taken, which might have seen the new classes."""
+    shutil.copytree(runs / "alone", tmp_path / "host")
+    if change is None:
+        shutil.rmtree(tmp_path / "host" / "prompt_learner")
+    else:
+        record = results(tmp_path / "host")
+        part = record if change.keys() & {"state", "method"} else record["identity"]
+        part.update(change)
+        (tmp_path / "host" / "results.json").write_text(json.dumps(record))
+    assert train.main(line(data_root, tmp_path / "run", HOST_DIR=tmp_path / "host")) == 2
+    sentence = one_sentence(capsys)
+    assert "TRAINER.SPOTLIGHTER.HOST_DIR" in sentence and says in sentence
