@@ -15,6 +15,13 @@ class Edit:
     Override what is needed, and return the sequence, of any length. An edit may also be an nn.Module.
     """
 
+    size: int = 0
+    """Pixels along a side of the images that it is for; 0: those that the encoder takes."""
+
+    def positions(self, table: Tensor) -> Tensor:
+        """The image encoder's positions (1 + N, D), of images of that size."""
+        return table
+
     def see(self, images: Tensor) -> None:
         """Once, before all else, in the image encoder: the images (B, 3, H, W) that it gets."""
 
@@ -32,6 +39,14 @@ class Edit:
     def after_block(self, x: Tensor, i: int, class_attention: Tensor | None) -> Tensor:
         """`class_attention` (B, L): how much the first token attends to each, averaged over heads; None unless needed."""
         return x
+
+    def reads_all(self, i: int) -> bool:
+        """Whether `after_block` needs all tokens of block i's result, also where the caller wants the first few alone."""
+        return type(self).after_block is not Edit.after_block
+
+    def ends_before(self, i: int) -> bool:
+        """Whether the encoder ends before block i, whose result nobody needs."""
+        return False
 
     def patches_left(self, count: int) -> int:
         """How many of `count` patch tokens this edit leaves; they stand right behind the class token."""

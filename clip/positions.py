@@ -42,8 +42,14 @@ def resized(state: dict[str, Tensor], size: int) -> dict[str, Tensor]:
     side = size // patch
     if side < 1:
         raise InputError(f"INPUT.SIZE {size} is smaller than one patch of {patch} pixels: choose a larger one.")
-    if side != former:
-        grid = table[1:].float().t().reshape(1, -1, former, former)  # (1, D, n, n)
-        grid = F.interpolate(grid, size=(side, side), mode="bicubic", antialias=True)
-        table = torch.cat([table[:1], grid.flatten(2)[0].t().to(table.dtype)])  # (1 + N', D)
-    return state | {IMAGE: table} | facts.written({facts.RESOLUTION: size})
+    return state | {IMAGE: interpolated(table, side)} | facts.written({facts.RESOLUTION: size})
+
+
+def interpolated(table: Tensor, side: int) -> Tensor:
+    """Positions (1 + n², D) of n x n patches for side x side: (1 + side², D)."""
+    former = round((len(table) - 1) ** 0.5)
+    if side == former:
+        return table
+    grid = table[1:].float().t().reshape(1, -1, former, former)  # (1, D, n, n)
+    grid = F.interpolate(grid, size=(side, side), mode="bicubic", antialias=True)
+    return torch.cat([table[:1], grid.flatten(2)[0].t().to(table.dtype)])

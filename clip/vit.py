@@ -40,16 +40,25 @@ class Attention(nn.MultiheadAttention):
     """Self-attention with the parameters (and their first values) of PyTorch's module, through its fused kernel."""
 
     def forward(  # type: ignore[override]  # of one input, where PyTorch's takes three
-        self, x: Tensor, causal: bool = False, first_row: bool = False
+        self, x: Tensor, causal: bool = False, first_row: bool = False, rows: int | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """x (B, L, D) -> (B, L, D), and the first token's attention (B, L) if asked for, else None."""
-        q, k, v = self.project(x)
+        """x (B, L, D) -> (B, L, D), or of the first `rows` tokens alone, and the first one's attention (B, L) if asked for,
+        else None.
+        """
+        q, k, v = self.project(x) if rows is None else self.project_some(x, rows)
         row = self._row(q[:, :, :1], k) if first_row else None
         return self.join(F.scaled_dot_product_attention(q, k, v, is_causal=causal)), row
 
     def project(self, x: Tensor) -> Tensor:
         """x (B, L, D) -> queries, keys and values (3, B, heads, L, D / heads)"""
         return self.split(self.projected(x))
+
+    def project_some(self, x: Tensor, rows: int) -> tuple[Tensor, Tensor, Tensor]:
+        """The same, with the queries (B, heads, rows, D / heads) of the first tokens alone."""
+        D, (weight, bias) = x.shape[2], (self.in_proj_weight, self.in_proj_bias)
+        q = F.linear(x[:, :rows], weight[:D], bias[:D]).unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+        k, v = F.linear(x, weight[D:], bias[D:]).unflatten(2, (2, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        return q, k, v
 
     def projected(self, x: Tensor) -> Tensor:
         """(B, L, D) -> (B, L, 3 D)"""
@@ -96,9 +105,10 @@ class ResidualAttentionBlock(nn.Module):
         self.mlp = nn.Sequential(OrderedDict(layers))
         self.ln_2 = LayerNorm(width, eps)
 
-    def forward(self, x: Tensor, causal: bool = False, first_row: bool = False):
-        attended, row = self.attn(self.ln_1(x), causal, first_row)
-        x = x + attended
+    def forward(self, x: Tensor, causal: bool = False, first_row: bool = False, rows: int | None = None):
+        """x (B, L, D) -> (B, L, D), or of the first `rows` tokens alone, and the first one's attention (B, L) or None."""
+        attended, row = self.attn(self.ln_1(x), causal, first_row, rows)
+        x = (x if rows is None else x[:, :rows]) + attended
         return x + self.mlp(self.ln_2(x)), row
 
     def class_attention(self, x: Tensor) -> Tensor:
@@ -139,15 +149,22 @@ class Transformer(nn.Module):
         prompts = (getattr(block, "VPT_shallow", None) for block in self.resblocks)
         return [prompt for prompt in prompts if prompt is not None]
 
-    def run(self, x: Tensor, edits: Edits = ()) -> Tensor:
-        """The one loop over the blocks: x (B, L, D) -> (B, L', D), L' after what the edits did."""
+    def run(self, x: Tensor, edits: Edits = (), rows: int | None = None) -> Tensor:
+        """The one loop over the blocks: x (B, L, D) -> (B, L', D), L' after what the edits did.
+
+        rows: how many tokens, from the first on, the caller wants. The last block computes no more, unless an edit needs them.
+        """
         for i, block in enumerate(self.resblocks):
             for edit in edits:
                 x = edit.before_block(x, i)
+            if any(edit.ends_before(i) for edit in edits):
+                break
+            few = i + 1 == self.layers and not any(edit.reads_all(i) for edit in edits)
             wanted = [edit.needs_class_attention(i) for edit in edits]
-            x, row = block(x, self.causal, any(wanted))
+            x, row = block(x, self.causal, any(wanted), rows if few else None)
+            length = x.shape[1]
             for edit, wants in zip(edits, wanted, strict=True):
-                if wants and row.shape[1] != x.shape[1]:
+                if wants and x.shape[1] != length:
                     raise InputError(
                         f"An edit wants the attention of block {i} after another has changed its tokens: list it first."
                     )
@@ -195,7 +212,7 @@ class VisionTransformer(nn.Module):
 
     def forward(self, image: Tensor, edits: Edits = (), tokens: bool = False):
         """image (B, 3, H, W) -> (B, d); with `tokens` also the patch tokens that the edits left, (B, N, d)."""
-        check_images(image, self.input_resolution)
+        check_images(image, next((edit.size for edit in edits if edit.size), self.input_resolution))
         if hasattr(self, "VPT"):
             edits = [VisualPrompts([self.VPT, *self.transformer.own_prompts()]), *edits]
         for edit in edits:
@@ -203,10 +220,13 @@ class VisionTransformer(nn.Module):
         x = self.conv1(image).flatten(2).transpose(1, 2)  # (B, D, H/p, W/p) -> (B, N, D)
         patches = x.shape[1]
         x = torch.cat([self.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1), x], dim=1)  # (B, 1 + N, D)
-        x = x + self.positional_embedding.to(x.dtype)
+        positions = self.positional_embedding
+        for edit in edits:
+            positions = edit.positions(positions)
+        x = x + positions.to(x.dtype)
         for edit in edits:
             x = edit.embed(x)
-        x = self.transformer.run(self.ln_pre(x), edits)
+        x = self.transformer.run(self.ln_pre(x), edits, rows=None if tokens else 1)
         if not tokens:
             return self.ln_post(x[:, 0]) @ self.proj  # (B, d)
         for edit in edits:

@@ -4,9 +4,12 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 import clip
-from clip import Edit
+from clip import Edit, InputError
+from clip.positions import interpolated
+from clip.vit import ResidualAttentionBlock
 from tests.clip.diary import Diary
 
 
@@ -43,8 +46,10 @@ def test_edits_that_change_nothing_change_nothing(small):
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         plain = small.encode_image(images)
-        assert torch.equal(plain, small.encode_image(images, edits=(Edit(), Diary(attention_at=(0, 1)))))
+        assert torch.equal(plain, small.encode_image(images, edits=(Edit(),)))
+        read = small.encode_image(images, edits=(Edit(), Diary(attention_at=(0, 1))))
         feature, patches = small.encode_image(images, tokens=True)
+    torch.testing.assert_close(read, plain)  # who reads all tokens has the last block compute them all
     torch.testing.assert_close(feature, plain)
     assert patches.shape == (2, 16, 32)
 
@@ -115,3 +120,46 @@ def test_class_attention_is_the_softmax_row(small):
 def test_attention_after_another_edit_changed_the_tokens_is_refused(small):
     with pytest.raises(clip.InputError, match="list it first"):
         small.encode_image(torch.randn(1, 3, 32, 32), edits=(Diary(keep=5), Diary(attention_at=(0,))))
+
+
+def test_the_last_block_computes_what_is_wanted(small, monkeypatch):
+    """The class token alone, unless patch tokens are asked for, or an edit reads them."""
+    images, rows = torch.randn(2, 3, 32, 32), []
+    attend = F.scaled_dot_product_attention
+    monkeypatch.setattr(
+        F, "scaled_dot_product_attention", lambda q, *a, **kw: rows.append(q.shape[2]) or attend(q, *a, **kw)
+    )
+    for edits, tokens, last in (((), False, 1), ((), True, 17), ((Diary(),), False, 17)):
+        rows.clear()
+        small.encode_image(images, edits=edits, tokens=tokens)
+        assert rows[-1] == last and set(rows[:-1]) == {17}
+
+
+def test_an_edit_that_ends_the_encoder(small, monkeypatch):
+    class Ends(Edit):
+        def ends_before(self, i):
+            return i == 1
+
+    blocks = []
+    forward = ResidualAttentionBlock.forward
+    monkeypatch.setattr(
+        ResidualAttentionBlock, "forward", lambda self, *a, **kw: blocks.append(self) or forward(self, *a, **kw)
+    )
+    small.encode_image(torch.randn(2, 3, 32, 32), edits=(Ends(),))
+    assert blocks == [small.visual.transformer.resblocks[0]]
+
+
+def test_images_of_another_size(small):
+    """An edit that says so lets them in, with positions of its own."""
+    table = interpolated(small.visual.positional_embedding.detach(), 2)
+
+    class Smaller(Edit):
+        size = 16
+
+        def positions(self, whole):
+            return table
+
+    images = torch.randn(2, 3, 16, 16)
+    with pytest.raises(InputError, match="takes"):
+        small.encode_image(images)
+    assert small.encode_image(images, edits=(Smaller(),)).shape == small.encode_image(torch.randn(2, 3, 32, 32)).shape

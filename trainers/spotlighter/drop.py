@@ -121,6 +121,9 @@ class DropTokens(nn.Module, Edit):
     def patches_left(self, count: int) -> int:
         return self.alive.shape[1]
 
+    def reads_all(self, i: int) -> bool:
+        return i in self.after
+
     def after_block(self, x: Tensor, i: int, class_attention: Tensor | None) -> Tensor:
         if i not in self.after:
             return x
@@ -217,6 +220,9 @@ class AttentionMaps(Edit):
 
     def needs_class_attention(self, i: int) -> bool:
         return i >= self.first and not self.at_rest
+
+    def reads_all(self, i: int) -> bool:
+        return False
 
     def after_block(self, x: Tensor, i: int, class_attention: Tensor | None) -> Tensor:
         if not self.needs_class_attention(i):

@@ -24,6 +24,9 @@ class _Notes(Edit):
     def needs_class_attention(self, i: int) -> bool:
         return True
 
+    def reads_all(self, i: int) -> bool:
+        return i in self.after
+
     def after_block(self, x: Tensor, i: int, class_attention: Tensor | None) -> Tensor:
         self.rows.append(standardise(log_attention(class_attention[:, self.patches])))  # (B, N)
         if i in self.after:

@@ -395,7 +395,8 @@ def test_no_attention_matrix_is_made(images, score, monkeypatch):
     with torch.no_grad(), Shapes() as shapes:
         visual(images, (AttentionMaps(1, 16, drop), drop))
     lengths = [17, 12, 12, 8]
-    assert fused == lengths and queries == [1] * 5  # two for scores, three for maps
+    assert fused == [17, 12, 12, 1]  # the last block for the class token alone
+    assert queries == [1] * 5  # two for scores, three for maps
     assert not [shape for shape in shapes.made if shape[-2:] in {(n, n) for n in lengths}]
     assert (4, 2, 1, 17) in shapes.made  # what is made instead: one row for each head
 
@@ -496,7 +497,8 @@ def row_by_hand(witness, i, places, b):
 def test_maps_of_the_whole_encoder(visual, images):
     maps, witness = AttentionMaps(1, 16), Witness(attention=True)
     plain_features = visual(images)
-    assert torch.equal(visual(images, (maps, witness)), plain_features)
+    assert torch.equal(visual(images, (maps,)), plain_features)
+    torch.testing.assert_close(visual(images, (maps, witness)), plain_features)  # a witness needs all tokens
     assert maps.maps.shape == (4, 2, 16)
     for b in range(4):
         rows = torch.tensor([row_by_hand(witness, i, range(16), b) for i in range(1, LAYERS)])
