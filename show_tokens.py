@@ -172,7 +172,8 @@ def show(args: argparse.Namespace) -> int:
         source = source_of(path, cfg)
         target = free(target, source)
         seen = look(trainer, prepare(image)[None])
-        title = f"{'/'.join(path.parts[-2:])}: {METHOD} over {own.HOST}, KEEP {own.KEEP:g}, ZOOM {own.ZOOM}"
+        form = "" if own.BUDGET else f", KEEP {own.KEEP:g}, ZOOM {own.ZOOM}"  # a budget's plan stands there by itself
+        title = f"{'/'.join(path.parts[-2:])}: {METHOD} over {own.HOST}{form}"
         save(draw(only_cut(image), seen, names, title), target, source)
         best = seen.probabilities[0].argmax()
         print(f"{printable(str(target))}: {names[best]}, {percent(seen.probabilities[0, best])}")

@@ -85,7 +85,9 @@ BY_LABEL = {entry.label: entry for entry in ENTRIES}
 def run_of(root: str, output: Path, half: str, entry: Entry, set_name: str, seed: int, more: tuple = ()) -> Run:
     """Training and testing on the base classes, or testing that run on the new ones; `more` are KEY, VALUE, ..."""
     options = ("USE_CUDA", "False", "VERBOSE", "False", *more)
-    if entry.host and not is_untrained(BY_LABEL[entry.host].method):  # its run is there already: the same prompts, to the bit, as the plug-in's own host would learn
+    if entry.host and not is_untrained(
+        BY_LABEL[entry.host].method
+    ):  # its run is there already: the same prompts, to the bit, as the plug-in's own host would learn
         host = run_of(root, output, "base", BY_LABEL[entry.host], set_name, seed).folder
         options += ("TRAINER.SPOTLIGHTER.HOST_DIR", str(host))
     setting = Setting(absolute(root), absolute(output), options=options)
@@ -177,8 +179,7 @@ def markdown(comparison: Comparison, command: str, versions: dict) -> str:
         "A cell is base/new **H**; seeds are averaged first, then H is taken, and the mean's H is that of the mean base and "
         "the mean new. Differences of H are paired by seed, ± half of Student's 95% interval over seeds (of all sets "
         "together). Seconds of training and test images/s are medians over all runs, on one core each, two at a time, "
-        "decoding left out of images/s; of a row w/ Spotlighter the seconds are the head's alone, which takes up its host's "
-        "finished run. † transductive: trains on unlabelled images of the new classes too.",
+        "decoding left out of images/s. † transductive: trains on unlabelled images of the new classes too.",
         "",
         f"Command: `{command}` (torch {versions['torch']}, CPU).",
         "",

@@ -64,6 +64,7 @@ class RunRecord:
             "accuracy": None,
             "macro_f1": None,
             "classwise": None,
+            "plan": None,  # {"words", "cost"} of a Spotlighter with a budget: how it is spent
             "confused": None,  # what was answered in place of each class: see `in_short_form`
             "trainable_parameters": None,
             "extra_trainable_parameters": None,
@@ -168,6 +169,7 @@ class RunRecord:
             epoch=epoch,
             accuracy=results.get("accuracy"),
             macro_f1=results.get("macro_f1"),
+            plan=getattr(trainer, "plan", None),
             train_seconds=getattr(trainer, "train_seconds", None),
             test_images_per_second=getattr(trainer, "test_images_per_second", None),
             classwise=by_name(getattr(evaluator, "classwise", None) or {}),

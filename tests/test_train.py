@@ -23,7 +23,7 @@ from tests.helpers import CLASSES, REPOSITORY, arguments, results, train_elsewhe
 METHODS = ["ZeroshotCLIP", "CoOp", "Spotlighter"]
 FIELDS = {
     "method", "dataset", "backbone", "seed", "shots", "subsample", "split", "epoch", "state", "accuracy", "macro_f1", "classwise", "confused",
-    "trainable_parameters", "extra_trainable_parameters", "seconds", "train_seconds", "test_images_per_second",
+    "plan", "trainable_parameters", "extra_trainable_parameters", "seconds", "train_seconds", "test_images_per_second",
     "config", "versions", "device", "images_sha256", "commit", "peak_memory_mib", "peak_gpu_memory_mib",
 }  # fmt: skip
 

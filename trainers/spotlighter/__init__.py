@@ -76,6 +76,7 @@ class Keys(ConfigKeys):
         "ZOOM": 0,  # at most so many regions looked at again (0, 1, 3); held-out shots choose
         "FUSE": 0.1,  # HEAD paper: share of the representative tokens in image and text features
         "MOMENTUM": 0.8,  # HEAD paper: how much of the memory stays when it is written
+        "BUDGET": 0.0,  # cost of an image in units of zero-shot CLIP's; held-out shots choose how it is spent; 0: by KEEP and ZOOM
         "LOSS": {
             "PULL": 1.0,  # times the squared distance from the initial values
             "LEVELS": 0.0,  # times the cross-entropy of the level vectors alone
@@ -94,6 +95,7 @@ class Keys(ConfigKeys):
         "ZOOM": (0, 1, 3),
         "FUSE": "at least 0 and at most 1",
         "MOMENTUM": "at least 0 and at most 1",
+        "BUDGET": "at least 0",
         "LOSS.PULL": "at least 0",
         "LOSS.LEVELS": "at least 0",
     }

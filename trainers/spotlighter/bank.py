@@ -27,12 +27,15 @@ class Shots(NamedTuple):
     """Features of training images; all rows are unit vectors."""
 
     f: Tensor  # (B, d) class tokens
-    v: Tensor | Tokens  # (B, N, d) patch tokens
+    v: Tensor | Tokens | None  # (B, N, d) patch tokens; None where a plan does without
     y: Tensor  # (B,) labels
-    again: Tensor | None = None  # (B, maps, widths, Z, d) class tokens of the regions that could be looked at again
+    again: Tensor | None = (
+        None  # (B, maps, widths, Z, d) class tokens of the regions that could be looked at; (B, Z, d) of a plan
+    )
 
     def __getitem__(self, rows):  # a mask or indices over images
-        return Shots(*(None if part is None else part[rows] for part in self._replace(v=tokens_of(self))))
+        v = None if self.v is None else tokens_of(self)
+        return Shots(*(None if part is None else part[rows] for part in self._replace(v=v)))
 
 
 def tokens_of(shots: Shots) -> Tokens:
@@ -41,6 +44,8 @@ def tokens_of(shots: Shots) -> Tokens:
 
 def regions(shots: Shots, zoom: Zoom) -> Tensor:
     """(B, Z, d): those of the regions kept with the shots that a zoom would look at."""
+    if shots.again.dim() == 3:  # no others
+        return shots.again
     return shots.again[:, zoom.map, ZOOM_WIDTHS.index(zoom.width), : zoom.count].float()
 
 
@@ -55,11 +60,15 @@ def remember(head: SpotlighterHead, shots: Shots, t: Tensor, z: Tensor, classnam
 
 def build_bank(head: SpotlighterHead, shots: Shots, t: Tensor, z: Tensor, zoom: Zoom | None = None) -> Bank:
     """The bank of some shots; t and z (C, d) are the host's and the zero-shot text features of their classes."""
-    f, v, y, C = shots.f, tokens_of(shots), shots.y, len(t)
-    image_mean, token_mean = f.mean(dim=0), v.mean()
+    f, y, C = shots.f, shots.y, len(t)
     anchored = head.anchored(t, z)
     text_mean = anchored.mean(dim=0)
     text = head.centred_text(anchored, text_mean)
+    if shots.v is None:
+        bank = of_class_tokens(head, shots, t, z, text, text_mean)
+        return bank if zoom is None else add_second_look(head, bank, regions(shots, zoom), y, t, z)
+    v = tokens_of(shots)
+    image_mean, token_mean = f.mean(dim=0), v.mean()
     index = cluster(f, y, C, head.count)  # (B,)
     means_of = partial(cluster_means, index=index, classes=C, count=head.count)
 
@@ -90,10 +99,25 @@ def add_second_look(head: SpotlighterHead, bank: Bank, again: Tensor, y: Tensor,
     centred = unit(again - head.scalars.g * again.mean(dim=(0, 1)))
     best = torch.einsum("bzd,bd->bz", centred, bank.text[y]).argmax(dim=1)  # (B,)
     f = again[torch.arange(len(again), device=again.device), best]  # (B, d)
+    mean, ridge_map = class_map(head, f, y, t, z, bank.text_mean)
+    return bank._replace(again_mean=mean, again_map=ridge_map)
+
+
+def of_class_tokens(head: SpotlighterHead, shots: Shots, t: Tensor, z: Tensor, text: Tensor, text_mean: Tensor) -> Bank:
+    """A bank without patch tokens: a class's text stands where its prototypes would."""
+    mean, ridge_map = class_map(head, shots.f, shots.y, t, z, text_mean)
+    none = torch.empty(0, device=text.device)
+    return Bank(text[:, None], text, text_mean, mean, none, none, ridge_map, none, none)
+
+
+def class_map(
+    head: SpotlighterHead, f: Tensor, y: Tensor, t: Tensor, z: Tensor, text_mean: Tensor
+) -> tuple[Tensor, Tensor]:
+    """5. without levels: the mean (d,) of class tokens (B, d), and X' S (d, d) of theirs."""
     mean, index = f.mean(dim=0), cluster(f, y, len(t), head.count)
     means, counts = cluster_means(f - mean, index, len(t), head.count)  # (M, d)
-    keys, target = head.scalars.omega[0] * means, residual(head, t, z, bank.text_mean) - means
-    return bank._replace(again_mean=mean, again_map=ridge(head, keys, counts, target))
+    keys, target = head.scalars.omega[0] * means, residual(head, t, z, text_mean) - means
+    return mean, ridge(head, keys, counts, target)
 
 
 def residual(head: SpotlighterHead, t: Tensor, z: Tensor, text_mean: Tensor) -> Tensor:

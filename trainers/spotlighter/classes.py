@@ -10,6 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+BELIEVED = 8  # classes that the semantic-wise activation looks at: an image's belief is all but zero beyond them
+
 
 class Classes(NamedTuple):
     """What prediction needs of the classes asked for; computed once per evaluation."""

@@ -20,14 +20,14 @@ from torch.utils.checkpoint import checkpoint
 from clip import InputError
 
 from .centred import Centred, Seen
-from .classes import Classes, cosines, lengths, rows_of
+from .classes import BELIEVED, Classes, cosines, lengths, rows_of
 from .drop import DropTokens, standardise
+from .plan import Plan
 from .tokens import Tokens
 from .trained import Mapping, Scalars, unit
 from .zoom import Zoom
 
 FIRST_LEVEL = 3  # ranks 1-3 are level 1, the others level 2
-BELIEVED = 8  # classes that the semantic-wise activation looks at: an image's belief is all but zero beyond them
 
 
 class Bank(NamedTuple):
@@ -111,6 +111,7 @@ class SpotlighterHead(nn.Module):
         self.activations = activations
         self.classnames: list[str] = []  # of the classes in the bank
         self.zoom: Zoom | None = None
+        self.plan: Plan | None = None  # of BUDGET; its zoom is `zoom` too
         self.trained_with: dict = {}  # config keys
         for name in Bank._fields:
             self.register_buffer(name, torch.empty(0))
@@ -221,8 +222,10 @@ class SpotlighterHead(nn.Module):
         parts = torch.cat([(f - bank.image_mean)[:, None], levels - bank.level_means], dim=1)  # (B, 3, d)
         return (self.scalars.omega[:, None] * parts).flatten(1)
 
-    def logits(self, f: Tensor, v: Tensor | Tokens, classes: Classes, bank: Bank) -> Tensor:
-        """6. Logits (B, C) of f (B, d) and v (B, N, d), by the selections."""
+    def logits(self, f: Tensor, v: Tensor | Tokens | None, classes: Classes, bank: Bank) -> Tensor:
+        """6. Logits (B, C) of f (B, d) and v (B, N, d), by the selections; without v of the class token alone."""
+        if v is None:
+            return self.class_logits(f, bank.image_mean, bank.map, classes)
         wanted = functools.partial(self.corrected, bank=bank)
         return self.of_selections(wanted, f, v, classes, bank.image_mean, bank.token_mean)
 
@@ -242,11 +245,14 @@ class SpotlighterHead(nn.Module):
 
     def second_logits(self, again: Tensor, classes: Classes, bank: Bank) -> Tensor:
         """7. The second look: log-sum-exp over Z regions' logits (B, C), from their class tokens (B, Z, d) alone."""
-        q = self.scalars
-        away = again - bank.again_mean
-        u = again - q.g * bank.again_mean + q.alpha * (q.omega[0] * away @ bank.again_map)
-        logits = self.logit_scale * q.delta.exp() * cosines(unit(u), classes)  # (B, Z, C)
+        logits = self.class_logits(again, bank.again_mean, bank.again_map, classes)  # (B, Z, C)
         return logits.logsumexp(dim=1) - math.log(again.shape[1])
+
+    def class_logits(self, f: Tensor, mean: Tensor, ridge: Tensor, classes: Classes) -> Tensor:
+        """6. without levels: logits (..., C) of class tokens f (..., d), by their mean (d,) and the map X' S (d, d) of theirs."""
+        q = self.scalars
+        u = f - q.g * mean + q.alpha * (q.omega[0] * (f - mean) @ ridge)
+        return self.logit_scale * q.delta.exp() * cosines(unit(u), classes)
 
     def classes(self, t: Tensor, z: Tensor, rows: Tensor, bank: Bank) -> Classes:
         """Classes by their texts t and z (C', d), and by where they stand in a bank: rows (C',), -1 if nowhere.
@@ -276,8 +282,12 @@ class SpotlighterHead(nn.Module):
         rows = torch.tensor(rows_of(classnames, self.classnames), device=t.device)
         return self.classes(t, z, rows, self.bank)
 
-    def forward(self, f: Tensor, v: Tensor, classes: Classes, again: Tensor | None = None) -> Tensor:
-        """f (B, d), v (B, N, d) and, of regions looked at again, (B, Z, d), unit rows -> logits (B, C)."""
+    def forward(self, f: Tensor | None, v: Tensor | None, classes: Classes, again: Tensor | None = None) -> Tensor:
+        """f (B, d), v (B, N, d) and, of regions looked at again, (B, Z, d), unit rows -> logits (B, C). Without f the regions
+        alone answer, without v class tokens alone.
+        """
+        if f is None:
+            return self.second_logits(again, classes, self.bank)
         logits = self.logits(f, v, classes, self.bank)
         return logits if again is None else logits.lerp(self.second_logits(again, classes, self.bank), self.zoom.share)
 
@@ -285,11 +295,14 @@ class SpotlighterHead(nn.Module):
 
     def get_extra_state(self):
         zoom = None if self.zoom is None else tuple(self.zoom)
-        return {"classnames": self.classnames, "zoom": zoom, "trained_with": self.trained_with}
+        plan = None if self.plan is None else tuple(self.plan._replace(zoom=zoom))
+        return {"classnames": self.classnames, "zoom": zoom, "plan": plan, "trained_with": self.trained_with}
 
     def set_extra_state(self, state):
         self.classnames = state["classnames"]
         self.zoom = None if state["zoom"] is None else Zoom(*state["zoom"])
+        plan = state.get("plan")  # there was none before there were budgets
+        self.plan = None if plan is None else Plan(*plan)._replace(zoom=self.zoom)
         self.trained_with = state["trained_with"]
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):

@@ -29,10 +29,10 @@ def outside_autocast(x: Tensor) -> torch.autocast:
 class FirstLook(NamedTuple):
     """What the image encoder makes of whole images."""
 
-    f: Tensor  # (B, d) class tokens, unit rows
-    v: Tensor  # (B, N, d) the patch tokens left, unit rows
+    f: Tensor | None  # (B, d) class tokens, unit rows; None of a glance
+    v: Tensor | None  # (B, N, d) the patch tokens left, unit rows; None where a plan does without
     alive: Tensor | None  # (B, N) their places on the grid; None where all are kept
-    maps: Tensor | None  # (B, 2, G * G) of `AttentionMaps`; None without ZOOM
+    maps: Tensor | None  # (B, 2, G * G) of `AttentionMaps`; None without ZOOM; (B, 1, G * G) of a plan
 
 
 class SpotlitCLIP:
@@ -137,9 +137,13 @@ class SpotlitCLIP:
 
     def answer(self, images: Tensor, first: FirstLook, classes: Classes) -> Tensor:
         """The same, with the first look taken: logits (B, C)."""
-        t = self.model.text_features(first.f) if self.conditional else None  # (B, C, d)
         again = None if self.head.zoom is None else self.look_again(images, self.centres(first), self.head.zoom.width)
-        with outside_autocast(images):
+        return self.head_on(first, classes, again)
+
+    def head_on(self, first: FirstLook, classes: Classes, again: Tensor | None) -> Tensor:
+        """Logits (B, C) of a first look and of regions (B, Z, d)."""
+        t = self.model.text_features(first.f) if self.conditional else None  # (B, C, d)
+        with outside_autocast(self.zero_shot):
             if t is not None:
                 own = self.head.centred_text(self.head.anchored(t, self.zero_shot), self.head.bank.text_mean)
                 classes = classes._replace(own=own * lengths(t)[..., None])

@@ -15,13 +15,16 @@ from ..finished_run import check_finished, last_checkpoint, record_in
 from ..memory import Need
 from ..prompts import template_of
 from .bank import Shots, remember
+from .budgeted import BudgetedCLIP
 from .checks import check_encoder
+from .choice import choose_plan, encode_for_plans
 from .classes import Classes
 from .drop import number_kept
 from .fit import FEWEST_CLASSES, FIT_LR, carrying_over, choose_zoom, classes_left_out, fit_scalars, held_out_loss
 from .head import SpotlighterHead
 from .host import check_host, part
 from .model import SpotlitCLIP
+from .plan import firsts, one_look
 from .survey import survey
 from .tokens import HALF_ABOVE
 
@@ -39,6 +42,7 @@ class SpotlighterOverHost(EncodesClassesOnce):
 
     tokens_wanted = True
     head_kind = SpotlighterHead
+    host_seconds = 0.0  # of a host's run that was taken up
 
     @property
     def own(self):
@@ -59,7 +63,9 @@ class SpotlighterOverHost(EncodesClassesOnce):
         if own.JOINT:
             self.check_joint()
         check_encoder(self.model.clip.visual, own, self.cfg.MODEL.BACKBONE.NAME)
-        self.spotlit = SpotlitCLIP(
+        if own.BUDGET:
+            self.check_budget()
+        self.spotlit = (BudgetedCLIP if own.BUDGET else SpotlitCLIP)(
             model=self.model,
             own=own,
             classnames=dataset.classnames,
@@ -90,6 +96,27 @@ class SpotlighterOverHost(EncodesClassesOnce):
     def facts(self) -> dict:
         """For the run's record (upstream Dassl keeps none): the host's, and what the head adds."""
         return getattr(super(), "facts", dict)() | {"extra_trainable_parameters": self.extra_parameters()}
+
+    @property
+    def plan(self) -> dict | None:
+        """For the run's record: how a budget is spent."""
+        plan = self.head.plan
+        return None if plan is None else {"words": plan.in_words(self.spotlit.cost.patch), "cost": plan.cost}
+
+    def check_budget(self):
+        """Refuse what spends tokens by itself, and what needs them all."""
+        own = self.own
+        rules = [
+            (
+                own.KEEP == 1 and own.ZOOM == 0,
+                "chooses how many tokens are kept and what is looked at again: set KEEP 1 and ZOOM 0",
+            ),
+            (not own.JOINT, "is spent after training: set JOINT False"),
+            (own.HEAD == "lite", "goes with HEAD lite, whose answers need no patch tokens"),
+        ]
+        for holds, why in rules:
+            if not holds:
+                raise InputError(f"TRAINER.SPOTLIGHTER.BUDGET {own.BUDGET:g} {why}.")
 
     def check_joint(self):
         """Refuse to train the head in step with a host that offers no place for it."""
@@ -123,8 +150,8 @@ class SpotlighterOverHost(EncodesClassesOnce):
     def settings(self) -> dict:
         """The keys that a trained head depends on, as plain values."""
         own = self.own
-        names = ["HOST", "HEAD", "R", "K", "LEVELS", "KEEP", "ZOOM"]
-        if own.KEEP < 1:
+        names = ["HOST", "HEAD", "R", "K", "LEVELS", "KEEP", "ZOOM", "BUDGET"]
+        if own.KEEP < 1 or own.BUDGET:
             names += ["DROP_AFTER", "SCORE", "GRID"]
         return {name: list(own[name]) if isinstance(own[name], tuple) else own[name] for name in names}
 
@@ -176,13 +203,19 @@ class SpotlighterOverHost(EncodesClassesOnce):
             )
         for name in names:
             self.load_registered(name, last_checkpoint(directory, (name,), key, f"name a run of {self.own.HOST}"))
-        self.start_epoch = self.max_epoch - 1
+        self.start_epoch, self.host_seconds = self.max_epoch - 1, record.get("train_seconds") or 0.0
 
     def survey_shots(self):
         """What the drops inside the encoder can know beforehand, from the shots."""
         if self.head.drop is not None:
             edits = part(self.model, "learner_edits")()
-            survey(self.model.clip.visual, self.head.drop, self.shot_batches(), self.dm.dataset.num_classes, edits)
+            survey(
+                self.model.clip.visual,
+                self.head.drop,
+                self.shot_batches(pictures=True),
+                self.dm.dataset.num_classes,
+                edits,
+            )
 
     @property
     def has_steps(self) -> bool:
@@ -238,9 +271,15 @@ class SpotlighterOverHost(EncodesClassesOnce):
             self.fit_head()
         super().after_epoch()
 
+    def after_train(self):
+        if self.host_seconds:
+            self.train_seconds += self.host_seconds  # the record's are of all that was trained
+        super().after_train()
+
     def fit_head(self):
         self.set_model_mode("eval")
         own, seed, head, z = self.own, self.cfg.SEED, self.head, self.spotlit.zero_shot
+        head.zoom = head.plan = None
         shots = self.encode_shots(own.ZOOM)
         check_features("image features of the shots", shots)
         with self.autocast():
@@ -255,15 +294,31 @@ class SpotlighterOverHost(EncodesClassesOnce):
         if own.ZOOM:
             head.zoom = choose_zoom(head, shots, t, z, own.ZOOM, seed)
             print(f"Spotlighter's second look: {head.zoom or 'none'}")
+        if own.BUDGET:
+            shots = self.spend_budget(shots, t, z)
         remember(head, shots, t, z, self.dm.dataset.classnames)
         self.set_model_mode("train")
+
+    def spend_budget(self, shots: Shots, t: Tensor, z: Tensor) -> Shots:
+        """Choose the plan; the shots as it looks at them."""
+        spotlit, head, budget = self.spotlit, self.head, self.own.BUDGET
+        alone = one_look(spotlit.cost, budget, spotlit.drop.after)
+        looks = firsts(spotlit.cost, budget, spotlit.drop.after, glances=not spotlit.conditional)
+        with self.autocast():
+            seen = encode_for_plans(spotlit, self.shot_batches(pictures=True), looks, alone)
+        head.plan = choose_plan(head, shots, seen, alone, t, z, self.cfg.SEED)
+        head.zoom = head.plan.zoom
+        print(f"Spotlighter's plan for a budget of {budget:g}: {head.plan.in_words(spotlit.cost.patch)}")
+        return seen.under(head.plan, shots)
 
     def encode_shots(self, zoom: int) -> Shots:
         with self.autocast():  # as images are encoded when they are classified
             return self.spotlit.encode(self.shot_batches(), count=len(self.dm.dataset.train_x), zoom=zoom)
 
-    def shot_batches(self):
-        """The training images as the test transform shows them: images (B, 3, H, W) and labels (B,)."""
+    def shot_batches(self, pictures: bool = False):
+        """The training images as the test transform shows them: images (B, 3, H, W) and labels (B,). Features that are kept may
+        stand in their place, unless `pictures` are wanted.
+        """
         with random_numbers_kept(self.device):  # a loader takes one, which is the host's
             loader = build_data_loader(
                 self.cfg,
@@ -272,7 +327,12 @@ class SpotlighterOverHost(EncodesClassesOnce):
                 tfm=build_transform(self.cfg, is_train=False),
                 is_train=False,
             )
-            yield from map(self.parse_batch_test, self.encoded(loader, tokens=True))
+            yield from map(self.parse_batch_test, loader if pictures else self.encoded(loader, tokens=True))
+
+    def encoded(self, loader, tokens: bool = False, model=None):
+        """A loader's batches with features that are kept in place of images, where a plan does not look at these."""
+        looks = model is None and getattr(self.spotlit, "looks_at_pictures", False)
+        return loader if looks else super().encoded(loader, tokens, model)
 
     # --- evaluation ---------------------------------------------------------------------------------------
 

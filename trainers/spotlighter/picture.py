@@ -30,7 +30,7 @@ def draw(picture: Tensor, seen: Look, names: list[str], title: str) -> Figure:
     size, side = picture.shape[-1], round(seen.alive.shape[1] ** 0.5)
     whole = (0, size, size, 0)  # pixel borders: every grid spans exactly the picture
     figure = Figure(figsize=(17.5, 4.6), dpi=110)  # the margins are fixed: to find them out doubles the time
-    figure.suptitle(printable(title), fontsize=12, parse_math=False)
+    figure.suptitle(printable(f"{title}: {seen.plan}" if seen.plan else title), fontsize=12, parse_math=False)
     margins = {"left": 0.01, "right": 0.985, "top": 0.8, "bottom": 0.2, "wspace": 0.06}
     panels = figure.subplots(1, 5, gridspec_kw=margins)
 
@@ -57,7 +57,11 @@ def draw(picture: Tensor, seen: Look, names: list[str], title: str) -> Figure:
         "semantic-wise:\nnear the training images of those classes": seen.semantic_wise,
         "activation, which is both together,\nand selected tokens": seen.activation,
     }
-    for panel, (name, values) in zip(panels[1:4], maps.items(), strict=True):
+    if not seen.selected.shape[1]:  # a plan that does without patch tokens
+        maps = {"attention of the class token in an early block,\nby which it looks again": seen.attention}
+        for panel in panels[2:4]:
+            panel.set_visible(False)
+    for panel, (name, values) in zip(panels[1:4], maps.items(), strict=False):
         panel.imshow(grey, extent=whole, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         grid = values[0].view(side, side).numpy()
         shown = panel.imshow(grid, extent=whole, cmap=COLOUR_MAP, alpha=MAP_OPACITY, interpolation="nearest")

@@ -59,13 +59,15 @@ def inside(centres: Tensor, width: float) -> Tensor:
     return centres.clamp(width / 2, 1 - width / 2)
 
 
-def cut(images: Tensor, centres: Tensor, width: float) -> Tensor:
-    """images (B, 3, H, W), centres (B, Z, 2) -> windows (B * Z, 3, H, W), the Z of one image next to each other."""
+def cut(images: Tensor, centres: Tensor, width: float, pixels: int = 0) -> Tensor:
+    """images (B, 3, H, W), centres (B, Z, 2) -> windows (B * Z, 3, H, W), the Z of one image next to each other; of so many
+    `pixels` along a side, or of the images' own.
+    """
     B, Z, _ = centres.shape
     transform = torch.zeros(B * Z, 2, 3, device=images.device)
     transform[:, 0, 0] = transform[:, 1, 1] = width
     transform[:, :, 2] = 2 * inside(centres, width).flatten(0, 1) - 1
-    size = (B * Z, *images.shape[1:])
+    size = (B * Z, 3, pixels, pixels) if pixels else (B * Z, *images.shape[1:])
     grid = F.affine_grid(transform, size, align_corners=False)  # (B Z, H, W, 2), in fp32: half a pixel counts
     repeated = images[:, None].expand(-1, Z, -1, -1, -1).flatten(0, 1).float()  # (B Z, 3, H, W)
     windows = F.grid_sample(repeated, grid, mode="bilinear", padding_mode="border", align_corners=False)

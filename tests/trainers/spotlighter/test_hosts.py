@@ -73,6 +73,9 @@ def test_over_a_finished_run_of_the_host(runs, data_root, tmp_path, host):
             same = torch.equal(value, whole[key]) if torch.is_tensor(value) else value == whole[key] or "trained" in key
             assert same, (name, key)
     assert results(tmp_path)["accuracy"] == results(runs / "over" / host)["accuracy"]
+    assert (
+        results(tmp_path)["train_seconds"] > results(runs / "alone" / host)["train_seconds"]
+    )  # which are among its own
 
 
 @hosts
