@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from clip import Edit
 from clip.model import CLIP, Attention
 from dassl.data.chance import SeededBatches
 from dassl.data.datasets import Datum
@@ -22,8 +23,8 @@ class UnfusedAttention(nn.Module):
         super().__init__()
         self.attention = attention
 
-    def forward(self, x: Tensor, causal: bool = False, first_row: bool = False):
-        """x (B, L, D) -> (B, L, D), None"""
+    def forward(self, x: Tensor, causal: bool = False, first_row: bool = False, rows: int | None = None):
+        """x (B, L, D) -> (B, L, D), None; of all rows, as `AllTokens` sees to."""
         B, L, D = x.shape
         own = self.attention
         projected = F.linear(x, own.in_proj_weight, own.in_proj_bias)
@@ -41,6 +42,13 @@ def with_unfused_attention(model: CLIP) -> CLIP:
     for block in (*twin.visual.transformer.resblocks, *twin.transformer.resblocks):
         block.attn = UnfusedAttention(block.attn)
     return twin
+
+
+class AllTokens(Edit):
+    """Has the last block compute all tokens, as published code does."""
+
+    def reads_all(self, i):
+        return True
 
 
 class FieldEvaluation:
@@ -64,7 +72,7 @@ class FieldEvaluation:
     def __call__(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> logits (B, n)"""
         text = self.text_features()
-        features = F.normalize(self.clip.encode_image(images).float(), dim=-1)  # (B, d)
+        features = F.normalize(self.clip.encode_image(images, [AllTokens()]).float(), dim=-1)  # (B, d)
         return self.clip.logit_scale.exp().float() * features @ text.t()
 
 

@@ -12,8 +12,8 @@ from one_run.command import carry_out
 from trainers.prompted_clip import resolve_precision
 
 from .measure import measure
-from .predictors import BACKBONES, CONTROL, MAIN, build_clip, build_rows, class_names, spotlighter_name
-from .show import show_figures, show_profile, show_rows
+from .predictors import BACKBONES, MAIN, build_clip, build_rows, class_names, spotlighter_name
+from .show import control_of, show_figures, show_profile, show_rows
 
 SECONDS = 0.3  # what one timing lasts at least
 
@@ -75,7 +75,7 @@ def main_figures(runs: list[dict], chosen: str, device: torch.device) -> dict:
         f"speedup_over_clip_{'gpu' if device.type == 'cuda' else 'cpu'}": row["ratio_to_clip"],
         "extra_images_per_second": row["extra_images_per_second"],
         "speedup_by_flops": row["ratio_by_flops"],
-        "control_ratio": next(row["ratio_to_clip"] for row in run["rows"] if row["name"] == CONTROL),
+        "control_ratio": control_of(run["rows"]),
         "figures_from": {"backbone": run["backbone"], "batch": run["batch"], "row": chosen},
         "rows": run["rows"],
         "profile": run["profile"],

@@ -12,14 +12,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.field import FieldEvaluation
+from benchmarks.field import AllTokens, FieldEvaluation
 from clip.model import CLIP, convert_weights
 from one_run.config import build_config, options_of
 from trainers.prompted_clip import PromptedCLIP, load_clip
 from trainers.prompts import DEFAULT_TEMPLATE, ContextLearner
 from trainers.spotlighter.bank import Shots, remember
+from trainers.spotlighter.budgeted import BudgetedCLIP
 from trainers.spotlighter.checks import check_encoder
 from trainers.spotlighter.model import SpotlitCLIP
+from trainers.spotlighter.plan import Plan, firsts
 from trainers.spotlighter.zoom import ZOOM_WIDTHS, Zoom
 from trainers.zsclip import ZeroshotModel
 
@@ -37,8 +39,10 @@ VIT_B_16 = {
 }
 MAIN = "ViT-B/16"  # whose figures are the ones to quote
 BACKBONES = (MAIN, "ViT-Embedded/8")
-REFERENCE = "zero-shot CLIP"
-CONTROL = "CoOp"  # the same work as the reference, so its ratio says how far the others' can be trusted
+REFERENCE = "zero-shot CLIP"  # as published: all tokens go through all blocks
+LEAN = "zero-shot CLIP here"  # whose last block computes the class token alone
+CONTROL = "CoOp"  # the same work as that, so its ratio says how far the others' can be trusted
+BUDGETS = (0.6, 1.0, 2.6)
 HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
 ZOOMS = (1, 3)
 ZOOM_WIDTH = 0.5
@@ -123,6 +127,29 @@ def spotlighter_name(keep: float) -> str:
 
 
 @torch.no_grad()
+def budgeted(cfg, coop: EncodedCoOp, names: list[str], budget: float) -> Predictor:
+    """The costliest plan that a budget allows, over a bank of synthetic shots."""
+    cfg.defrost()
+    cfg.TRAINER.SPOTLIGHTER.BUDGET = budget
+    own = cfg.TRAINER.SPOTLIGHTER
+    spotlit = BudgetedCLIP(EncodedCoOp(coop.clip, coop.prompt_learner, coop.text), own, names, DEFAULT_TEMPLATE)
+    head, z = spotlit.head.eval(), spotlit.zero_shot  # z (C, d)
+    first = max(firsts(spotlit.cost, budget, spotlit.drop.after, glances=True), key=lambda first: first.cost)
+    head.zoom = Zoom(map=0, width=ZOOM_WIDTH, count=first.count, share=0.5)
+    head.plan = Plan(first.keep, False, head.zoom, first.side, first.cost)
+    rows = lambda *shape: F.normalize(torch.randn(*shape, z.shape[1], device=z.device), dim=-1)  # noqa: E731
+    labels = torch.arange(SHOTS * len(names), device=z.device) % len(names)
+    shots = Shots(rows(len(labels)), None, labels, rows(len(labels), first.count))
+    remember(head, shots, coop.text, z, names)
+    classes = spotlit.describe()
+    return Predictor(budget_name(budget, first.cost), lambda images: spotlit.predict(images, classes).argmax(dim=1))
+
+
+def budget_name(budget: float, cost: float) -> str:
+    return f"Spotlighter BUDGET {budget:g}, a plan at {cost:.3f}"
+
+
+@torch.no_grad()
 def build_rows(backbone: str, model: CLIP, names: list[str], keeps: list[float], chosen: float):
     """All rows, the reference first, and the model of the chosen one."""
     learner = ContextLearner(model, names, config(backbone, 1.0).TRAINER.COOP).to(model.logit_scale.device)
@@ -131,8 +158,11 @@ def build_rows(backbone: str, model: CLIP, names: list[str], keeps: list[float],
         zero_shot = ZeroshotModel(model, names, [DEFAULT_TEMPLATE])
     coop = EncodedCoOp(model, learner, PromptedCLIP(model, learner).text_features())
     field = FieldEvaluation(model, learner)
+    published = PromptedCLIP(model)
+    published.image_edits.append(AllTokens())
     rows = [
-        Predictor(REFERENCE, lambda images: zero_shot(images, zero_shot.text).argmax(dim=1)),
+        Predictor(REFERENCE, lambda images: published(images, zero_shot.text).argmax(dim=1)),
+        Predictor(LEAN, lambda images: zero_shot(images, zero_shot.text).argmax(dim=1)),
         Predictor(CONTROL, lambda images: coop(images, coop.text).argmax(dim=1)),
         Predictor("CoOp, the field's evaluation", lambda images: field(images).argmax(dim=1)),
     ]
@@ -140,4 +170,5 @@ def build_rows(backbone: str, model: CLIP, names: list[str], keeps: list[float],
     for keep, zoom in [(keep, 0) for keep in keeps] + [(chosen, zoom) for zoom in ZOOMS]:
         row, spotlit[keep, zoom] = spotlighter(config(backbone, keep, zoom), coop, names)
         rows.append(row)
+    rows += [budgeted(config(backbone), coop, names, budget) for budget in BUDGETS]
     return rows, spotlit[chosen, 0]

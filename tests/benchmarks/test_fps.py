@@ -7,7 +7,7 @@ import torch
 
 from benchmarks.fps.__main__ import main
 from benchmarks.fps.measure import Timing, count_flops, interleave, summarise
-from benchmarks.fps.predictors import VIT_B_16, Predictor, build_clip, build_rows, class_names
+from benchmarks.fps.predictors import LEAN, VIT_B_16, Predictor, build_clip, build_rows, class_names
 from benchmarks.fps.profiles import PARTS, profile_row
 from clip.model import CLIP
 
@@ -38,8 +38,13 @@ def test_class_names_are_different():
 @torch.no_grad()
 def test_every_row_predicts_a_class_and_shares_the_weights(model, images, rows):
     rows, trainer = rows
-    assert [row.name for row in rows] == [
+    names = [row.name for row in rows]
+    assert [name.partition(",")[0] for name in names[-3:]] == [
+        f"Spotlighter BUDGET {budget:g}" for budget in (0.6, 1, 2.6)
+    ]
+    assert names[:-3] == [
         "zero-shot CLIP",
+        LEAN,
         "CoOp",
         "CoOp, the field's evaluation",
         "Spotlighter KEEP 1",
@@ -62,9 +67,14 @@ def test_operations_are_counted_without_computing(images, rows):
     D, L, d = visual.transformer.width, 65, visual.output_dim
     blocks = 4 * (2 * 12 * D * D * L + 2 * 2 * L * L * D)
     assert clip == blocks + 2 * 64 * 3 * 8 * 8 * D + 2 * D * d + 2 * d * 7
-    assert by_name["CoOp"] == clip < by_name["CoOp, the field's evaluation"]
+    one = L - 1  # tokens for which the last block computes a query, the joined heads and the MLP no more
+    assert by_name["CoOp"] == by_name[LEAN] == clip - 2 * one * 10 * D * D - 2 * 2 * one * L * D
+    assert clip < by_name["CoOp, the field's evaluation"]
     assert by_name["Spotlighter KEEP 0.6"] < clip < by_name["Spotlighter KEEP 1"]
     assert by_name["Spotlighter KEEP 0.6 ZOOM 1"] < by_name["Spotlighter KEEP 0.6 ZOOM 3"]
+    for name, work in by_name.items():
+        if "BUDGET" in name:
+            assert work / clip == pytest.approx(float(name.rpartition(" ")[2]), rel=0.02)
 
 
 def test_rounds_rotate_and_ratios_are_paired(images):
@@ -104,7 +114,10 @@ def test_one_run_writes_its_record(tmp_path, capsys):
     assert {"speedup_over_clip_cpu", "extra_images_per_second", "speedup_by_flops", "control_ratio"} <= set(record)
     assert "speedup_over_clip_gpu" not in record
     names = [row["name"] for row in record["rows"]]
-    assert [name for name in names if "ZOOM" not in name][3:] == [
+    assert [name.partition(",")[0] for name in names[-3:]] == [
+        f"Spotlighter BUDGET {budget:g}" for budget in (0.6, 1, 2.6)
+    ]
+    assert [name for name in names if "ZOOM" not in name and "BUDGET" not in name][4:] == [
         "Spotlighter KEEP 1",
         "Spotlighter KEEP 0.6",
         "Spotlighter KEEP 0.5",

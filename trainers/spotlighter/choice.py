@@ -19,7 +19,7 @@ from .plan import First, Plan
 from .zoom import ZOOM_WIDTHS, Zoom
 
 SHARES = (0.25, 0.5, 0.75, 1.0)  # of the second look in the logits
-SURE = 2.0  # standard errors by which a plan has to be better than one look
+SURE = 1.0  # standard errors by which a plan has to be better than one look (the rule of Breiman et al., 1984)
 
 
 class Seen(NamedTuple):
