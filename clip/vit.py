@@ -220,7 +220,7 @@ class VisionTransformer(nn.Module):
         x = self.conv1(image).flatten(2).transpose(1, 2)  # (B, D, H/p, W/p) -> (B, N, D)
         patches = x.shape[1]
         x = torch.cat([self.class_embedding.to(x.dtype).expand(x.shape[0], 1, -1), x], dim=1)  # (B, 1 + N, D)
-        positions = self.positional_embedding
+        positions: Tensor = self.positional_embedding
         for edit in edits:
             positions = edit.positions(positions)
         x = x + positions.to(x.dtype)

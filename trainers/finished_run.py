@@ -30,6 +30,15 @@ def check_finished(record: dict, directory: str, key: str) -> None:
         )
 
 
+def check_alike(record: dict, here: dict, run: str, remedy: str) -> None:
+    """Refuse a run that a record says was another than `here`: of another method, say, or on other classes."""
+    for what, now in here.items():
+        then = (record.get("identity") or {}).get(what, record.get(what, now))
+        if then != now:
+            said = "of other classes" if what == "classes" else f"with {what} {then}, and this one has {now}"
+            raise InputError(f"{run} was {said}: {remedy}.")
+
+
 def last_checkpoint(directory: str, names: tuple[str, ...], key: str, remedy: str) -> str:
     """The checkpoint that a run ended with, in the first of its folders `names` that is there."""
     folders = [os.path.join(directory, name) for name in names]

@@ -10,6 +10,7 @@ Two more forms of selection live in the image encoder, without a trained paramet
 dropped between its blocks (KEEP, `drop.py`), and the regions that it attends to most are looked at again
 at full size (ZOOM, `zoom.py`). What each part is worth was measured (benchmarks/README.md): the bank and the second
 look carry the gain, while tokens chosen behind the last block add little, for by then the class token knows them.
+So a budget (BUDGET, `plan.py`) spends what zero-shot CLIP costs, or any other share, on the looks that held-out shots choose.
 
     over_host   the trainer: a host, and the layer over it      host    what a host must offer
     model       a prompted CLIP with all that is put over it    checks  what the config keys may be
@@ -17,6 +18,8 @@ look carry the gain, while tokens chosen behind the last block add little, for b
     classes     the classes asked for, for a prediction
     bank        prototypes and ridges of the shots              fit     the scalars, and how to look again
     drop        dropping tokens, mapping attention              survey  what a drop can know beforehand
+    plan        looks that a budget pays for                    cost    what a look costs, counted
+    budgeted    a prompted CLIP that looks as a plan says       choice  which plan, by held-out shots
     zoom        windows to look at again                        look    what a picture shows (drawn in `picture`)
     paper       the form that the paper's figure draws: HEAD paper, a head and how it is trained
 """

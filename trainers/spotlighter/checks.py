@@ -34,3 +34,18 @@ def check_encoder(visual: nn.Module, own, backbone: str) -> None:
             f"TRAINER.SPOTLIGHTER.R is {own.R}: the encoder leaves {left} tokens (KEEP {own.KEEP:g}), so R must be "
             f"from 1 to {left}."
         )
+
+
+def check_budget(own) -> None:
+    """Refuse, beside a budget, what spends tokens by itself and what needs them all."""
+    rules = [
+        (
+            own.KEEP == 1 and own.ZOOM == 0,
+            "chooses how many tokens are kept and what is looked at again: set KEEP 1 and ZOOM 0",
+        ),
+        (not own.JOINT, "is spent after training: set JOINT False"),
+        (own.HEAD == "lite", "goes with HEAD lite, whose answers need no patch tokens"),
+    ]
+    for holds, why in rules:
+        if own.BUDGET and not holds:
+            raise InputError(f"TRAINER.SPOTLIGHTER.BUDGET {own.BUDGET:g} {why}.")

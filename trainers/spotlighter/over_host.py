@@ -11,12 +11,12 @@ from dassl.data.transforms import build_transform
 
 from ..clip_trainer import EncodesClassesOnce, check_features, random_numbers_kept
 from ..features import of_features
-from ..finished_run import check_finished, last_checkpoint, record_in
+from ..finished_run import check_alike, check_finished, last_checkpoint, record_in
 from ..memory import Need
 from ..prompts import template_of
 from .bank import Shots, remember
 from .budgeted import BudgetedCLIP
-from .checks import check_encoder
+from .checks import check_budget, check_encoder
 from .choice import choose_plan, encode_for_plans
 from .classes import Classes
 from .drop import number_kept
@@ -63,8 +63,7 @@ class SpotlighterOverHost(EncodesClassesOnce):
         if own.JOINT:
             self.check_joint()
         check_encoder(self.model.clip.visual, own, self.cfg.MODEL.BACKBONE.NAME)
-        if own.BUDGET:
-            self.check_budget()
+        check_budget(own)
         self.spotlit = (BudgetedCLIP if own.BUDGET else SpotlitCLIP)(
             model=self.model,
             own=own,
@@ -102,21 +101,6 @@ class SpotlighterOverHost(EncodesClassesOnce):
         """For the run's record: how a budget is spent."""
         plan = self.head.plan
         return None if plan is None else {"words": plan.in_words(self.spotlit.cost.patch), "cost": plan.cost}
-
-    def check_budget(self):
-        """Refuse what spends tokens by itself, and what needs them all."""
-        own = self.own
-        rules = [
-            (
-                own.KEEP == 1 and own.ZOOM == 0,
-                "chooses how many tokens are kept and what is looked at again: set KEEP 1 and ZOOM 0",
-            ),
-            (not own.JOINT, "is spent after training: set JOINT False"),
-            (own.HEAD == "lite", "goes with HEAD lite, whose answers need no patch tokens"),
-        ]
-        for holds, why in rules:
-            if not holds:
-                raise InputError(f"TRAINER.SPOTLIGHTER.BUDGET {own.BUDGET:g} {why}.")
 
     def check_joint(self):
         """Refuse to train the head in step with a host that offers no place for it."""
@@ -181,7 +165,6 @@ class SpotlighterOverHost(EncodesClassesOnce):
         key, names = "TRAINER.SPOTLIGHTER.HOST_DIR", [each for each in self.get_model_names() if each != "spotlighter"]
         record = record_in(directory)
         check_finished(record, directory, key)
-        identity = record.get("identity") or {}
         here = {
             "method": self.own.HOST,
             "backbone": self.cfg.MODEL.BACKBONE.NAME,
@@ -190,13 +173,12 @@ class SpotlighterOverHost(EncodesClassesOnce):
             "seed": self.cfg.SEED,
             "classes": list(self.dm.dataset.classnames),
         }
-        for what, now in here.items():
-            then = identity.get(what, record.get(what, now))
-            if then != now:
-                said = "of other classes" if what == "classes" else f"with {what} {then}, and this one has {now}"
-                raise InputError(
-                    f"The run in {key} {directory} was {said}: name a run of the host on the same images, or leave it empty."
-                )
+        check_alike(
+            record,
+            here,
+            f"The run in {key} {directory}",
+            "name a run of the host on the same images, or leave it empty",
+        )
         if not hasattr(self, "load_registered"):
             raise InputError(
                 f"{key} takes runs of this project's methods, and {self.own.HOST} is none: leave it empty."
