@@ -233,7 +233,11 @@ def as_json(table: Table, cells: list[dict], world: int, command: str) -> dict:
                 "half": half,
             }
     if crowded and control("oracle", 1.0) in table.rows:
-        won = {row: table.gain(row, HEAD, crowded)[0] for row in (own(1.0), *(control(name, 1.0) for name in CONTROLS))}
+        won = {
+            row: table.gain(row, HEAD, crowded)[0]
+            for row in (own(1.0), *(control(name, 1.0) for name in CONTROLS))
+            if row in table.rows
+        }
         found["clutter_and_small"] = won | {"share_of_the_oracles": won[own(1.0)] / won[control("oracle", 1.0)]}
     return found | {"cells": cells}
 

@@ -50,6 +50,7 @@ def test_everything_lies_on_its_pixels(cfg):
         level=torch.tensor([1, 1, 1, 2, 2]),
         alive=~values.isnan(),
         windows=torch.tensor([[[0.5, 0.25, 1.0, 0.75], [0.0, 0.0, 0.5, 0.5]]]),
+        attention=values,
     )
     figure = draw(picture, seen, NAMES, "a title with a $")
     panels = figure.axes[:5]
@@ -104,5 +105,31 @@ def test_without_dropping_and_zoom():
         level=torch.tensor([1] * 5),
         alive=~values.isnan(),
         windows=torch.empty(1, 0, 4),
+        attention=values,
     )
     assert legend(draw(torch.rand(3, 64, 64), seen, NAMES, "")) == ["level 1: ranks 1-5"]
+
+
+def test_a_plan_without_patch_tokens():
+    """No token is selected; what is shown is where it looks again, and what the plan is."""
+    unknown, attention = torch.full((1, 64), torch.nan), torch.rand(1, 64)
+    attention[0, 5] = torch.nan  # dropped
+    seen = Look(
+        probabilities=torch.tensor([[0.1, 0.7, 0.2]]),
+        sample_wise=unknown,
+        semantic_wise=unknown,
+        activation=unknown,
+        selected=torch.empty(1, 0, dtype=torch.long),
+        level=torch.empty(0, dtype=torch.long),
+        alive=~attention.isnan(),
+        windows=torch.tensor([[[0.5, 0.25, 1.0, 0.75]]]),
+        attention=attention,
+        plan="a glance, then 1 region",
+    )
+    figure = draw(torch.rand(3, 64, 64), seen, NAMES, "bee.jpg")
+    panels = figure.axes[:5]
+    assert figure._suptitle.get_text() == "bee.jpg: a glance, then 1 region"
+    assert [panel.get_visible() for panel in panels] == [True, True, False, False, True]
+    shown = torch.as_tensor(on_pixels(panels[1].images[1]))
+    assert torch.equal(shown.isnan(), attention.view(8, 8).isnan().repeat_interleave(8, 0).repeat_interleave(8, 1))
+    assert legend(figure) == ["dropped inside the encoder (1 of 64)", "looked at again"]
