@@ -85,10 +85,13 @@ class BudgetedCLIP(SpotlitCLIP):
         self.map, self.glance = (EarlyMap(visual, at, self.drop, ends) for ends in (False, True))
         prompts = [p for edit in part(model, "learner_edits")() for p in getattr(edit, "prompts", ())]
         self.cost = Cost(visual, len(classnames), own.K, [len(prompt) for prompt in prompts])
-        least = one_look(self.cost, own.BUDGET, self.drop.after).cost
-        if least > own.BUDGET < 1:
+
+    def check_budget(self, budget: float) -> None:
+        """Refuse one that pays for no look at the images of a training run; a test of such a run may have more classes, which cost more."""
+        least = one_look(self.cost, budget, self.drop.after).cost
+        if least > budget < 1:
             raise InputError(
-                f"TRAINER.SPOTLIGHTER.BUDGET {own.BUDGET:g} pays for no look at an image: set it to {math.ceil(100 * least) / 100:g} "
+                f"TRAINER.SPOTLIGHTER.BUDGET {budget:g} pays for no look at an image: set it to {math.ceil(100 * least) / 100:g} "
                 "or more (zero-shot CLIP is 1), or to 0."
             )
 

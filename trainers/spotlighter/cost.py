@@ -20,14 +20,14 @@ class Cost:
     """Of looks of an image encoder, and of the answers made of them."""
 
     def __init__(self, visual: VisionTransformer, classes: int, prototypes: int, more: Sequence[int] = ()):
-        """more: how many learned tokens a host adds in each block (in those that are left out, none)."""
+        """more: how many learned tokens a host has in each of the first blocks; those of the last of these go on through the others."""
         blocks = visual.transformer.resblocks
         self.D, self.d, self.layers = visual.transformer.width, visual.output_dim, len(blocks)
         self.hidden = blocks[0].mlp.c_fc.out_features
         self.patch = visual.conv1.stride[0]
         self.side = visual.input_resolution // self.patch
         self.C, self.K = classes, prototypes
-        self.more = (*more, *[0] * (self.layers - len(more)))
+        self.more = (*more, *[more[-1] if more else 0] * (self.layers - len(more)))
         plain = sum(self._block(1 + self.side**2) for _ in blocks)
         self.unit = self._patches(self.side) + plain + self.D * self.d + self.C * self.d
 

@@ -151,8 +151,10 @@ class SpotlighterOverHost(EncodesClassesOnce):
     # --- training -----------------------------------------------------------------------------------------
 
     def before_train(self):
-        super().before_train()
         own, count = self.own, self.dm.dataset.num_classes
+        if own.BUDGET:
+            self.spotlit.check_budget(own.BUDGET)
+        super().before_train()
         if own.FIT_UNSEEN and (own.FIT or own.JOINT) and count < FEWEST_CLASSES:
             print(f"Spotlighter keeps its initial tau_b: of {count} classes none can be taken as never seen")
         if self.start_epoch == 0:  # else its checkpoint has it

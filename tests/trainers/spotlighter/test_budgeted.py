@@ -19,7 +19,7 @@ from trainers.spotlighter import Keys, choice
 from trainers.spotlighter.budgeted import BudgetedCLIP
 from trainers.spotlighter.drop import AttentionMaps
 from trainers.spotlighter.look import look
-from trainers.spotlighter.plan import Plan
+from trainers.spotlighter.plan import Plan, one_look
 from trainers.spotlighter.survey import survey
 from trainers.spotlighter.zoom import Zoom, cut, window_centres
 
@@ -189,6 +189,16 @@ def test_budgets_that_cannot_be(data_root, tmp_path, capsys, keys, says):
 def test_another_budget_is_another_run(run, data_root, tmp_path, capsys):
     assert train.main(line(data_root, tmp_path, BUDGET=0.6, model_dir=run, eval_only=True)) == 2
     assert "TRAINER.SPOTLIGHTER.BUDGET" in one_sentence(capsys)
+
+
+def test_a_budget_that_paid_in_training_is_not_refused_for_more_classes(data_root, tmp_path):
+    """Which all cost a little more: the plan is chosen, and is what it was."""
+    argv = lambda half, **more: line(data_root, tmp_path / half, subsample=half, **more)  # noqa: E731
+    cost = build_trainer(train.build_config(train.parse_arguments(argv("new", BUDGET=1.0)))).spotlit.cost
+    least = one_look(cost, 0.01, (0,)).cost
+    assert train.main(argv("new", BUDGET=least)) == 0
+    assert train.main(argv("all", BUDGET=least, model_dir=tmp_path / "new", eval_only=True)) == 0
+    assert train.main(line(data_root, tmp_path / "trained", subsample="all", BUDGET=least)) == 2
 
 
 def test_a_host_whose_texts_depend_on_the_image_gets_no_glance(data_root, tmp_path, monkeypatch):

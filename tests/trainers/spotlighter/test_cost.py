@@ -65,10 +65,11 @@ def test_a_glance(visual):
 
 
 def test_a_hosts_prompts_count(visual):
+    """Through all blocks, also where those of the first two alone are learned."""
     from clip import VisualPrompts
 
     prompts = [torch.randn(3, D) for _ in range(2)]
-    cost = Cost(visual, C, K, [3, 3, 3, 3, 3])
+    cost = Cost(visual, C, K, [len(prompt) for prompt in prompts])
     found = counted(lambda: visual(images(), [VisualPrompts(prompts)]))
     assert cost.look(SIDE) == pytest.approx(in_units(cost, found), rel=1e-6)
 
