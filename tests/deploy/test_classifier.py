@@ -9,6 +9,8 @@ from one_run.rebuild import rebuild_to_predict
 from tests.trainers.short import METHODS, ShortRuns
 from tests.trainers.spotlighter.world import SECOND_LOOK
 from trainers.spotlighter import over_host
+from trainers.spotlighter.plan import Plan
+from trainers.spotlighter.zoom import Zoom
 
 SIDE = 32
 OTHERS = [method for method in METHODS if method != "CoCoOp"]
@@ -62,6 +64,22 @@ def test_spotlighter(short, monkeypatch, form, zoom, host):
     ]
     trainer = trained(short, "Spotlighter", *options, host=host)
     assert (trainer.head.zoom is not None) == bool(zoom)
+    check_graph(trainer)
+
+
+PLANS = {
+    "a glance": Plan(0.0, False, Zoom(0, 0.5, 2, 1.0), 3, 0.9),
+    "some tokens and regions": Plan(0.4, False, Zoom(0, 0.625, 2, 0.5), 2, 0.9),
+    "some tokens": Plan(0.5, False, None, 0, 0.6),
+}
+
+
+@pytest.mark.parametrize(("plan", "host"), [*((plan, "CoOp") for plan in PLANS), ("a glance", "MaPLe")])
+def test_spotlighter_within_a_budget(short, monkeypatch, plan, host):
+    monkeypatch.setattr(over_host, "choose_plan", lambda *_: PLANS[plan])
+    budget = {"a glance": 2.0, "some tokens and regions": 3.0, "some tokens": 0.9}[plan]  # that pays for it
+    trainer = trained(short, "Spotlighter", "TRAINER.SPOTLIGHTER.BUDGET", budget, host=host)
+    assert trainer.head.plan == PLANS[plan]
     check_graph(trainer)
 
 
