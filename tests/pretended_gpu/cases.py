@@ -44,6 +44,8 @@ FORMS = {
     "drop": over(KEEP=0.6, DROP_AFTER=(1, 2)),
     "drop and zoom": over("MaPLe", KEEP=0.6, ZOOM=1),
     **{f"drop by {score}": over(KEEP=0.6, SCORE=score) for score in ("attention", "prototypes", "random")},
+    "budget": over("MaPLe", BUDGET=2.0),
+    "budget below one": over(BUDGET=0.8, SCORE="attention"),
     "joint": over(JOINT=True, not_in=("amp",)),
     "joint over MaPLe": over("MaPLe", JOINT=True, not_in=("amp",)),
     "full": over(HEAD="full", fit=True),
@@ -60,7 +62,7 @@ QUICK = {
     "over CLIPFit": "fp16", "over CoCoOp": "bf16", "over CoOp": "fp32", "over IVLP": "fp16", "over KgCoOp": "bf16", "over MaPLe": "amp",
     "over ProGrad": "fp32", "over PromptKD": "fp16", "over PromptSRC": "bf16", "over TextRefiner": "fp16", "over VPT": "amp",
     "over ZeroshotCLIP": "fp32", "over ZeroshotCLIP2": "bf16", "fit": "amp", "zoom": "amp fp16", "drop": "fp16", "drop and zoom": "amp",
-    "drop by attention": "amp", "drop by prototypes": "bf16", "drop by random": "fp16", "joint": "fp16", "full": "amp",
+    "drop by attention": "amp", "drop by prototypes": "bf16", "drop by random": "fp16", "budget": "fp16", "budget below one": "amp", "joint": "fp16", "full": "amp",
     "paper": "fp16",
 }  # fmt: skip
 
