@@ -92,7 +92,7 @@ class BudgetedCLIP(SpotlitCLIP):
         if least > budget < 1:
             raise InputError(
                 f"TRAINER.SPOTLIGHTER.BUDGET {budget:g} pays for no look at an image: set it to {math.ceil(100 * least) / 100:g} "
-                "or more (zero-shot CLIP is 1), or to 0."
+                "or more (zero-shot CLIP is 1), or to 0, which is no budget."
             )
 
     @property

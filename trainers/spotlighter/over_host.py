@@ -165,6 +165,10 @@ class SpotlighterOverHost(EncodesClassesOnce):
     def take_host(self, directory: str) -> None:
         """The host's prompts as a finished run has left them; what remains of the run is its last epoch, without steps."""
         key, names = "TRAINER.SPOTLIGHTER.HOST_DIR", [each for each in self.get_model_names() if each != "spotlighter"]
+        if not names:
+            raise InputError(
+                f"{key} is {directory}, and {self.own.HOST} trains nothing that could be taken: leave it empty."
+            )
         record = record_in(directory)
         check_finished(record, directory, key)
         here = {

@@ -59,8 +59,11 @@ def draw(picture: Tensor, seen: Look, names: list[str], title: str) -> Figure:
     }
     if not seen.selected.shape[1]:  # a plan that does without patch tokens
         maps = {"attention of the class token in an early block,\nby which it looks again": seen.attention}
-        for panel in panels[2:4]:
-            panel.set_visible(False)
+        panels[2].set_visible(False)
+        panels[3].set_axis_off()
+        panels[3].text(
+            0.5, 0.5, "no tokens are selected\nunder this plan", transform=panels[3].transAxes, ha="center", va="center"
+        )
     for panel, (name, values) in zip(panels[1:4], maps.items(), strict=False):
         panel.imshow(grey, extent=whole, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         grid = values[0].view(side, side).numpy()

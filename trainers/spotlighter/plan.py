@@ -33,7 +33,7 @@ class Plan(NamedTuple):
             return f"{first}, one look, at {self.cost:.2f} of zero-shot CLIP's cost"
         count, width, pixels = self.zoom.count, self.zoom.width, self.side * patch
         regions = f"{count} region{'s' * (count > 1)} of {width:g} of the side in {pixels} x {pixels} pixels"
-        return f"{first}, then {regions} (share {self.zoom.share:g}), at {self.cost:.2f} of zero-shot CLIP's cost"
+        return f"{first}, then {regions} ({self.zoom.share:.0%} of the logits), at {self.cost:.2f} of zero-shot CLIP's cost"
 
 
 class First(NamedTuple):

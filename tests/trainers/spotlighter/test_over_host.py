@@ -353,3 +353,8 @@ def test_a_finished_run_that_is_no_host_here(runs, data_root, tmp_path, capsys, 
     assert train.main(line(data_root, tmp_path / "run", HOST_DIR=tmp_path / "host")) == 2
     sentence = one_sentence(capsys)
     assert "TRAINER.SPOTLIGHTER.HOST_DIR" in sentence and says in sentence
+
+
+def test_zero_shot_clip_has_no_run_to_take(data_root, tmp_path, capsys):
+    assert train.main(line(data_root, tmp_path / "run", HOST="ZeroshotCLIP", HOST_DIR=tmp_path)) == 2
+    assert "trains nothing" in one_sentence(capsys)

@@ -129,7 +129,8 @@ def test_a_plan_without_patch_tokens():
     figure = draw(torch.rand(3, 64, 64), seen, NAMES, "bee.jpg")
     panels = figure.axes[:5]
     assert figure._suptitle.get_text() == "bee.jpg: a glance, then 1 region"
-    assert [panel.get_visible() for panel in panels] == [True, True, False, False, True]
+    assert [panel.get_visible() for panel in panels] == [True, True, False, True, True]
+    assert "no tokens are selected" in panels[3].texts[0].get_text()
     shown = torch.as_tensor(on_pixels(panels[1].images[1]))
     assert torch.equal(shown.isnan(), attention.view(8, 8).isnan().repeat_interleave(8, 0).repeat_interleave(8, 1))
     assert legend(figure) == ["dropped inside the encoder (1 of 64)", "looked at again"]

@@ -63,5 +63,5 @@ def test_what_a_budget_of_one_pays_for():
 def test_in_words():
     assert Plan(1.0, True, None, 0, 1.02).in_words(8) == "all tokens, one look, at 1.02 of zero-shot CLIP's cost"
     plan = Plan(0.0, False, Zoom(0, 0.625, 2, 1.0), 5, 0.9)
-    said = "a glance, then 2 regions of 0.625 of the side in 40 x 40 pixels (share 1), at 0.90 of zero-shot CLIP's cost"
+    said = "a glance, then 2 regions of 0.625 of the side in 40 x 40 pixels (100% of the logits), at 0.90 of zero-shot CLIP's cost"
     assert plan.in_words(8) == said
