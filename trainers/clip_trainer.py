@@ -176,7 +176,7 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
         learner = self.model.prompt_learner
         if learner is None:
             return
-        if self.views() > 1 and not self.takes_features_alone():
+        if self.draws_views() and not self.takes_features_alone():
             raise InputError(
                 f"DATALOADER.VIEWS are encoded once, and {self.cfg.TRAINER.NAME} needs the images themselves in each step: "
                 "set it to 0."
@@ -319,6 +319,10 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
     def views(self) -> int:
         """How many views of each training image there are: one, if there is no chance in it; 0: another each time."""
         return 1 if self.is_transform_fixed() else self.cfg.DATALOADER.get("VIEWS", 0)
+
+    def draws_views(self) -> bool:
+        """Whether they are drawn by chance; one too is not what a batch's images show."""
+        return self.views() > 0 and not self.is_transform_fixed()
 
     def is_remembered(self) -> bool:
         return self.views() > 0

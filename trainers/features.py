@@ -106,8 +106,8 @@ class ReadsFeatures:
 
         return EncodedBatches(loader, encode)
 
-    def image_facts(self, model) -> dict:
-        """What a model's frozen image encoder is known by."""
+    def image_facts(self, model) -> dict | None:
+        """What a model's frozen image encoder is known by; None where its code cannot be told."""
         code, visual = (clip.model, clip.vit, clip.resnet, clip.edits), model.clip.visual
         return self.features.made_by(visual.state_dict(), *code, precision=self.precision, **model.clip.facts)
 

@@ -12,6 +12,7 @@ import json
 import math
 import mmap
 import os
+import time
 import zlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 OPENERS = 8  # threads that read the heads of files: they wait for the disk, not for a processor
 READER = (read_image, grey_range)  # what decides a picture's bytes
 A_TIME = 64  # files that are handed to threads: what comes of a million must not wait in memory
+BEGAN = time.time_ns()
 
 
 def split(transform) -> tuple["Compose", Callable | None, tuple[int, int] | None]:
@@ -168,6 +170,16 @@ def sha256_of_versions(paths: Iterable[str], root: str) -> str:
     return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
 
 
+def source_of(code) -> str:
+    """The text of a function or module, as it runs here. OSError if its file has been written to since, or is gone: what
+    stands there then is other code, under whose name nothing may be kept.
+    """
+    path = inspect.getfile(code)
+    if os.stat(path).st_ctime_ns >= BEGAN:
+        raise OSError(f"{path} has changed since this program began")
+    return inspect.getsource(code)
+
+
 def files_of(name: str, folder: str) -> list[str]:
     """The files of a data set's lists of images that `OnDisk` has made in a folder."""
     folder = os.path.abspath(os.path.expanduser(folder))
@@ -224,7 +236,7 @@ class OnDisk:
             "images_sha256": sha256_of_versions(self.rows, self.root),
             "shape": list(self.shape),
             "steps": [str(step) for step in self.first.transforms],  # with their sizes and interpolation
-            "reader_sha256": hashlib.sha256("".join(map(inspect.getsource, READER)).encode()).hexdigest(),
+            "reader_sha256": hashlib.sha256("".join(map(source_of, READER)).encode()).hexdigest(),
             "pillow": PIL.__version__,
             "libjpeg": features.version("jpg"),
             "torchvision": torchvision.__version__,

@@ -6,7 +6,6 @@ which its head says in full. It is written whole or not at all, and its checksum
 
 import contextlib
 import hashlib
-import inspect
 import json
 import os
 import platform
@@ -23,7 +22,7 @@ from torch import Tensor
 
 from dassl.utils import InputError, check_folder, mkdir_if_missing, replace_file
 
-from .cache import READER, sha256_of_versions
+from .cache import READER, sha256_of_versions, source_of
 
 Tensors = dict[str, Tensor]
 KNOWN = ("torchvision.", "dassl.")  # whose steps of a transform say all that they depend on
@@ -61,18 +60,22 @@ class FeatureStore:
                 keep(path, found, head)
             return found
 
-    def of_images(self, kind: str, loader, facts: dict, compute: Callable[[], Tensors]) -> Tensors:
+    def of_images(self, kind: str, loader, facts: dict | None, compute: Callable[[], Tensors]) -> Tensors:
         """The same of a loader's images, in order; `facts` are those of what computes, as `made_by` gives them."""
         if not self.folder:
             return compute()
         paths = [item.impath for item in loader.dataset.data_source]
-        of_images = facts_of_images(paths, self.root, loader.dataset.transform)
+        of_images = facts and facts_of_images(paths, self.root, loader.dataset.transform)
         # Products over other batches may differ in their last bits.
-        return self.of(kind, of_images and {**of_images, **facts, "batch": loader.batch_size}, compute)
+        known = facts and of_images and {**of_images, **facts, "batch": loader.batch_size}
+        return self.of(kind, known, compute)
 
-    def made_by(self, tensors: Tensors, *sources, **more) -> dict:
-        """What computes is known by: its tensors, as a module's state, the code of `sources`, and plain values."""
-        return {"weights": sha256_of_tensors(tensors), "code": sha256_of_sources(*sources), **more}
+    def made_by(self, tensors: Tensors, *sources, **more) -> dict | None:
+        """What computes is known by: its tensors, as a module's state, the code of `sources`, and plain values. None where
+        that code cannot be told.
+        """
+        code = sha256_of_sources(*sources)
+        return code and {"weights": sha256_of_tensors(tensors), "code": code, **more}
 
 
 def machine(device: torch.device) -> dict:
@@ -94,17 +97,18 @@ def machine(device: torch.device) -> dict:
 
 
 def facts_of_images(paths: Sequence[str], root: str, transform) -> dict | None:
-    """What a list of images, as a transform shows them, is known by; None where the transform cannot be told."""
+    """What a list of images, as a transform shows them, is known by; None where an image, the transform or its code cannot be told."""
     from .transforms import steps, transforms  # torchvision comes with them
 
     all_steps = getattr(transform, "transforms", [transform])
     if not all(type(step).__module__.startswith(KNOWN) for step in all_steps):
         return None
-    return {
-        "images": sha256_of_versions(paths, os.path.abspath(os.path.expanduser(root))),
-        "steps": [str(step) for step in all_steps],
-        "reader": sha256_of_sources(*READER, steps, transforms),
-    }
+    reader = sha256_of_sources(*READER, steps, transforms)
+    try:
+        images = sha256_of_versions(paths, os.path.abspath(os.path.expanduser(root)))
+    except OSError:  # which its reader names
+        return None
+    return reader and {"images": images, "steps": [str(step) for step in all_steps], "reader": reader}
 
 
 def sha256_of(pieces) -> str:
@@ -114,9 +118,13 @@ def sha256_of(pieces) -> str:
     return digest.hexdigest()
 
 
-def sha256_of_sources(*of) -> str:
-    """Of the code of functions and modules."""
-    return sha256_of(inspect.getsource(each).encode() for each in of)
+def sha256_of_sources(*of) -> str | None:
+    """Of the code of functions and modules; None where it is not known what runs (`source_of`)."""
+    try:
+        return sha256_of(source_of(each).encode() for each in of)
+    except OSError as error:
+        print(f"What is computed is not kept for other runs (FEATURES.DIR): {error}", flush=True)
+        return None
 
 
 def sha256_of_tensors(tensors: Tensors) -> str:

@@ -15,6 +15,7 @@ from torchvision.transforms import CenterCrop, Compose
 import clip
 import train
 from dassl.data.features import FeatureStore, facts_of_images
+from dassl.engine import SimpleTrainer
 from tests.helpers import arguments, results
 from tests.trainers.stored_runs import are_equal, built, run
 from trainers import texts
@@ -170,6 +171,21 @@ def test_a_folder_that_cannot_be_written_to_stops_no_run(seen, data_root, tmp_pa
     assert "FEATURES.DIR" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("gone", [False, True])
+def test_code_that_has_changed_since_a_run_began_keeps_nothing(seen, data_root, tmp_path, capsys, monkeypatch, gone):
+    """What stands in its file is not what runs: the features would pass for those of the new code."""
+    folder, code = tmp_path / "features", tmp_path / "vit.py"
+    shutil.copy(clip.vit.__file__, code)
+    run(seen, data_root, tmp_path / "a", "ZeroshotCLIP", folder)
+    there = sorted(folder.iterdir())
+    code.write_text(code.read_text() + "\n# another text\n")
+    if gone:
+        code.unlink()
+    monkeypatch.setattr(clip.vit, "__file__", str(code))
+    assert run(seen, data_root, tmp_path / "b", "ZeroshotCLIP", folder)[0] == 12
+    assert sorted(folder.iterdir()) == there and "not kept for other runs (FEATURES.DIR): " in capsys.readouterr().out
+
+
 def in_a_process(folder: str, mark: str) -> list[float]:
     def compute():
         with open(mark, "a") as file:
@@ -202,6 +218,23 @@ def test_a_transform_that_cannot_be_told_is_not_kept(data_root):
     assert facts_of_images([], str(data_root), Compose([Blur(1), CenterCrop(4)])) is None
     store = FeatureStore(str(data_root / "features"), "set", ".", torch.device("cpu"))
     assert store.of("test", None, lambda: {"f": 1}) == {"f": 1} and not (data_root / "features").exists()
+
+
+def test_an_image_that_is_gone_is_named(data_root, tmp_path, capsys, monkeypatch):
+    """Though its version is asked for before it is read."""
+    root, test = tmp_path / "data", SimpleTrainer.test
+    shutil.copytree(data_root, root)
+    split = json.loads((root / "caltech-101/split_zhou_Caltech101.json").read_text())
+    path = root / "caltech-101/101_ObjectCategories" / split["test"][0][0]
+
+    def without_it(self, *more):
+        path.unlink()
+        return test(self, *more)
+
+    monkeypatch.setattr(SimpleTrainer, "test", without_it)
+    options = ["FEATURES.DIR", tmp_path / "features"]
+    assert train.main(arguments(root, tmp_path / "out", "ZeroshotCLIP", options=options)) == 2
+    assert f"The image {path} does not exist" in capsys.readouterr().err
 
 
 def test_a_file_of_another_name_or_of_other_facts_is_none(tmp_path, capsys):
@@ -311,11 +344,12 @@ def test_a_run_with_views_goes_on_with_the_same_bits(seen, data_root, tmp_path):
     assert are_equal(run(seen, data_root, half, "CoOp", "", options)[2], whole)
 
 
+@pytest.mark.parametrize("views", [1, 3])
 @pytest.mark.parametrize(
     ("method", "options"), [("MaPLe", ()), ("CLIPFit", ()), ("Spotlighter", ("TRAINER.SPOTLIGHTER.JOINT", True))]
 )
-def test_who_needs_the_images_themselves_refuses_views(data_root, tmp_path, capsys, method, options):
-    options = [*BY_CHANCE, "DATALOADER.VIEWS", 3, *options]
+def test_who_needs_the_images_themselves_refuses_views(data_root, tmp_path, capsys, method, options, views):
+    options = [*BY_CHANCE, "DATALOADER.VIEWS", views, *options]
     assert train.main(arguments(data_root, tmp_path / "out", method, options=options)) == 2
     assert "DATALOADER.VIEWS" in capsys.readouterr().err
 

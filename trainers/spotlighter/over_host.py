@@ -109,7 +109,7 @@ class SpotlighterOverHost(EncodesClassesOnce):
             (not self.own.HOST_DIR, "trains the host, whose run is finished: leave HOST_DIR empty"),
             (hasattr(super(), "compute_loss"), f"needs a host with compute_loss, which {type(self).__name__} has not"),
             (not part(self.model, "conditional"), "needs a host whose prompts are the same for all images"),
-            (getattr(self, "views", int)() < 2, "looks at each batch's own images: set DATALOADER.VIEWS to 0"),
+            (not getattr(self, "draws_views", bool)(), "looks at each batch's own images: set DATALOADER.VIEWS to 0"),
             (getattr(self, "scaler", None) is None, "does not go with PREC amp: choose fp32, bf16 or fp16"),
             (
                 batch < shots or own.HEAD == "paper",  # which keeps no shots
