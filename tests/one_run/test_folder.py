@@ -129,7 +129,7 @@ def test_a_folder_that_cannot_be_made(tmp_path):
 
 
 def test_a_record_has_one_reader():
-    """The file's name is written once; everybody else asks that module, but a method that runs on upstream Dassl too."""
+    """The file's name is written once; everybody else asks that module, but for methods, which run on upstream Dassl too."""
     own = {"tests", ".venv", "data", "output"}
     files = [path for path in REPOSITORY.rglob("*.py") if not own & set(path.relative_to(REPOSITORY).parts)]
     naming = {
@@ -138,4 +138,4 @@ def test_a_record_has_one_reader():
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Constant) and node.value == "results.json"
     }
-    assert naming - {"trainers/promptkd.py"} == {"one_run/folder.py"}
+    assert naming - {"trainers/finished_run.py"} == {"one_run/folder.py"}
