@@ -24,6 +24,7 @@ from statistics import fmean
 import matplotlib
 import torch
 
+from benchmarks.ablation.cells import cell_file
 from benchmarks.ablation.encoded import BATCH, EncodedImages, train_host
 from benchmarks.ablation.rows import accuracy, fitted, tables_of, texts_of
 from benchmarks.embedded import CROWDED, add_arguments, cells_of, folder_of, in_processes, trainer_on, world_of
@@ -34,8 +35,8 @@ from one_run.command import carry_out
 from one_run.layout import ROOT
 from reports.cells import harmonic_mean
 from trainers.spotlighter.bank import Shots, remember
-from trainers.spotlighter.choice import choose_plan, encode_for_plans
-from trainers.spotlighter.plan import firsts, one_look
+from trainers.spotlighter.choice import spend
+from trainers.spotlighter.plan import one_look
 
 BUDGETS = (0.6, 1.0, 1.5, 2.6)
 HEAD = "all tokens, one look"  # Spotlighter without a budget, which the others are compared with
@@ -118,14 +119,10 @@ def measured(root: str, set_name: str, seed: int, budgets: list[float], images: 
         looking = Looking(base, how, random_tokens)
         head.plan = head.zoom = None
         begun = time.process_time()
-        alone = one_look(spotlit.cost, budget, spotlit.drop.after)
-        looks = firsts(spotlit.cost, budget, spotlit.drop.after, glances=True)
-        seen = encode_for_plans(spotlit, looking.batches(train), looks, alone)
-        head.plan = choose_plan(head, shots, seen, alone, t, z, seed)
-        head.zoom = head.plan.zoom
+        seen = spend(spotlit, budget, shots, looking.batches(train), t, z, seed)
         taken = time.process_time() - begun
         plan = {"words": head.plan.in_words(spotlit.cost.patch), "cost": head.plan.cost, "cpu_seconds": taken}
-        return answers(looking, seen.under(head.plan, shots)), plan
+        return answers(looking, seen), plan
 
     head.plan = head.zoom = None
     accuracies = {HEAD: answers(Looking(base, "own", False), shots)}
@@ -137,10 +134,6 @@ def measured(root: str, set_name: str, seed: int, budgets: list[float], images: 
             row = control(name, 1.0)
             accuracies[row], plans[row] = spent(1.0, how, random_tokens=name == "random tokens")
     return {"accuracies": accuracies, "plans": plans}
-
-
-def cell_file(work: Path, set_name: str, seed: int) -> Path:
-    return work / f"{set_name}_{seed}.json"
 
 
 def run_cell(set_name: str, seed: int, root: str, budgets: list[float], images: int, work: Path) -> str:

@@ -8,7 +8,7 @@ from deploy.classifier import Classifier, check_exportable, graph_of
 from one_run.rebuild import rebuild_to_predict
 from tests.trainers.short import METHODS, ShortRuns
 from tests.trainers.spotlighter.world import SECOND_LOOK
-from trainers.spotlighter import over_host
+from trainers.spotlighter import choice, over_host
 from trainers.spotlighter.plan import Plan
 from trainers.spotlighter.zoom import Zoom
 
@@ -76,7 +76,7 @@ PLANS = {
 
 @pytest.mark.parametrize(("plan", "host"), [*((plan, "CoOp") for plan in PLANS), ("a glance", "MaPLe")])
 def test_spotlighter_within_a_budget(short, monkeypatch, plan, host):
-    monkeypatch.setattr(over_host, "choose_plan", lambda *_: PLANS[plan])
+    monkeypatch.setattr(choice, "choose_plan", lambda *_: PLANS[plan])
     budget = {"a glance": 2.0, "some tokens and regions": 3.0, "some tokens": 0.9}[plan]  # that pays for it
     trainer = trained(short, "Spotlighter", "TRAINER.SPOTLIGHTER.BUDGET", budget, host=host)
     assert trainer.head.plan == PLANS[plan]

@@ -102,7 +102,7 @@ class BudgetedCLIP(SpotlitCLIP):
 
     @contextlib.contextmanager
     def through(self, *edits: Edit) -> Iterator[None]:
-        """While this lasts these stand between the image encoder's blocks, and the drop not by itself."""
+        """While this lasts these stand between the image encoder's blocks, behind those that are there."""
         own = self.model.image_edits
         own.extend(edits)
         try:

@@ -4,6 +4,7 @@ B images      C classes      d joint width      Z regions of an image
 """
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -15,7 +16,7 @@ from .budgeted import BudgetedCLIP
 from .classes import Classes, lengths
 from .fit import ZOOM_HALVES, half_of_each_class
 from .head import SpotlighterHead
-from .plan import First, Plan
+from .plan import First, Plan, firsts, one_look
 from .zoom import ZOOM_WIDTHS, Zoom
 
 SHARES = (0.25, 0.5, 0.75, 1.0)  # of the second look in the logits
@@ -105,3 +106,26 @@ def choose_plan(head: SpotlighterHead, shots: Shots, seen: Seen, alone: Plan, t:
     better = mean[alone] - mean[best]
     error = better.std() / len(better) ** 0.5
     return best if better.mean() > SURE * error else alone
+
+
+def spend(
+    spotlit: BudgetedCLIP,
+    budget: float,
+    shots: Shots,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    t: Tensor,
+    z: Tensor,
+    seed: int,
+    encoding: AbstractContextManager | None = None,
+) -> Shots:
+    """Give the head the plan that held-out shots choose within a budget; the shots, whose images are in `batches`, as it looks at
+    them. `encoding` is a context for the image encoder alone, such as mixed precision.
+    """
+    head, after = spotlit.head, spotlit.drop.after
+    alone = one_look(spotlit.cost, budget, after)
+    looks = firsts(spotlit.cost, budget, after, glances=not spotlit.conditional)
+    with encoding or nullcontext():
+        seen = encode_for_plans(spotlit, batches, looks, alone)
+    head.plan = choose_plan(head, shots, seen, alone, t, z, seed)
+    head.zoom = head.plan.zoom
+    return seen.under(head.plan, shots)

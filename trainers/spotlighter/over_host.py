@@ -17,14 +17,13 @@ from ..prompts import template_of
 from .bank import Shots, remember
 from .budgeted import BudgetedCLIP
 from .checks import check_budget, check_encoder
-from .choice import choose_plan, encode_for_plans
+from .choice import spend
 from .classes import Classes
 from .drop import number_kept
 from .fit import FEWEST_CLASSES, FIT_LR, carrying_over, choose_zoom, classes_left_out, fit_scalars, held_out_loss
 from .head import SpotlighterHead
 from .host import check_host, part
 from .model import SpotlitCLIP
-from .plan import firsts, one_look
 from .survey import survey
 from .tokens import HALF_ABOVE
 
@@ -283,21 +282,11 @@ class SpotlighterOverHost(EncodesClassesOnce):
             head.zoom = choose_zoom(head, shots, t, z, own.ZOOM, seed)
             print(f"Spotlighter's second look: {head.zoom or 'none'}")
         if own.BUDGET:
-            shots = self.spend_budget(shots, t, z)
+            batches = self.shot_batches(pictures=True)
+            shots = spend(self.spotlit, own.BUDGET, shots, batches, t, z, seed, encoding=self.autocast())
+            print(f"Spotlighter's plan for a budget of {own.BUDGET:g}: {self.plan['words']}")
         remember(head, shots, t, z, self.dm.dataset.classnames)
         self.set_model_mode("train")
-
-    def spend_budget(self, shots: Shots, t: Tensor, z: Tensor) -> Shots:
-        """Choose the plan; the shots as it looks at them."""
-        spotlit, head, budget = self.spotlit, self.head, self.own.BUDGET
-        alone = one_look(spotlit.cost, budget, spotlit.drop.after)
-        looks = firsts(spotlit.cost, budget, spotlit.drop.after, glances=not spotlit.conditional)
-        with self.autocast():
-            seen = encode_for_plans(spotlit, self.shot_batches(pictures=True), looks, alone)
-        head.plan = choose_plan(head, shots, seen, alone, t, z, self.cfg.SEED)
-        head.zoom = head.plan.zoom
-        print(f"Spotlighter's plan for a budget of {budget:g}: {head.plan.in_words(spotlit.cost.patch)}")
-        return seen.under(head.plan, shots)
 
     def encode_shots(self, zoom: int) -> Shots:
         with self.autocast():  # as images are encoded when they are classified

@@ -37,10 +37,10 @@ class Plan(NamedTuple):
 
 
 class First(NamedTuple):
-    """A first look, with the widest regions that the rest of the budget pays."""
+    """A first look, and regions behind it in as many pixels as the rest of the budget pays."""
 
     keep: float
-    count: int  # 0: none
+    count: int  # of regions
     side: int
     cost: float
 

@@ -125,7 +125,7 @@ def run(data_root, tmp_path_factory):
     """A run with a budget whose choice is set, as it does not matter here which is the best."""
     folder = tmp_path_factory.mktemp("budget")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trainers.spotlighter.over_host.choose_plan", lambda *args: PLAN)
+        patch.setattr("trainers.spotlighter.choice.choose_plan", lambda *args: PLAN)
         assert train.main(line(data_root, folder, BUDGET=1.0)) == 0
     return folder
 
@@ -205,7 +205,7 @@ def test_a_host_whose_texts_depend_on_the_image_gets_no_glance(data_root, tmp_pa
     """Its texts are made of the class token, which a glance does not come to."""
     asked, encode = [], choice.encode_for_plans
     monkeypatch.setattr(
-        "trainers.spotlighter.over_host.encode_for_plans",
+        "trainers.spotlighter.choice.encode_for_plans",
         lambda spotlit, batches, looks, alone: asked.extend(looks) or encode(spotlit, batches, looks, alone),
     )
     file = REPOSITORY / "configs/trainers/Spotlighter/embedded_cocoop.yaml"
