@@ -72,6 +72,7 @@ ENTRIES = (
     Entry("CoOp, 16 random tokens w/ Spotlighter", "Spotlighter", "embedded_c16", host="CoOp, 16 random tokens"),
     Entry("CoCoOp w/ Spotlighter", "Spotlighter", "embedded_cocoop", host="CoCoOp"),
     Entry("KgCoOp w/ Spotlighter", "Spotlighter", "embedded_kgcoop", host="KgCoOp"),
+    Entry("CLIPFit w/ Spotlighter", "Spotlighter", "embedded_clipfit", host="CLIPFit"),
     Entry("MaPLe w/ Spotlighter", "Spotlighter", "embedded_maple", host="MaPLe"),
     Entry("PromptSRC w/ Spotlighter", "Spotlighter", "embedded_promptsrc", host="PromptSRC"),
     Entry("PromptKD w/ Spotlighter", "Spotlighter", "embedded_promptkd", host="PromptKD", teacher="PromptSRC"),

@@ -13,6 +13,7 @@ CONFIGS = {
     "CoOp": "embedded",
     "CoCoOp": "embedded_cocoop",
     "KgCoOp": "embedded_kgcoop",
+    "CLIPFit": "embedded_clipfit",
     "MaPLe": "embedded_maple",
     "PromptSRC": "embedded_promptsrc",
     "PromptKD": "embedded_promptkd",
