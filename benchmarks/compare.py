@@ -33,10 +33,11 @@ from one_run.folder import whole_record
 from one_run.layout import ROOT, is_untrained
 from one_run.work import do
 from reports.cells import harmonic_mean
-from sweep.protocols import Method, Run, Setting, absolute, build
+from sweep.protocols import Method, Run, Setting, absolute, build, what_is_of_classes
 
 SHOTS = 16
 REFERENCE = "zero-shot CLIP"
+DASH = "–"  # in place of a figure that there cannot be
 
 
 class Entry(NamedTuple):
@@ -47,6 +48,11 @@ class Entry(NamedTuple):
     config: str = "embedded"
     host: str = ""  # label of the row that a plug-in stands on
     teacher: str = ""  # label of the row whose run it distils
+
+    @property
+    def halves(self) -> tuple[str, ...]:
+        """Base and new classes; what learns something for each class has nothing to say about new ones."""
+        return ("base",) if what_is_of_classes(Method(self.method, self.config)) else ("base", "new")
 
 
 # A teacher stands before its students, and a host before what is put over it: the entries of a set and seed run in this order.
@@ -112,7 +118,7 @@ def run_cell(set_name: str, seed: int, root: str, output: Path, entries: tuple[E
     torch.set_num_threads(1)
     failures = []
     for entry in entries:
-        for half in ("base", "new"):
+        for half in entry.halves:
             try:
                 carry_out_run(run_of(root, output, half, entry, set_name, seed))
             except users_errors() as error:
@@ -124,8 +130,13 @@ def run_cell(set_name: str, seed: int, root: str, output: Path, entries: tuple[E
 # --- results -----------------------------------------------------------------------------------------------------
 
 
+Means = tuple[float, float | None, float | None]  # base, new and H
+
+
 class Comparison:
-    """The records of finished runs: `accuracy[label, set, seed]` is (base, new), in percent."""
+    """The records of finished runs: `accuracy[label, set, seed]` is (base, new), in percent; new is None where the row has
+    nothing to say about new classes.
+    """
 
     def __init__(self, output: Path, entries, sets, seeds):
         self.entries, self.sets, self.seeds = entries, sets, seeds
@@ -134,22 +145,25 @@ class Comparison:
         self.missing: list[str] = []
         for entry in entries:
             for key in [(entry.label, name, seed) for name in sets for seed in seeds]:
-                pair = [whole_record(run_folder(output, half, entry, *key[1:])) for half in ("base", "new")]
+                pair = [whole_record(run_folder(output, half, entry, *key[1:])) for half in entry.halves]
                 if all(record is not None and record["state"] == "finished" for record in pair):
-                    self.accuracy[key] = tuple(record["accuracy"] for record in pair)
+                    self.accuracy[key] = (*(record["accuracy"] for record in pair), None)[:2]
                     self.records[key] = pair
                 else:
                     self.missing.append(f"{entry.label} on {key[1]}, seed {key[2]}")
         cells = [(name, seed) for name in sets for seed in seeds]
         self.whole = {entry.label for entry in entries if all((entry.label, *cell) in self.accuracy for cell in cells)}
 
-    def mean(self, label: str, sets) -> tuple[float, float, float]:
-        """Base, new and H: seeds and sets are averaged first, then H is taken, as the field's tables do."""
+    def mean(self, label: str, sets) -> Means:
+        """Base, new and H, where there are new ones: seeds and sets are averaged first, then H is taken, as the field's tables do."""
         return self.average([self.accuracy[label, name, seed] for name in sets for seed in self.seeds])
 
     @staticmethod
-    def average(pairs: list[tuple[float, float]]) -> tuple[float, float, float]:
-        base, new = (fmean(pair[half] for pair in pairs) for half in (0, 1))
+    def average(pairs: list[tuple[float, float | None]]) -> Means:
+        base = fmean(base for base, _ in pairs)
+        if any(new is None for _, new in pairs):
+            return base, None, None
+        new = fmean(new for _, new in pairs)
         return base, new, harmonic_mean(base, new)
 
     def gain(self, label: str, other: str) -> tuple[float, float]:
@@ -172,6 +186,7 @@ class Comparison:
 
 def markdown(comparison: Comparison, command: str, versions: dict) -> str:
     entries = [entry for entry in comparison.entries if entry.label in comparison.whole]
+    dashes = any(len(entry.halves) == 1 for entry in entries)
     lines = [
         "# All methods on the embedded world",
         "",
@@ -180,7 +195,8 @@ def markdown(comparison: Comparison, command: str, versions: dict) -> str:
         "A cell is base/new **H**; seeds are averaged first, then H is taken, and the mean's H is that of the mean base and "
         "the mean new. Differences of H are paired by seed, ± half of Student's 95% interval over seeds (of all sets "
         "together). Seconds of training and test images/s are medians over all runs, on one core each, two at a time, "
-        "decoding left out of images/s. † transductive: trains on unlabelled images of the new classes too.",
+        "decoding left out of images/s. † transductive: trains on unlabelled images of the new classes too."
+        + (f" {DASH}: learns something for each class, so there is nothing to say about new ones." if dashes else ""),
         "",
         f"Command: `{command}` (torch {versions['torch']}, CPU).",
         "",
@@ -200,12 +216,14 @@ def means(comparison: Comparison, entries: list[Entry]) -> list[str]:
         base, new, h = comparison.mean(label, comparison.sets)
         mark = " †" if comparison.is_transductive(label) else ""
         gains = [
-            signed(comparison.gain(label, other)) if other in comparison.whole and other != label else ""
+            signed(comparison.gain(label, other))
+            if other in comparison.whole and other != label and h is not None
+            else ""
             for other in (REFERENCE, entry.host)
         ]
         trained, seconds, speed = comparison.cost(label)
         lines.append(
-            f"| {label}{mark} | {base:.1f} | {new:.1f} | **{h:.1f}** | {gains[0]} | {gains[1]} | {trained} | "
+            f"| {label}{mark} | {base:.1f} | {shown(new)} | {shown(h, bold=True)} | {gains[0]} | {gains[1]} | {trained} | "
             f"{seconds:.1f} | {'' if math.isnan(speed) else f'{speed:.0f}'} |"
         )
     return lines
@@ -215,8 +233,19 @@ def by_set(comparison: Comparison, entries: list[Entry]) -> list[str]:
     lines = ["| method | " + " | ".join(comparison.sets) + " |", "|---" * (1 + len(comparison.sets)) + "|"]
     for entry in entries:
         cells = [comparison.mean(entry.label, [name]) for name in comparison.sets]
-        lines.append(f"| {entry.label} | " + " | ".join(f"{b:.1f}/{n:.1f} **{h:.1f}**" for b, n, h in cells) + " |")
+        lines.append(f"| {entry.label} | " + " | ".join(map(cell_of, cells)) + " |")
     return lines
+
+
+def shown(percent: float | None, bold: bool = False) -> str:
+    if percent is None:
+        return DASH
+    return f"**{percent:.1f}**" if bold else f"{percent:.1f}"
+
+
+def cell_of(means: Means) -> str:
+    base, new, h = means
+    return f"{base:.1f}/{shown(new)}" + ("" if h is None else f" {shown(h, bold=True)}")
 
 
 def as_json(comparison: Comparison, command: str) -> dict:

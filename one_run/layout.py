@@ -40,7 +40,12 @@ def is_embedded(dataset: str) -> bool:
 
 # --- methods -------------------------------------------------------------------------------------------------------
 
-OTHER_FILES = ("defaults", "teacher", "untrained")  # beside a method's configs, which are no configs of a run
+OTHER_FILES = (
+    "defaults",
+    "teacher",
+    "untrained",
+    "of_classes",
+)  # beside a method's configs, which are no configs of a run
 
 
 OF_TRAINING = (
@@ -54,6 +59,12 @@ OF_TRAINING = (
 def is_untrained(method: str) -> bool:
     """Whether nothing is trained, so that neither shots nor seed matter; a file beside the method's configs says so."""
     return (CONFIGS / "trainers" / method / "untrained.yaml").is_file()
+
+
+@functools.cache
+def is_of_classes(method: str) -> bool:
+    """Whether it learns something for each class, which fits no others; a file beside the method's configs says so."""
+    return (CONFIGS / "trainers" / method / "of_classes.yaml").is_file()
 
 
 # --- protocols -----------------------------------------------------------------------------------------------------

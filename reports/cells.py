@@ -66,7 +66,7 @@ def h_of(cells: list[Cell]) -> Cell:
     """H of the means of base and new, and of each seed that has both."""
     base, new = cells
     if base.mean is None or new.mean is None:
-        return Cell()
+        return BLANK if new.blank else Cell()
     seeds = sorted(base.by_seed.keys() & new.by_seed.keys())
     by_seed = {seed: harmonic_mean(base.by_seed[seed], new.by_seed[seed]) for seed in seeds}
     return Cell(harmonic_mean(base.mean, new.mean), by_seed, base.whole and new.whole)

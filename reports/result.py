@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from dassl.errors import InputError
-from one_run.layout import is_embedded, is_untrained
+from one_run.layout import is_embedded, is_of_classes, is_untrained
 
 
 class ResultError(InputError):
@@ -43,6 +43,11 @@ class Result:
     def zero_shot(self) -> bool:
         """Nothing is trained, so neither shots nor seed matter."""
         return is_untrained(self.method.partition("/")[0])
+
+    @property
+    def of_classes(self) -> bool:
+        """What is learned belongs to its classes, so that there is nothing to say about others."""
+        return is_of_classes(self.method.partition("/")[0])
 
     @property
     def world(self) -> str:

@@ -127,8 +127,12 @@ class Section:
         return over_seeds(self.filed.get((name, method, column), []), self.expected, self.partial)
 
     def belongs(self, name: str, method: str, column: str | int) -> bool:
-        """Not where nothing is published, nor a zero-shot result anywhere but at 0 shots."""
+        """Not where nothing is published, nor a zero-shot result anywhere but at 0 shots, nor new classes where something
+        is learned for each.
+        """
         result = self.methods[method]
+        if column == "new" and result.of_classes:
+            return False
         if result.published and not self.filed.get((name, method, column)):
             return False
         return not self.protocol.over_shots or result.zero_shot == (column == 0)

@@ -24,6 +24,7 @@ from one_run.layout import (
     SHIFTED_SHAPES,
     Place,
     is_embedded,
+    is_of_classes,
     is_untrained,
     place_of,
 )
@@ -140,6 +141,7 @@ def build(phase: str, method: Method, dataset: str, shots: int, seed: int, setti
     method = with_config(method, trained_on)
     phase = same_run(phase, method, trained_on, shots)
     options = list(setting.options)
+    check_classes(phase, method, options)
     after = build(trained_in, method, trained_on, shots, seed, setting) if trained_in else None
     taught = teaching_of(method, options)
     if taught is not None:
@@ -195,6 +197,31 @@ def teaching_of(method: Method, options: list[str]) -> Teaching | None:
             taught = Teaching(stated["METHOD"], stated["CONFIGS"], stated["PASSED_AS"])
             return None if taught.passed_as in given else taught
     return None
+
+
+def check_classes(phase: str, method: Method, options: list[str]) -> None:
+    """Refuse a test on classes that a method was not trained on, where what it learns belongs to each of them. Shifted
+    variants of a set have no others, which the test itself looks at.
+    """
+    which = {"base2new_test": "the new half of the classes", "xd_test": "the classes of another data set"}
+    if phase in which and (what := what_is_of_classes(method, options)):
+        raise InputError(
+            f"{what} learns something for each class, so it has nothing to say about {which[phase]}: train and test it with "
+            "few_shot.sh (--protocol fewshot), or on base classes alone with base2new_train.sh."
+        )
+
+
+def what_is_of_classes(method: Method, options: Iterable[str] = ()) -> str:
+    """The method, or the host that it stands on, if that learns something for each of its classes; "" if none does."""
+    given = dict(zip(list(options)[::2], list(options)[1::2], strict=False))
+    for name in (method.name, *hosts_of(method, given)):
+        key = f"TRAINER.{name.upper()}.CSC"
+        stated = trainer_nodes(method.name, method.config).get(name.upper(), {}).get("CSC", False)
+        if is_of_classes(name):
+            return name
+        if str(given.get(key, stated)).lower() == "true":
+            return f"{name} with {key}"
+    return ""
 
 
 def hosts_of(method: Method, given: dict[str, str]) -> list[str]:

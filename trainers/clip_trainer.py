@@ -6,7 +6,6 @@ Only the public API of Dassl is used, so these files run on upstream Dassl too.
 
 import contextlib
 import difflib
-import itertools
 import os
 from collections import Counter
 
@@ -186,8 +185,7 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
                 "DATALOADER.VIEWS changes nothing: there is no chance in INPUT.TRANSFORMS, so that all views are one."
             )
         if self.cfg.MODEL.INIT_WEIGHTS:
-            if learner.of_classes:
-                self.check_classes(learner, load_checkpoint(self.cfg.MODEL.INIT_WEIGHTS), self.cfg.MODEL.INIT_WEIGHTS)
+            self.check_first_weights(learner, self.cfg.MODEL.INIT_WEIGHTS)
             load_pretrained_weights(learner, self.cfg.MODEL.INIT_WEIGHTS)
         self.optim = build_optimizer(learner, self.cfg.OPTIM)
         self.sched = build_lr_scheduler(self.optim, self.cfg.OPTIM)
@@ -404,25 +402,40 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
         """A registered learner's tensors, strictly, of a checkpoint of ours or of the authors' code."""
         checkpoint = load_checkpoint(path)
         print(f"Loading {name} from {path} (epoch {checkpoint.get('epoch')})")
-        self.check_classes(self._models[name], checkpoint, path)
+        rows = self.rows_of_classes(self._models[name], checkpoint, path)
         state = inert.weights_of(checkpoint, own=self._models[name].state_dict())
         if name == self.learner_name:  # a plug-in's is ours
             state = self.from_published(state) | self.published_beside(state, path)
+        if rows is not None:
+            state = self._models[name].of_rows(state, rows)
         load_learner(self._models[name], state, path, self.unused_tensors)
 
-    def check_classes(self, learner: nn.Module, checkpoint: dict, path: str) -> None:
-        """Refuse what belongs to classes, as a context for each, where these are others; ours say which they were."""
-        if not getattr(learner, "of_classes", False):
-            return
+    def rows_of_classes(self, learner: nn.Module, checkpoint: dict, path: str) -> list[int] | None:
+        """Which of a checkpoint's classes these are, in order, where something is learned for each, as a context; of equal
+        names the first that is left. A class that is none of them is refused. None: they are the same, or do not matter.
+        """
+        what = getattr(learner, "of_classes", "")
+        if not what:
+            return None
         ours, theirs = list(self.dm.dataset.classnames), (checkpoint.get("identity") or {}).get("classes")
         if theirs is None:
-            print(f"{path} does not say of which classes its contexts are: they are taken to be this run's, in order")
-        elif theirs != ours:
-            pairs = itertools.zip_longest(theirs, ours, fillvalue="none")
-            number, (there, here) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
+            print(f"{path} does not say which classes it has {what} for: they are taken to be this run's, in order")
+        if theirs is None or theirs == ours:
+            return None
+        left = {name: [i for i, other in enumerate(theirs) if other == name] for name in ours}
+        rows = [left[name].pop(0) if left[name] else None for name in ours]
+        if None in rows:
             raise InputError(
-                f"{path} has a context for each of its {len(theirs)} classes, and class {number} is {readable(there)!r} there "
-                f"and {readable(here)!r} here: test it on its own classes, or train with CSC False."
+                f"{path} has {what} for each of its {len(theirs)} classes, and {readable(ours[rows.index(None)])!r} is none of "
+                "them: test it on its own classes, or on some of them."
+            )
+        return rows
+
+    def check_first_weights(self, learner: nn.Module, path: str) -> None:
+        """Refuse MODEL.INIT_WEIGHTS of other classes, where something is learned for each."""
+        if learner.of_classes and self.rows_of_classes(learner, load_checkpoint(path), path) is not None:
+            raise InputError(
+                f"MODEL.INIT_WEIGHTS {path} has {learner.of_classes} for each class of another list: name one of these."
             )
 
     def from_published(self, state: dict[str, Tensor]) -> dict[str, Tensor]:

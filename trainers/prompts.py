@@ -207,13 +207,17 @@ class Learner(nn.Module):
     lengths: tuple[int, ...] | None = None  # of its prompts, with their ends, where they are known beforehand
     frozen_images = True  # nothing in it changes an image's features
     frozen_texts = False  # nothing in it changes a text's; it cannot be called then
-    of_classes = False  # whether it has learned something for each class, which fits no other
+    of_classes = ""  # what it learns for each class, and fits no other: "a context"; "": nothing
 
     def image_edits(self) -> list[clip.Edit]:
         return []
 
     def text_edits(self) -> list[clip.Edit]:
         return []
+
+    def of_rows(self, state: dict[str, Tensor], rows: list[int]) -> dict[str, Tensor]:
+        """Its tensors for some of the classes, where it learns something for each: those are the first dimension."""
+        return {name: value[rows] for name, value in state.items()}
 
     @torch.no_grad()
     def text_work(self, images: int) -> Texts:
@@ -258,7 +262,8 @@ class ContextLearner(NamesInContext):
 
     def __init__(self, clip_model, classnames: Sequence[str], keys):
         super().__init__()
-        self.of_classes = own = keys.get("CSC", False)
+        own = keys.get("CSC", False)
+        self.of_classes = "a context" if own else ""
         if keys.CTX_INIT:
             context = initial_context(clip_model, keys.CTX_INIT)  # (m, D)
             if own:
@@ -271,3 +276,6 @@ class ContextLearner(NamesInContext):
         self.prompts = ContextPrompts(
             clip_model, classnames, context.shape[-2], keys.get("CLASS_TOKEN_POSITION", "end")
         )
+
+    def of_rows(self, state, rows):
+        return state | {"ctx": state["ctx"][rows]}

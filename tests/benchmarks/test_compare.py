@@ -14,7 +14,7 @@ from tests.helpers import REPOSITORY, results
 
 def write(output, label, set_name, seed, base, new, **more):
     """The two records of a row."""
-    for half, accuracy in (("base", base), ("new", new)):
+    for half, accuracy in zip(BY_LABEL[label].halves, (base, new), strict=False):
         path = run_folder(output, half, BY_LABEL[label], set_name, seed)
         path.mkdir(parents=True)
         record = {"state": "finished", "accuracy": accuracy, "trainable_parameters": 512, "train_seconds": 2.0}
@@ -72,6 +72,22 @@ def test_a_row_with_a_run_missing_is_named_and_left_out(tmp_path):
     text = compare.markdown(table, "the command", {"torch": "2"})
     assert "| PromptKD † | 80.0 | 70.0 | **74.7** |" in text and "| CoOp |" not in text
     assert "CoOp on shapes, seed 2" in text and "the command" in text and "test bed" in text
+
+
+def test_a_row_without_new_classes_has_dashes(tmp_path, monkeypatch):
+    """Of what learns something for each class; the run of the new half is not asked for."""
+    of_classes = lambda method, options=(): method.name if method.name == "VPT" else ""  # noqa: E731
+    monkeypatch.setattr(compare, "what_is_of_classes", of_classes)
+    for name, more in (("shapes", 0), ("small", 10)):
+        write(tmp_path, "VPT, deep", name, 1, 70 + more, 60)
+        write(tmp_path, compare.REFERENCE, name, 1, 50, 50)
+    table = Comparison(tmp_path, [BY_LABEL[compare.REFERENCE], BY_LABEL["VPT, deep"]], ["shapes", "small"], [1])
+    assert table.mean("VPT, deep", table.sets) == (75, None, None) and table.missing == []
+    assert not run_folder(tmp_path, "new", BY_LABEL["VPT, deep"], "shapes", 1).exists()
+    text = compare.markdown(table, "the command", {"torch": "2"})
+    assert "| VPT, deep | 75.0 | – | – |  |  | 512 |" in text and "| VPT, deep | 70.0/– | 80.0/– |" in text
+    assert "–: learns something for each class" in text
+    assert compare.as_json(table, "the command")["rows"]["VPT, deep"]["accuracies"] == {"shapes/1": (70, None), "small/1": (80, None)}  # fmt: skip
 
 
 def test_a_small_run_goes_on_where_it_stopped(root, tmp_path, capsys):

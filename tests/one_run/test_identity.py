@@ -3,17 +3,21 @@
 import hashlib
 import os
 import shutil
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+import clip
 import train
 from dassl.data.datasets import Datum
 from dassl.utils import InputError
 from one_run import identity
 from one_run.differences import differences
 from one_run.identity import identity_before, seen, sha256_of_images
+from one_run.predictor import Predictor
 from sweep import __main__ as sweep
 from sweep.protocols import Method, Setting, plan
 from tests.helpers import arguments, results
@@ -179,12 +183,45 @@ def test_contexts_of_classes_fit_no_others(data_root, tmp_path, capsys):
     capsys.readouterr()
     flags = {"model_dir": base, "eval_only": True}
     assert train.main(arguments(root, tmp_path / "all", subsample="all", options=options, **flags)) == 2
-    assert "class 3 is 'none' there and 'dark grey' here: test it on its own classes" in one_sentence(capsys)
+    assert (
+        "a context for each of its 3 classes, and 'dark grey' is none of them: test it on its own classes"
+        in one_sentence(capsys)
+    )
     listed.write_text(listed.read_text().replace('"red"', '"scarlet"'))
     (base / "results.json").unlink()
     learned = [*options, "MODEL.INIT_WEIGHTS", base / "prompt_learner/model.pth.tar-1"]
     assert train.main(arguments(root, tmp_path / "further", options=learned)) == 2
-    assert "class 0 is 'red' there and 'scarlet' here" in one_sentence(capsys)
+    assert "for each of its 3 classes, and 'scarlet' is none of them" in one_sentence(capsys)
+
+
+def test_some_of_the_classes_take_their_own_contexts(data_root, tmp_path, capsys):
+    """As ImageNet-A has some of ImageNet's classes; here in another order, too."""
+    options, run = ["TRAINER.COOP.CSC", True, "OPTIM.MAX_EPOCH", 2], tmp_path / "all"
+    assert train.main(arguments(data_root, run, subsample="all", options=options)) == 0
+    learned = torch.load(run / "prompt_learner/model.pth.tar-2", weights_only=True)["state_dict"]["ctx"]  # (C, m, D)
+    names = results(run)["identity"]["classes"]
+    predictor = Predictor(run, [names[3], names[1]])
+    assert torch.equal(predictor.trainer.model.prompt_learner.ctx, learned[[3, 1]])
+    flags = {"model_dir": run, "eval_only": True}
+    assert train.main(arguments(data_root, tmp_path / "new", subsample="new", options=options, **flags)) == 0
+    capsys.readouterr()
+    first = [*options, "MODEL.INIT_WEIGHTS", run / "prompt_learner/model.pth.tar-2"]
+    assert train.main(arguments(data_root, tmp_path / "further", options=first)) == 2
+    assert "a context for each class of another list" in one_sentence(capsys)
+    with pytest.raises(clip.InputError, match="'teal' is none of them"):
+        Predictor(run, [names[0], "teal"])
+
+
+def test_of_classes_of_one_name_the_first_is_taken_first(data_root, tmp_path):
+    """As CLIP's list has two of ImageNet's called missile."""
+    run = tmp_path / "all"
+    assert train.main(arguments(data_root, run, subsample="all", options=["OPTIM.MAX_EPOCH", 1])) == 0
+    trainer = Predictor(run).trainer
+    trainer.dm.dataset.classnames = ["x", "y", "x"]
+    rows = partial(trainer.rows_of_classes, SimpleNamespace(of_classes="a context"), path="theirs")
+    assert rows({"identity": {"classes": ["x", "z", "x", "y"]}}) == [0, 3, 2]
+    with pytest.raises(clip.InputError, match="'x' is none of them"):
+        rows({"identity": {"classes": ["x", "z", "y"]}})
 
 
 def test_contexts_of_classes_that_a_checkpoint_does_not_name(data_root, tmp_path, capsys):
@@ -196,12 +233,10 @@ def test_contexts_of_classes_that_a_checkpoint_does_not_name(data_root, tmp_path
     (base / "results.json").unlink()
     flags = {"model_dir": base, "eval_only": True}
     assert train.main(arguments(data_root, tmp_path / "test", options=options, **flags)) == 0
-    assert "does not say of which classes its contexts are" in capsys.readouterr().out
+    assert "does not say which classes it has a context for" in capsys.readouterr().out
 
 
 def test_a_model_is_tested_on_the_backbone_it_was_trained_on(data_root, tmp_path, capsys):
-    import clip
-
     weights = tmp_path / "clip.pt"
     state = clip.load_state_dict(clip.clip._download(clip.clip._MODELS["ViT-Embedded/8"]))
     torch.save(state, weights)

@@ -167,6 +167,18 @@ def test_teachers_come_first_and_once(protocol, where):
     assert all(run.after in students for run in runs if not run.trains)
 
 
+@pytest.mark.parametrize("protocol", ["base2new", "xd"])
+@pytest.mark.parametrize("method, options", [("CoOp", ("TRAINER.COOP.CSC", "True")), ("Spotlighter", ("TRAINER.COOP.CSC", "true"))])  # fmt: skip
+def test_what_is_learned_for_each_class_is_not_tested_on_others(protocol, method, options):
+    """It is refused before anything is trained, also of a host; where the classes are those of training it is not."""
+    setting = Setting(Path("/d"), Path("/o"), options=options)
+    with pytest.raises(InputError, match="CoOp with TRAINER.COOP.CSC learns something for each class.*few_shot.sh"):
+        planned(protocol, ["KgCoOp", method], ["dtd"], setting=setting)
+    assert len(planned("fewshot", [method], ["dtd"], setting=setting)) == 1
+    assert len(planned("dg", [method], ["imagenet_a"], setting=setting)) == 2
+    assert len(planned(protocol, [method], ["dtd"])) == 2
+
+
 def test_who_needs_a_teacher():
     needs = protocols.teaching_of
     assert needs(Method("PromptKD", "vit_b16"), []) and needs(Method("Spotlighter", "embedded_promptkd"), [])
