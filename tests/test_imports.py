@@ -56,6 +56,7 @@ MAY_IMPORT = {
     "predict": {"dassl.utils", "datasets", "one_run"},
     "show_tokens": {"dassl.utils", "dassl.data", "trainers", "one_run"},
 }
+FAMILIES = {"adapters"}  # folders of trainers/ in which each file is a method
 SHARED_BY_METHODS = {
     "clip_trainer", "config_keys", "deep_prompts", "features", "finished_run", "memory", "prompted_clip", "prompts", "texts",
 }  # fmt: skip
@@ -159,17 +160,30 @@ def test_no_script_is_imported():
         assert not {name for name in imported(path) if name.split(".")[0] in SCRIPTS}, path
 
 
+def modules_of_methods() -> dict[str, list[Path]]:
+    """By name (`coop`, `adapters.clip_adapter`), a method's modules, which may import each other: a file, or a folder."""
+    folder, found = ROOT / "trainers", {}
+    for path in [*folder.iterdir(), *(path for family in FAMILIES for path in (folder / family).iterdir())]:
+        name = ".".join(path.relative_to(folder).with_suffix("").parts)
+        if path.suffix == ".py":
+            found[name] = [path]
+        elif (path / "__init__.py").is_file() and name not in FAMILIES:
+            found[name] = [*path.rglob("*.py")]
+    return {name: found[name] for name in found if name not in SHARED_BY_METHODS and path_ends(name) != "__init__"}
+
+
+def path_ends(name: str) -> str:
+    return name.rpartition(".")[2]
+
+
 def test_a_method_imports_no_other_method():
-    """A method is a file, or a folder whose modules may import each other."""
-    methods = {path.stem for path in (ROOT / "trainers").iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}  # fmt: skip
-    methods -= SHARED_BY_METHODS | {"__init__"}
-    assert {"coop", "spotlighter"} <= methods
-    for name in methods:
-        others = {f"trainers.{other}" for other in methods - {name}}
-        for path in [ROOT / "trainers" / f"{name}.py", *(ROOT / "trainers" / name).rglob("*.py")]:
-            if path.is_file():
-                found = imported(path)
-                assert not {module for module in found if ".".join(module.split(".")[:2]) in others}, path
+    methods = modules_of_methods()
+    assert {"coop", "spotlighter", "adapters.clip_adapter"} <= set(methods)
+    for name, paths in methods.items():
+        others = tuple(f"trainers.{other}" for other in set(methods) - {name})
+        for path in paths:
+            found = imported(path)
+            assert not {module for module in found if f"{module}.".startswith(tuple(f"{x}." for x in others))}, path
 
 
 def test_train_knows_nobody_by_name():

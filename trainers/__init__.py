@@ -1,5 +1,6 @@
 """The methods. Every module of this package is imported, so a new method is one new file; one that fails to import is
-named when it is asked for, and stops none of the others.
+named when it is asked for, and stops none of the others. Adapters, which are many and small, have a folder of their own,
+`adapters`, where the same holds.
 
 A trainer file written for Dassl and CoOp's `clip` goes in unchanged; as it declares no config keys,
 its defaults stand in `configs/trainers/<registered name>/defaults.yaml`.

@@ -310,7 +310,8 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
             torch.default_generator.manual_seed(VIEWS_SEED + 1000 * max(self.cfg.SEED, 0) + view)
             loader = self.in_order(self.train_loader_x.dataset.transform)
             of = getattr(compute, "__self__", None)
-            if self.is_transform_fixed() and isinstance(of, PromptedCLIP) and compute == of.image_features:
+            plain = isinstance(of, PromptedCLIP) and compute in (of.image_features, of.encoders_features)
+            if self.is_transform_fixed() and plain:
                 loader = self.encoded(loader, model=of)
             return torch.cat([compute(self.parse_batch_train(batch)[0]) for batch in loader])
 

@@ -5,6 +5,8 @@ A method whose features are no plain prompted CLIP's has a `PromptedCLIP` of its
     B images      N patch tokens      C classes      L tokens of the longest prompt      D width      d joint width
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
@@ -14,7 +16,7 @@ import clip
 from clip import InputError
 
 from .features import Encoded
-from .prompts import Learner, zero_shot_text_features
+from .prompts import Learner, hand_written_text, readable, zero_shot_text_features
 
 PRECISIONS = ("auto", "fp32", "fp16", "bf16", "amp")
 
@@ -108,6 +110,10 @@ class PromptedCLIP(nn.Module):
 
     def image_features(self, images: Tensor, tokens: bool = False):
         """(B, 3, H, W) -> (B, d); with `tokens` also the patch tokens, (B, N, d)."""
+        return self.encoders_features(images, tokens)
+
+    def encoders_features(self, images: Tensor, tokens: bool = False):
+        """The same, before a method that works behind the image encoder."""
         encoded = images if isinstance(images, Encoded) else self.encode(images, tokens)
         f = F.normalize(encoded.f.float(), dim=-1)  # (B, d)
         return (f, F.normalize(encoded.v.float(), dim=-1)) if tokens else f
@@ -155,3 +161,22 @@ class PromptedCLIP(nn.Module):
         """(B, 3, H, W) -> logits (B, C); `text` saves computing the text features again."""
         f = self.image_features(images)  # (B, d)
         return self.logits(f, self.text_features(f) if text is None else text)
+
+
+class HandWrittenCLIP(PromptedCLIP):
+    """Its texts are hand-written prompts, which never change: a learner works on images, or behind both encoders."""
+
+    def __init__(
+        self,
+        clip_model: clip.model.CLIP,
+        classnames: Sequence[str],
+        templates: Sequence[str],
+        prompt_learner: Learner | None = None,
+    ):
+        super().__init__(clip_model, prompt_learner)
+        for template in templates:
+            print(f"Prompts: {template.format(readable(classnames[0]))} ... ({len(classnames)} classes)")
+        self.register_buffer("text", hand_written_text(clip_model, classnames, templates), persistent=False)
+
+    def text_features(self, f=None) -> Tensor:
+        return self.text  # (C, d)

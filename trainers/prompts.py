@@ -93,6 +93,17 @@ def total(features: Iterable[Tensor]) -> Tensor:
     return sum(features)
 
 
+def mean_of_units(features: Iterable[Tensor]) -> Tensor:
+    """The mean (C, d) of what has unit rows by then."""
+    return torch.stack([F.normalize(one, dim=-1) for one in features]).mean(dim=0)
+
+
+def hand_written_text(clip_model, classnames: Sequence[str], templates: Sequence[str]) -> Tensor:
+    """(C, d) unit rows: with several templates the mean of a class's unit features under each, normalised."""
+    join = total if len(templates) == 1 else mean_of_units
+    return F.normalize(features_of_templates(clip_model, classnames, templates, join), dim=-1)
+
+
 def same_texts(text: Tensor) -> list[list[int]]:
     """Which classes have one and the same text, of features (C, d): groups of two or more, in the order of labels."""
     text = F.normalize(text.float(), dim=-1)

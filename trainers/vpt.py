@@ -4,24 +4,11 @@ Learned tokens in the image encoder, at its input (shallow) or anew before each 
 hand-written and never change.
 """
 
-from torch import Tensor
-
 from dassl.engine import TRAINER_REGISTRY
 
 from .clip_trainer import ClipTrainer
 from .deep_prompts import VisualPromptLearner, design_details, from_published
-from .prompted_clip import PromptedCLIP
-
-
-class VisuallyPromptedCLIP(PromptedCLIP):
-    """Learned visual prompts, and the text features of hand-written prompts."""
-
-    def __init__(self, clip_model, prompt_learner: VisualPromptLearner, classnames: list[str], template: str):
-        super().__init__(clip_model, prompt_learner)
-        self.register_buffer("text", self.zero_shot_text(classnames, template), persistent=False)
-
-    def text_features(self, f=None) -> Tensor:
-        return self.text  # (C, d)
+from .prompted_clip import HandWrittenCLIP
 
 
 @TRAINER_REGISTRY.register()
@@ -44,7 +31,7 @@ class VPT(ClipTrainer):
         learner = VisualPromptLearner(clip_model, self.keys)
         words = self.keys.CTX_INIT.replace("{", "{{").replace("}", "}}")  # which are words, not places for a name
         template = f"{words} {{}}.".lstrip()
-        return VisuallyPromptedCLIP(clip_model, learner, self.dm.dataset.classnames, template)
+        return HandWrittenCLIP(clip_model, self.dm.dataset.classnames, [template], learner)
 
     def from_published(self, state):
         return from_published(state)

@@ -15,7 +15,7 @@ from torch import Tensor
 from benchmarks.field import AllTokens, FieldEvaluation
 from clip.model import CLIP, convert_weights
 from one_run.config import build_config, options_of
-from trainers.prompted_clip import PromptedCLIP, load_clip
+from trainers.prompted_clip import HandWrittenCLIP, PromptedCLIP, load_clip
 from trainers.prompts import DEFAULT_TEMPLATE, ContextLearner
 from trainers.spotlighter.bank import Shots, remember
 from trainers.spotlighter.budgeted import BudgetedCLIP
@@ -23,7 +23,6 @@ from trainers.spotlighter.checks import check_encoder
 from trainers.spotlighter.model import SpotlitCLIP
 from trainers.spotlighter.plan import Plan, firsts
 from trainers.spotlighter.zoom import ZOOM_WIDTHS, Zoom
-from trainers.zsclip import ZeroshotModel
 
 VIT_B_16 = {
     "embed_dim": 512,
@@ -155,7 +154,7 @@ def build_rows(backbone: str, model: CLIP, names: list[str], keeps: list[float],
     learner = ContextLearner(model, names, config(backbone, 1.0).TRAINER.COOP).to(model.logit_scale.device)
     learner.requires_grad_(False).eval()
     with contextlib.redirect_stdout(io.StringIO()):
-        zero_shot = ZeroshotModel(model, names, [DEFAULT_TEMPLATE])
+        zero_shot = HandWrittenCLIP(model, names, [DEFAULT_TEMPLATE])
     coop = EncodedCoOp(model, learner, PromptedCLIP(model, learner).text_features())
     field = FieldEvaluation(model, learner)
     published = PromptedCLIP(model)

@@ -27,7 +27,7 @@ def import_modules(package: str, registry: Registry, passing_over: tuple[str, ..
             file = f"{module.name}/__init__.py" if module.ispkg else f"{module.name}.py"
             sources = (folder / module.name).rglob("*.py") if module.ispkg else [folder / file]
             names = frozenset(found for source in sources for found in registered_in(source))
-            registry.leave_out(LeftOut(f"{package}/{file}", name, error, names))
+            registry.leave_out(LeftOut(f"{package.replace('.', '/')}/{file}", name, error, names))
 
 
 def registered_in(source: Path) -> set[str]:

@@ -36,6 +36,12 @@ def zoo(tmp_path, monkeypatch):
     (tmp_path / "zoo/fish").mkdir()
     (tmp_path / "zoo/fish/__init__.py").write_text("from . import pond\nraise SystemExit('dried up')\n")
     (tmp_path / "zoo/fish/pond.py").write_text(HEAD + "@ANIMALS.register()\nclass Carp: pass\n")
+    (tmp_path / "zoo/birds").mkdir()  # a family: one more folder in which each file counts
+    (tmp_path / "zoo/birds/__init__.py").write_text(
+        HEAD + "from dassl.utils import import_modules\nimport_modules(__name__, ANIMALS)\n"
+    )
+    (tmp_path / "zoo/birds/finch.py").write_text(HEAD + "@ANIMALS.register()\nclass Finch: pass\n")
+    (tmp_path / "zoo/birds/kiwi.py").write_text(HEAD + "@ANIMALS.register()\nclass Kiwi: pass\nKiwi.fly()\n")
     monkeypatch.syspath_prepend(tmp_path)
     import zoo
 
@@ -45,7 +51,8 @@ def zoo(tmp_path, monkeypatch):
 
 
 def test_the_others_work(zoo):
-    assert zoo.registered_names() == ["Cat"] and zoo.get("Cat").__module__ == "zoo.cat"
+    assert zoo.registered_names() == ["Finch", "Cat"]
+    assert zoo.get("Cat").__module__ == "zoo.cat" and zoo.get("Finch").__module__ == "zoo.birds.finch"
 
 
 @pytest.mark.parametrize(
@@ -58,6 +65,7 @@ def test_the_others_work(zoo):
         ("DUCK", "duck.py", "ModuleNotFoundError"),  # or its name
         ("Newt", "newt.py", "SyntaxError"),
         ("Carp", "fish/__init__.py", "SystemExit: dried up"),
+        ("Kiwi", "birds/kiwi.py", "AttributeError: type object 'Kiwi' has no attribute 'fly'"),
     ],
 )
 def test_its_name_gives_its_error(zoo, name, file, reason):
@@ -110,7 +118,7 @@ def test_train(tmp_path):
 
     unknown, mine, none = call("--trainer", "Nope"), call("TRAINER.NAME", "Mine"), call()
     assert none.returncode == 2 and "pass --trainer" in none.stderr
-    assert unknown.returncode == 2 and "known: CLIPFit, CoCoOp, CoOp, " in unknown.stderr
+    assert unknown.returncode == 2 and "known: CLIPAdapter, CLIPFit, " in unknown.stderr
     for said in (unknown, none):
         assert (
             "Not there, as it cannot be imported: trainers/mine.py (ZeroDivisionError: division by zero)" in said.stderr

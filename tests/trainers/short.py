@@ -14,6 +14,7 @@ DEPTHS = {
     **dict.fromkeys(("IVLP", "PromptSRC"), ("PROMPT_DEPTH_VISION", "PROMPT_DEPTH_TEXT")),
 }
 METHODS = (
+    "CLIPAdapter",
     "CLIPFit",
     "CoCoOp",
     "CoOp",

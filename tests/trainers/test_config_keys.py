@@ -10,6 +10,7 @@ from trainers.config_keys import ConfigKeys
 
 ZERO_SHOT = {"ZSCLIP": {"PREC": "auto"}}
 INSTALLED = {
+    "CLIPAdapter": {"CLIPADAPTER": {"RATIO": 0.2, "REDUCTION": 4, "PREC": "auto"}},
     "CLIPFit": {"CLIPFIT": {"W": 8.0, "PREC": "auto"}},
     "CoCoOp": {"COCOOP": {"N_CTX": 16, "CTX_INIT": "", "PREC": "auto"}},
     "CoOp": {"COOP": {"N_CTX": 16, "CSC": False, "CTX_INIT": "", "CLASS_TOKEN_POSITION": "end", "PREC": "auto"}},

@@ -23,7 +23,7 @@ SETTINGS = {  # of methods whose defaults are for larger encoders
 }
 ZERO_SHOT = ("ZeroshotCLIP", "ZeroshotCLIP2")
 LEARNING = [
-    "CLIPFit", "CoCoOp", "CoOp", "IVLP", "KgCoOp", "MaPLe", "ProGrad", "PromptKD", "PromptSRC", "Spotlighter",
+    "CLIPAdapter", "CLIPFit", "CoCoOp", "CoOp", "IVLP", "KgCoOp", "MaPLe", "ProGrad", "PromptKD", "PromptSRC", "Spotlighter",
     "TextRefiner", "VPT",
 ]  # fmt: skip
 FIXED, BY_CHANCE = ("normalize",), ("random_flip", "normalize")
@@ -51,8 +51,8 @@ def registry(data_root):
                 }
                 super().__init__(train_x=parts["train"], val=parts["val"], test=parts["test"])
 
-        for module in pkgutil.iter_modules([str(REPOSITORY / "trainers")]):
-            importlib.import_module(f"trainers.{module.name}")
+        for module in pkgutil.walk_packages([str(REPOSITORY / "trainers")], "trainers."):
+            importlib.import_module(module.name)
         yield TRAINER_REGISTRY
 
 
