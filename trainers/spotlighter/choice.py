@@ -40,6 +40,11 @@ class Seen(NamedTuple):
         return Shots(f, None, shots.y, again)
 
 
+def mapped_by(keep: float) -> float:
+    """The share kept by a look with the same map: a glance has seen what one at all patches has seen by then."""
+    return keep or 1.0
+
+
 @torch.no_grad()
 def encode_for_plans(
     spotlit: BudgetedCLIP, batches: Iterable[tuple[Tensor, Tensor]], looks: list[First], alone: Plan
@@ -49,16 +54,18 @@ def encode_for_plans(
     regions: dict[First, list[Tensor]] = {look: [] for look in looks}
     keeps = {look.keep for look in looks} | ({alone.keep} if not alone.tokens else set())
     for images, _ in batches:
+        maps = {}
         for keep in sorted(keeps):
             seen = spotlit.look_first(images, keep)
+            maps[mapped_by(keep)] = seen
             if keep:
                 first.setdefault(keep, []).append(seen.f)
-            for side in {look.side for look in looks if look.keep == keep}:
-                alike = [look for look in looks if (look.keep, look.side) == (keep, side)]
-                most = max(look.count for look in alike)  # the strongest regions of more are those of fewer
-                widths = [spotlit.regions_of(images, seen, most, width, side) for width in ZOOM_WIDTHS]
-                for look in alike:
-                    regions[look].append(torch.stack(widths, dim=1)[:, :, : look.count])  # (B, widths, Z, d)
+        for source, side in sorted({(mapped_by(look.keep), look.side) for look in looks}):
+            alike = [look for look in looks if (mapped_by(look.keep), look.side) == (source, side)]
+            most = max(look.count for look in alike)  # the strongest regions of more are those of fewer
+            widths = [spotlit.regions_of(images, maps[source], most, width, side) for width in ZOOM_WIDTHS]
+            for look in alike:
+                regions[look].append(torch.stack(widths, dim=1)[:, :, : look.count])  # (B, widths, Z, d)
     return Seen(
         {keep: torch.cat(parts) for keep, parts in first.items()},
         {look: torch.cat(parts) for look, parts in regions.items()},

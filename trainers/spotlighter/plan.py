@@ -14,6 +14,7 @@ from .cost import Cost
 from .zoom import Zoom
 
 KEEPS = (0.0, 0.25, 0.4, 0.6, 1.0)  # shares of the patches in a first look before others; 0 is a glance
+RICH, RICH_KEEPS = 2.0, (0.0, 1.0)  # from a budget of two whole looks on a share saves what no other look needs
 STEP = 0.05  # in which the share is raised of a first look that is the only one
 COUNTS = (1, 2, 3)  # of regions
 
@@ -58,7 +59,7 @@ def one_look(cost: Cost, budget: float, after: Sequence[int]) -> Plan:
 def firsts(cost: Cost, budget: float, after: Sequence[int], glances: bool) -> list[First]:
     """What may come before regions, each with as many pixels of a region as the budget pays, and half a side at least."""
     found = []
-    for keep in KEEPS:
+    for keep in RICH_KEEPS if budget >= RICH else KEEPS:
         if keep == 0 and not glances:
             continue
         first = cost.glance(after[0] + 1) if keep == 0 else cost.look(cost.side, keep, after) + cost.answer()

@@ -6,8 +6,9 @@ import torch
 from tests.trainers.spotlighter.world import SCALE, C, D, unit
 from trainers.spotlighter import choice
 from trainers.spotlighter.bank import Shots
-from trainers.spotlighter.choice import Seen, choose_plan
+from trainers.spotlighter.choice import Seen, choose_plan, encode_for_plans
 from trainers.spotlighter.head import SpotlighterHead
+from trainers.spotlighter.model import FirstLook
 from trainers.spotlighter.plan import First, Plan
 from trainers.spotlighter.zoom import ZOOM_WIDTHS
 
@@ -91,6 +92,36 @@ def test_one_shot_a_class(world, capsys):
     first_of_each = torch.arange(0, C * SHOTS, SHOTS)
     assert choose(world, False, seen(world[2], glance=(True, True, True)), few=first_of_each) == ALONE
     assert "one shot a class" in capsys.readouterr().out
+
+
+def test_regions_that_looks_share_are_encoded_once():
+    """Those of a glance and of a look at all patches, whose maps are one, in the same pixels; fewer are the strongest of more."""
+
+    class Counting:
+        encoded = 0
+
+        def look_first(self, images, keep):
+            f = None if keep == 0 else torch.full((len(images), D), keep)
+            return FirstLook(f, None, alive=None, maps=torch.full((len(images), 1, 4), keep if 0 < keep < 1 else 0.0))
+
+        def regions_of(self, images, first, count, width, side):
+            self.encoded += count
+            place = torch.arange(count).view(1, -1, 1) + 10 * first.maps[:, :, :1] + width + 100 * side
+            return place.expand(len(images), count, D)
+
+    looks = [First(0.0, 1, 8, 1.1), First(0.0, 2, 8, 1.9), First(0.4, 1, 8, 1.3), First(1.0, 1, 8, 1.6), First(1.0, 3, 6, 2.1)]  # fmt: skip
+    spotlit, batches = (
+        Counting(),
+        [(torch.zeros(2, 3, 4, 4), torch.zeros(2)), (torch.zeros(1, 3, 4, 4), torch.zeros(1))],
+    )
+    looked_at = encode_for_plans(spotlit, batches, looks, ALONE)
+    assert spotlit.encoded == 2 * len(ZOOM_WIDTHS) * (2 + 1 + 3)  # in each batch
+    assert looked_at.first.keys() == {0.4, 1.0}
+    for look in looks:
+        regions = looked_at.regions[look]
+        assert regions.shape == (3, len(ZOOM_WIDTHS), look.count, D)
+        expected = torch.arange(look.count) + (4 if look.keep == 0.4 else 0) + ZOOM_WIDTHS[1] + 100 * look.side
+        assert torch.allclose(regions[0, 1, :, 0], expected)
 
 
 def test_shots_as_a_plan_looks_at_them(world):

@@ -60,6 +60,13 @@ def test_what_a_budget_of_one_pays_for():
     assert not [first for first in firsts(cost, 1.0, AFTER, glances=False) if first.keep == 0]
 
 
+def test_a_rich_budget_saves_no_tokens():
+    """From twice CLIP's cost on shares between a glance and all tokens are not looked at, so that the choice stays cheap."""
+    cost = cost_of(*ENCODERS["ViT-B/16"])
+    keeps = lambda budget: {first.keep for first in firsts(cost, budget, AFTER, glances=True)}  # noqa: E731
+    assert keeps(1.9) == {0.0, 0.25, 0.4, 0.6, 1.0} and keeps(2.0) == keeps(5.0) == {0.0, 1.0}
+
+
 def test_in_words():
     assert Plan(1.0, True, None, 0, 1.02).in_words(8) == "all tokens, one look, at 1.02 of zero-shot CLIP's cost"
     plan = Plan(0.0, False, Zoom(0, 0.625, 2, 1.0), 5, 0.9)
