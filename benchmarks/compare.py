@@ -2,6 +2,7 @@
 
     python -m datasets.embedded --root data
     python -m benchmarks.compare --root data        # about an hour on two cores; goes on where it stopped
+    python -m benchmarks.compare --root data --methods TaskRes --add    # a new row, beside those that the table has
 
 Every run is one of `train.py`'s own, in the folders that the scripts write to, so a finished one is not run again and
 `parse_test_res.py` reads them too. A worker runs all methods of one set and seed in turn, on one thread: then seconds
@@ -12,7 +13,6 @@ table says so.
 import argparse
 import contextlib
 import io
-import math
 import os
 import sys
 from functools import partial
@@ -26,7 +26,7 @@ from benchmarks.embedded import add_arguments, cells_of, in_processes
 from benchmarks.machine import RESULTS, versions
 from benchmarks.statistics import paired_interval, signed
 from dassl.errors import InputError
-from dassl.utils import replace_file, write_json
+from dassl.utils import read_json, replace_file, write_json
 from one_run.command import carry_out, sentence, users_errors
 from one_run.config import config_of
 from one_run.folder import whole_record
@@ -133,33 +133,53 @@ def run_cell(set_name: str, seed: int, root: str, output: Path, entries: tuple[E
 Means = tuple[float, float | None, float | None]  # base, new and H
 
 
-class Comparison:
-    """The records of finished runs: `accuracy[label, set, seed]` is (base, new), in percent; new is None where the row has
-    nothing to say about new classes.
-    """
+def row_of(entry: Entry, runs: dict[str, list[dict]]) -> dict:
+    """What the table says of a row, of the records of its runs, base and new, by cell "set/seed"."""
+    counts = sorted({pair[0]["trainable_parameters"] for pair in runs.values()})
+    speeds = [record["test_images_per_second"] for pair in runs.values() for record in pair]
+    speeds = [speed for speed in speeds if speed is not None]  # of runs that found no features in the store
+    return {
+        "method": entry.method,
+        "config": entry.config,
+        "transductive": any(pair[0].get("transductive") for pair in runs.values()),
+        "trained": "-".join(f"{count:,}" for count in counts[:: max(1, len(counts) - 1)]),  # the least and the most
+        "train_seconds": median(pair[0]["train_seconds"] or 0.0 for pair in runs.values()),
+        "test_images_per_second": median(speeds) if speeds else None,
+        "accuracies": {cell: [*(record["accuracy"] for record in pair), None][:2] for cell, pair in runs.items()},
+    }
 
-    def __init__(self, output: Path, entries, sets, seeds):
-        self.entries, self.sets, self.seeds = entries, sets, seeds
-        self.accuracy: dict = {}
-        self.records: dict = {}
-        self.missing: list[str] = []
-        for entry in entries:
-            for key in [(entry.label, name, seed) for name in sets for seed in seeds]:
-                pair = [whole_record(run_folder(output, half, entry, *key[1:])) for half in entry.halves]
-                if all(record is not None and record["state"] == "finished" for record in pair):
-                    self.accuracy[key] = (*(record["accuracy"] for record in pair), None)[:2]
-                    self.records[key] = pair
-                else:
-                    self.missing.append(f"{entry.label} on {key[1]}, seed {key[2]}")
-        cells = [(name, seed) for name in sets for seed in seeds]
-        self.whole = {entry.label for entry in entries if all((entry.label, *cell) in self.accuracy for cell in cells)}
+
+def rows_of(output: Path, entries, sets, seeds) -> tuple[dict[str, dict], list[str]]:
+    """Rows of finished runs, by label, and what is missing."""
+    rows, missing = {}, []
+    for entry in entries:
+        runs = {}
+        for name, seed in ((name, seed) for name in sets for seed in seeds):
+            pair = [whole_record(run_folder(output, half, entry, name, seed)) for half in entry.halves]
+            if all(record is not None and record["state"] == "finished" for record in pair):
+                runs[f"{name}/{seed}"] = pair
+            else:
+                missing.append(f"{entry.label} on {name}, seed {seed}")
+        if runs:
+            rows[entry.label] = row_of(entry, runs)
+    return rows, missing
+
+
+class Comparison:
+    """Rows by label, as `row_of` gives them; those that have all cells are in the table."""
+
+    def __init__(self, rows: dict[str, dict], sets, seeds, missing=()):
+        cells = {f"{name}/{seed}" for name in sets for seed in seeds}
+        self.sets, self.seeds, self.missing = list(sets), list(seeds), missing
+        self.rows = {entry.label: rows[entry.label] for entry in ENTRIES if entry.label in rows}
+        self.whole = [label for label, row in self.rows.items() if cells <= row["accuracies"].keys()]
 
     def mean(self, label: str, sets) -> Means:
         """Base, new and H, where there are new ones: seeds and sets are averaged first, then H is taken, as the field's tables do."""
-        return self.average([self.accuracy[label, name, seed] for name in sets for seed in self.seeds])
+        return self.average(label, sets, self.seeds)
 
-    @staticmethod
-    def average(pairs: list[tuple[float, float | None]]) -> Means:
+    def average(self, label: str, sets, seeds) -> Means:
+        pairs = [self.rows[label]["accuracies"][f"{name}/{seed}"] for name in sets for seed in seeds]
         base = fmean(base for base, _ in pairs)
         if any(new is None for _, new in pairs):
             return base, None, None
@@ -168,25 +188,15 @@ class Comparison:
 
     def gain(self, label: str, other: str) -> tuple[float, float]:
         """H minus another's, paired by seed over all sets: mean, and half of Student's 95% interval over seeds."""
-        h = lambda row, seed: self.average([self.accuracy[row, name, seed] for name in self.sets])[2]  # noqa: E731
+        h = lambda row, seed: self.average(row, self.sets, [seed])[2]  # noqa: E731
         return paired_interval([h(label, seed) - h(other, seed) for seed in self.seeds])
-
-    def cost(self, label: str) -> tuple[str, float, float]:
-        """Trainable numbers (smallest and largest over the sets), median seconds of training, median images/s."""
-        pairs = [pair for key, pair in self.records.items() if key[0] == label]
-        counts = sorted({pair[0]["trainable_parameters"] for pair in pairs})
-        seconds = median(pair[0]["train_seconds"] or 0.0 for pair in pairs)
-        encoded = [record["test_images_per_second"] for pair in pairs for record in pair]
-        speed = median([one for one in encoded if one is not None] or [math.nan])  # of runs that found no features
-        return "-".join(f"{count:,}" for count in counts[:: max(1, len(counts) - 1)]), seconds, speed
-
-    def is_transductive(self, label: str) -> bool:
-        return any(pair[0].get("transductive") for key, pair in self.records.items() if key[0] == label)
 
 
 def markdown(comparison: Comparison, command: str, versions: dict) -> str:
-    entries = [entry for entry in comparison.entries if entry.label in comparison.whole]
-    dashes = any(len(entry.halves) == 1 for entry in entries)
+    dashes = any(comparison.mean(label, comparison.sets)[1] is None for label in comparison.whole)
+    added: dict[str, list[str]] = {}
+    for label, row in comparison.rows.items():
+        added.setdefault(row.get("command", command), []).append(label)
     lines = [
         "# All methods on the embedded world",
         "",
@@ -199,41 +209,45 @@ def markdown(comparison: Comparison, command: str, versions: dict) -> str:
         + (f" {DASH}: learns something for each class, so there is nothing to say about new ones." if dashes else ""),
         "",
         f"Command: `{command}` (torch {versions['torch']}, CPU).",
+        *(
+            f"\nAdded by `{other}`, with other seconds and images/s than beside the rest: {'; '.join(labels)}."
+            for other, labels in added.items()
+            if other != command
+        ),
         "",
-        *means(comparison, entries),
+        *means(comparison),
         "",
-        *by_set(comparison, entries),
+        *by_set(comparison),
         *(f"\nMissing, and so left out with its row: {what}." for what in comparison.missing),
     ]
     return "\n".join(lines) + "\n"
 
 
-def means(comparison: Comparison, entries: list[Entry]) -> list[str]:
+def means(comparison: Comparison) -> list[str]:
     lines = ["| method | mean base | mean new | mean H | H − zero-shot | H − host | trained | s to train | images/s |"]
     lines += ["|---|---|---|---|---|---|---|---|---|"]
-    for entry in entries:
-        label = entry.label
+    for label in comparison.whole:
         base, new, h = comparison.mean(label, comparison.sets)
-        mark = " †" if comparison.is_transductive(label) else ""
+        row = comparison.rows[label]
         gains = [
             signed(comparison.gain(label, other))
             if other in comparison.whole and other != label and h is not None
             else ""
-            for other in (REFERENCE, entry.host)
+            for other in (REFERENCE, BY_LABEL[label].host)
         ]
-        trained, seconds, speed = comparison.cost(label)
+        speed = row["test_images_per_second"]
         lines.append(
-            f"| {label}{mark} | {base:.1f} | {shown(new)} | {shown(h, bold=True)} | {gains[0]} | {gains[1]} | {trained} | "
-            f"{seconds:.1f} | {'' if math.isnan(speed) else f'{speed:.0f}'} |"
+            f"| {label}{' †' if row['transductive'] else ''} | {base:.1f} | {shown(new)} | {shown(h, bold=True)} | {gains[0]} | "
+            f"{gains[1]} | {row['trained']} | {row['train_seconds']:.1f} | {'' if speed is None else f'{speed:.0f}'} |"
         )
     return lines
 
 
-def by_set(comparison: Comparison, entries: list[Entry]) -> list[str]:
+def by_set(comparison: Comparison) -> list[str]:
     lines = ["| method | " + " | ".join(comparison.sets) + " |", "|---" * (1 + len(comparison.sets)) + "|"]
-    for entry in entries:
-        cells = [comparison.mean(entry.label, [name]) for name in comparison.sets]
-        lines.append(f"| {entry.label} | " + " | ".join(map(cell_of, cells)) + " |")
+    for label in comparison.whole:
+        cells = [comparison.mean(label, [name]) for name in comparison.sets]
+        lines.append(f"| {label} | " + " | ".join(map(cell_of, cells)) + " |")
     return lines
 
 
@@ -249,23 +263,14 @@ def cell_of(means: Means) -> str:
 
 
 def as_json(comparison: Comparison, command: str) -> dict:
-    content = {"command": command, "sets": list(comparison.sets), "seeds": list(comparison.seeds), "rows": {}}
-    for entry in comparison.entries:
-        keys = [key for key in comparison.accuracy if key[0] == entry.label]
-        if keys:
-            trained, seconds, speed = comparison.cost(entry.label)
-            content["rows"][entry.label] = {
-                "method": entry.method, "config": entry.config, "transductive": comparison.is_transductive(entry.label),
-                "trained": trained, "train_seconds": seconds, "test_images_per_second": None if math.isnan(speed) else speed,
-                "accuracies": {f"{name}/{seed}": comparison.accuracy[entry.label, name, seed] for _, name, seed in keys},
-            }  # fmt: skip
-    return content
+    return {"command": command, "sets": comparison.sets, "seeds": comparison.seeds, "rows": comparison.rows}
 
 
 def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description=__doc__.splitlines()[0])
     add_arguments(parser, seeds=[1, 2, 3])
     parser.add_argument("--methods", nargs="+", metavar="ROW", help=f"some of: {'; '.join(BY_LABEL)}")
+    parser.add_argument("--add", action="store_true", help="keep the other rows that <out>/<name>.json has already")
     parser.add_argument("--output", default=str(ROOT / "output" / "compare"), help="folder of the runs")
     parser.add_argument("--out", default=str(RESULTS), help="folder of the table")
     parser.add_argument("--name", default="compare", help="of the table: <out>/<name>.md and .json")
@@ -283,15 +288,36 @@ def entries_of(labels: list[str] | None) -> tuple[Entry, ...]:
     return tuple(entry for entry in ENTRIES if entry.label in wanted)
 
 
+def table_to_add_to(path: str, args: argparse.Namespace) -> dict:
+    """A former table, whose rows stay but for those that are asked for."""
+    if not args.methods:
+        raise InputError("--add keeps the rows that are not run again: name those that are, with --methods.")
+    if not os.path.isfile(path):
+        raise InputError(f"There is no table {path} to add to: leave out --add.")
+    former = read_json(path)
+    if (former["sets"], former["seeds"]) != (list(args.sets), list(args.seeds)):
+        raise InputError(
+            f"{path} is of the sets {', '.join(former['sets'])} and the seeds {', '.join(map(str, former['seeds']))}: run "
+            "the rows that are added on the same, with --sets and --seeds."
+        )
+    return former
+
+
 def compare(args: argparse.Namespace, command: str) -> int:
     entries, cells, output, failures = entries_of(args.methods), cells_of(args), Path(args.output), []
+    table = os.path.join(args.out, f"{args.name}.json")
+    former = table_to_add_to(table, args) if args.add else None
     work = partial(run_cell, root=args.root, output=output, entries=entries)
     for number, (name, seed), failed in in_processes(work, cells, args.workers):
         failures += failed
         print(f"{number} {name}, seed {seed}", flush=True)
-    comparison = Comparison(output, entries, args.sets, args.seeds)
+    rows, missing = rows_of(output, entries, args.sets, args.seeds)
+    if former is not None:
+        asked = {label: row | {"command": command} for label, row in rows.items() if label in args.methods}
+        rows, command = former["rows"] | asked, former["command"]
+    comparison = Comparison(rows, args.sets, args.seeds, missing)
     text = markdown(comparison, command, versions())
-    write_json(as_json(comparison, command), os.path.join(args.out, f"{args.name}.json"))
+    write_json(as_json(comparison, command), table)
     replace_file(os.path.join(args.out, f"{args.name}.md"), lambda file: file.write(text.encode()))
     print(text)
     for failure in failures:

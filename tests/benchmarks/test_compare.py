@@ -6,7 +6,7 @@ import math
 import pytest
 
 from benchmarks import compare
-from benchmarks.compare import BY_LABEL, ENTRIES, Comparison, run_folder
+from benchmarks.compare import BY_LABEL, ENTRIES, Comparison, rows_of, run_folder
 from benchmarks.machine import RESULTS
 from dassl.engine import TRAINER_REGISTRY
 from tests.helpers import REPOSITORY, results
@@ -31,18 +31,17 @@ def test_every_row_has_a_config_and_a_script():
     assert ours == {entry.method for entry in ENTRIES}
 
 
-def test_the_committed_table_is_what_its_figures_give(tmp_path):
-    """To the byte, from records whose accuracies and medians are those in the committed JSON file."""
+def table_of(output, labels, sets, seeds) -> Comparison:
+    rows, missing = rows_of(output, [BY_LABEL[label] for label in labels], sets, seeds)
+    return Comparison(rows, sets, seeds, missing)
+
+
+def test_the_committed_table_is_what_its_figures_give():
+    """To the byte, from the accuracies and medians in the committed JSON file."""
     written = (RESULTS / "compare.json").read_text()
     content = json.loads(written)
-    for label, row in content["rows"].items():
-        facts = {"trainable_parameters": int(row["trained"].replace(",", "")), "transductive": row["transductive"]}
-        facts |= {key: row[key] for key in ("train_seconds", "test_images_per_second")}
-        for cell, (base, new) in row["accuracies"].items():
-            set_name, _, seed = cell.partition("/")
-            write(tmp_path, label, set_name, int(seed), base, new, **facts)
-    entries = [entry for entry in ENTRIES if entry.label in content["rows"]]  # a row may be newer than the table
-    comparison = Comparison(tmp_path, entries, content["sets"], content["seeds"])
+    comparison = Comparison(content["rows"], content["sets"], content["seeds"])
+    assert comparison.whole == [entry.label for entry in ENTRIES if entry.label in content["rows"]]
     text = compare.markdown(comparison, content["command"], {"torch": "2.14.1+cu130"})
     assert text == (RESULTS / "compare.md").read_text(encoding="utf-8")
     assert json.dumps(compare.as_json(comparison, content["command"]), indent=4, separators=(",", ": ")) == written
@@ -53,8 +52,8 @@ def test_means_and_gains(tmp_path):
     for seed, (host, plugged) in {1: (50, 60), 2: (60, 66)}.items():
         write(tmp_path, "CoOp", "shapes", seed, host, host)
         write(tmp_path, "CoOp w/ Spotlighter", "shapes", seed, plugged + 10, plugged - 10)
-    table = Comparison(tmp_path, [BY_LABEL["CoOp"], BY_LABEL["CoOp w/ Spotlighter"]], ["shapes"], [1, 2])
-    assert table.missing == [] and table.whole == {"CoOp", "CoOp w/ Spotlighter"}
+    table = table_of(tmp_path, ["CoOp", "CoOp w/ Spotlighter"], ["shapes"], [1, 2])
+    assert table.missing == [] and table.whole == ["CoOp", "CoOp w/ Spotlighter"]
     h = lambda base, new: 2 * base * new / (base + new)  # noqa: E731
     assert table.mean("CoOp w/ Spotlighter", ["shapes"]) == pytest.approx((73, 53, h(73, 53)))
     first, second = h(70, 50) - 50, h(76, 56) - 60
@@ -68,7 +67,7 @@ def test_a_row_with_a_run_missing_is_named_and_left_out(tmp_path):
     write(tmp_path, "CoOp", "shapes", 2, 70, 60, state="failed")
     write(tmp_path, "PromptKD", "shapes", 1, 80, 70, transductive=True)
     write(tmp_path, "PromptKD", "shapes", 2, 80, 70, transductive=True)
-    table = Comparison(tmp_path, [BY_LABEL["CoOp"], BY_LABEL["PromptKD"]], ["shapes"], [1, 2])
+    table = table_of(tmp_path, ["CoOp", "PromptKD"], ["shapes"], [1, 2])
     text = compare.markdown(table, "the command", {"torch": "2"})
     assert "| PromptKD † | 80.0 | 70.0 | **74.7** |" in text and "| CoOp |" not in text
     assert "CoOp on shapes, seed 2" in text and "the command" in text and "test bed" in text
@@ -81,13 +80,13 @@ def test_a_row_without_new_classes_has_dashes(tmp_path, monkeypatch):
     for name, more in (("shapes", 0), ("small", 10)):
         write(tmp_path, "VPT, deep", name, 1, 70 + more, 60)
         write(tmp_path, compare.REFERENCE, name, 1, 50, 50)
-    table = Comparison(tmp_path, [BY_LABEL[compare.REFERENCE], BY_LABEL["VPT, deep"]], ["shapes", "small"], [1])
+    table = table_of(tmp_path, [compare.REFERENCE, "VPT, deep"], ["shapes", "small"], [1])
     assert table.mean("VPT, deep", table.sets) == (75, None, None) and table.missing == []
     assert not run_folder(tmp_path, "new", BY_LABEL["VPT, deep"], "shapes", 1).exists()
     text = compare.markdown(table, "the command", {"torch": "2"})
     assert "| VPT, deep | 75.0 | – | – |  |  | 512 |" in text and "| VPT, deep | 70.0/– | 80.0/– |" in text
     assert "–: learns something for each class" in text
-    assert compare.as_json(table, "the command")["rows"]["VPT, deep"]["accuracies"] == {"shapes/1": (70, None), "small/1": (80, None)}  # fmt: skip
+    assert compare.as_json(table, "the command")["rows"]["VPT, deep"]["accuracies"] == {"shapes/1": [70, None], "small/1": [80, None]}  # fmt: skip
 
 
 def test_a_small_run_goes_on_where_it_stopped(root, tmp_path, capsys):
@@ -103,7 +102,36 @@ def test_a_small_run_goes_on_where_it_stopped(root, tmp_path, capsys):
     assert f"{record['accuracy']:.1f}" in (tmp_path / "small.md").read_text()
     content = json.loads((tmp_path / "small.json").read_text())
     assert content["rows"]["zero-shot CLIP"]["accuracies"]["species/1"][0] == record["accuracy"]
+    more = [*argv[:-1], "zero-shot CLIP, 8 templates", "--add"]
+    assert compare.main(more) == 0
+    added = json.loads((tmp_path / "small.json").read_text())
+    assert list(added["rows"]) == ["zero-shot CLIP", "zero-shot CLIP, 8 templates"]
+    assert (
+        added["rows"]["zero-shot CLIP"] == content["rows"]["zero-shot CLIP"] and added["command"] == content["command"]
+    )
+    assert added["rows"]["zero-shot CLIP, 8 templates"]["command"] == f"python -m benchmarks.compare {' '.join(more)}"
+    assert (
+        f"Added by `{added['rows']['zero-shot CLIP, 8 templates']['command']}`" in (tmp_path / "small.md").read_text()
+    )
     capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    "options, what",
+    [
+        ([], "name those that are, with --methods"),
+        (["--methods", "CoOp"], "none.json to add to: leave out --add"),
+        (["--methods", "CoOp", "--name", "other"], "other.json is of the sets shapes and the seeds 1, 2: "),
+    ],
+)
+def test_what_cannot_be_added_to(options, what, root, tmp_path, capsys):
+    """Said before anything is run, and the table stays as it is."""
+    (tmp_path / "other.json").write_text('{"sets": ["shapes"], "seeds": [1, 2], "rows": {}, "command": ""}')
+    argv = ["--root", str(root), "--sets", "species", "--out", str(tmp_path), "--name", "none", "--add", *options]
+    assert compare.main(argv) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and what in error and error.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["other.json"]
 
 
 def test_a_failed_run_is_named(root, tmp_path, capsys):
