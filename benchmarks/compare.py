@@ -66,6 +66,7 @@ ENTRIES = (
     Entry("ProGrad", "ProGrad"),
     Entry("CLIPFit", "CLIPFit"),
     Entry("TextRefiner", "TextRefiner"),
+    Entry("TaskRes", "TaskRes"),
     Entry("VPT, shallow", "VPT", "embedded_shallow"),
     Entry("VPT, deep", "VPT"),
     Entry("IVLP", "IVLP"),

@@ -104,6 +104,7 @@ CASES = {
         "TextRefiner", ("xjjxmu/TextRefiner", "."), "trainers.textrefiner",
         tree("COOP", COOP | {"CTX_INIT": "a photo of a"}) | tree("TF", {"MEMORY_SIZE": 25, "ALPHA": 0.2, "BALANCE": 10.0, "DISTILL": 5.0}),
     ),
+    "TaskRes": ("TaskRes", ("geekyutao/TaskRes", "."), "trainers.taskres", tree("TaskRes", {"RESIDUAL_SCALE": 0.5, "ENHANCED_BASE": "none", "PREC": "fp32"})),
     "ProGrad": (
         "ProGrad", ("BeierZhu/Prompt-align", "ProGrad.public"), "trainers.prograd",
         tree("COOP", COOP | {"CTX_INIT": True, "N_CTX": 6}) | {"LOSS.NAME": "prograd", "LOSS.T": 1.0, "LOSS.LAMBDA": 1.0, "LOSS.GM": False},
@@ -283,6 +284,14 @@ def borrow_prograd_update(repository: Path) -> None:
     TRAINER_REGISTRY.get("ProGrad").prograd_backward_and_update = engine.TrainerBase.prograd_backward_and_update
 
 
+def write_spaces(module) -> None:
+    """For underscores of class names in prompts, as CoOp does, where published code takes the names as they are."""
+    original = module._get_base_text_features
+    module._get_base_text_features = lambda cfg, names, *rest: original(
+        cfg, [x.replace("_", " ") for x in names], *rest
+    )
+
+
 def plain(value):
     if torch.is_tensor(value):
         return [plain(row) for row in value] if value.dim() > 1 else [float(f"{x:.7g}") for x in value]
@@ -317,7 +326,9 @@ def main() -> None:
     sys.path.insert(0, str((arguments.repository / folder).resolve()))  # from here on `clip` and `trainers` are theirs
     for kind in (torch.Tensor, torch.nn.Module):
         kind.cuda = kind.half = lambda self, *_, **__: self
-    importlib.import_module(module)
+    imported = importlib.import_module(module)
+    if hasattr(imported, "_get_base_text_features"):
+        write_spaces(imported)
     if trainer_name == "ProGrad":
         borrow_prograd_update(arguments.repository)
     with tempfile.TemporaryDirectory() as scratch:

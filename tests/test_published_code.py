@@ -19,6 +19,7 @@ OWN_KEYS = {
     "ZeroshotCLIP2": tree("ZSCLIP", {"PREC": "fp32"}),
     "KgCoOp": tree("KGCOOP", {"CTX_INIT": "a photo of a", "W": 8.0, "PREC": "fp32"}),
     "CLIPFit": tree("CLIPFIT", {"W": 8.0, "PREC": "fp32"}),
+    "TaskRes": tree("TASKRES", {"RESIDUAL_SCALE": 0.5, "PREC": "fp32"}),
     "TextRefiner": tree(
         "TEXTREFINER",
         {"CTX_INIT": "a photo of a", "MEMORY_SIZE": 25, "ALPHA": 0.2, "BALANCE": 10.0, "DISTILL": 5.0, "PREC": "fp32"},

@@ -60,6 +60,7 @@ PROGRAD = keys("PROGRAD", N_CTX=16, CTX_INIT=True, LAMBDA=1.0)
 MAPLE = optim(0.0035, 4, 5) | keys("MAPLE", N_CTX=2, PROMPT_DEPTH=9, CTX_INIT=PHOTO)
 PROMPTSRC = both("PROMPTSRC", 4, 9) | keys("PROMPTSRC", TEXT_LOSS_WEIGHT=25.0, IMAGE_LOSS_WEIGHT=10.0, CTX_INIT=PHOTO)
 CLIPFIT = keys("CLIPFIT", W=8.0)  # their W1 and W2 are read nowhere; the weight is a constant of their code
+TASKRES = {"OPTIM.NAME": "adam"} | keys("TASKRES", RESIDUAL_SCALE=0.5, ENHANCED_BASE="")
 TEXTREFINER = optim(0.002, 32, 10) | keys("TEXTREFINER", N_CTX=4, CTX_INIT=PHOTO)
 PROMPTKD = optim(0.005, 8, 20) | keys(
     "PROMPTKD", N_CTX_VISION=4, TEACHER_NAME="ViT-L/14", TRANSDUCTIVE=True, TEMPERATURE=1.0
@@ -107,6 +108,17 @@ TABLE = [
     ("CLIPFit", "base2new", SOME, [16], optim(0.002, 32, 10) | CLIPFIT),
     ("CLIPFit", "fewshot", SOME, SHOTS, optim(0.002, 32, 100) | CLIPFIT),
     ("CLIPFit", "xd", ["imagenet"], [16], optim(0.002, 32, 20) | CLIPFIT),
+    *(
+        ("TaskRes", protocol, *row)
+        for protocol in ("base2new", "fewshot")
+        for row in [
+            (["caltech101", "dtd"], [1, 2, 4], optim(0.002, 256, 100) | TASKRES),
+            (["caltech101", "dtd"], [8, 16], optim(0.002, 256, 200) | TASKRES),
+            (["oxford_flowers"], ENDS, TASKRES | {"TRAINER.TASKRES.RESIDUAL_SCALE": 1.0}),
+            (["imagenet"], [4], optim(0.0002, 256, 100) | TASKRES),
+            (["imagenet"], [16], optim(0.0002, 256, 200) | TASKRES),
+        ]
+    ),
     ("TextRefiner", "base2new", SOME, [16], TEXTREFINER),
     ("TextRefiner", "xd", ["imagenet"], [16], TEXTREFINER),
     ("TextRefiner:vit_b16_lr1e-3", "base2new", SOME, [16], TEXTREFINER | optim(0.001, 32, 10)),

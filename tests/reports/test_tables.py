@@ -74,6 +74,20 @@ def test_a_missing_half_is_named_and_not_averaged_over(two_sets):
     assert "80.00*  50.00*  61.54*" in text and "60.00   20.00   30.00" in text and "*: the mean of those" in text
 
 
+def test_what_learns_something_for_each_class_has_no_new_half(two_sets):
+    """Which is no fault, and missing nowhere; the average is of base classes, too."""
+    for seed in (1, 2):
+        for dataset, accuracy in (("dtd", 80.0), ("caltech101", 90.0)):
+            base2new(two_sets, "TaskRes", dataset, seed, accuracy)
+    table = table_of(two_sets, "base2new")
+    assert means(table)["dtd", "TaskRes"] == [80.0, None, None] and not table.problems
+    assert means(table)["average", "TaskRes"] == [85.0, None, None]
+    (two_sets / "base2new/train_base/dtd/shots_16/TaskRes/vit_b16/seed2/results.json").unlink()
+    assert table_of(two_sets, "base2new").problems[1:] == [
+        "TaskRes/vit_b16 has no run of seed 2, 16 shots: dtd (base)."
+    ]
+
+
 def test_a_method_without_a_set_has_no_average(two_sets):
     for seed in (1, 2):
         base2new(two_sets, "MaPLe", "dtd", seed, 80.0, 70.0)

@@ -24,6 +24,7 @@ METHODS = (
     "ProGrad",
     "PromptKD",
     "PromptSRC",
+    "TaskRes",
     "TextRefiner",
     "VPT",
 )

@@ -24,7 +24,7 @@ SETTINGS = {  # of methods whose defaults are for larger encoders
 ZERO_SHOT = ("ZeroshotCLIP", "ZeroshotCLIP2")
 LEARNING = [
     "CLIPAdapter", "CLIPFit", "CoCoOp", "CoOp", "IVLP", "KgCoOp", "MaPLe", "ProGrad", "PromptKD", "PromptSRC", "Spotlighter",
-    "TextRefiner", "VPT",
+    "TaskRes", "TextRefiner", "VPT",
 ]  # fmt: skip
 FIXED, BY_CHANCE = ("normalize",), ("random_flip", "normalize")
 
