@@ -265,12 +265,38 @@ class CoupledPrompts(Family):
             "maple_length": keys.COUNT,
         }
 """
+BESIDE = """
+import torch
+
+from clip import clip
+from dassl.engine import TRAINER_REGISTRY, TrainerX
+
+from .coop import load_clip_to_cpu
+from .imagenet_templates import IMAGENET_TEMPLATES_SELECT
+
+
+@TRAINER_REGISTRY.register()
+class ZeroshotCLIP2(TrainerX):  # ours gives way; ZeroshotCLIP stays
+    def build_model(self):
+        self.clip = load_clip_to_cpu(self.cfg).float().to(self.device)
+        names = self.dm.dataset.classnames
+        texts = [clip.tokenize([text.format(name) for name in names]) for text in IMAGENET_TEMPLATES_SELECT]
+        with torch.no_grad():
+            self.text = sum(self.clip.encode_text(tokens.to(self.device)) for tokens in texts)
+
+    def model_inference(self, image):
+        return self.clip.encode_image(image) @ self.text.t()
+"""
+# As trainer files with a changed `clip` are: they call what only theirs has.
+OWN_CLIP = TRAINER.replace("SharedWords", "OwnClip").replace("clip.build_model(", "clip.build_model_of_mine(")
 DEFAULTS = {
+    "OwnClip": "TRAINER:\n  SHARED_WORDS:\n    COUNT: 3\n    PREC: fp32\n",
     "SharedWords": "TRAINER:\n  SHARED_WORDS:\n    COUNT: 3\n    PREC: fp32\n",
     "DrawnPrompts": "TRAINER:\n  DRAWN_PROMPTS:\n    COUNT: 2\n    DEPTH: 3\n    PREC: fp32\n",
     "CoupledPrompts": "TRAINER:\n  COUPLED_PROMPTS:\n    COUNT: 2\n    DEPTH: 3\n    PREC: fp32\n",
 }
 LEARNED = {  # numbers, at width 128 in both encoders
+    "OwnClip": 3 * 128,
     "SharedWords": 3 * 128,
     "DrawnPrompts": 2 * 128 * (1 + 2 + 3),  # a context, two deeper ones of the text, three of the image
     "CoupledPrompts": 2 * 128 * (1 + 2) + 3 * (128 * 128 + 128),  # a context, two deeper ones, three couplings
@@ -286,6 +312,14 @@ def house(tmp_path_factory) -> Path:
     shutil.copy(REPOSITORY / "train.py", house)
     (house / "trainers" / "shared_words.py").write_text(TRAINER)
     (house / "trainers" / "family.py").write_text(FAMILY)
+    (house / "trainers" / "beside.py").write_text(BESIDE)
+    (house / "trainers" / "own_clip.py").write_text(OWN_CLIP)
+    own = house / "trainers" / "own_clip" / "clip"
+    shutil.copytree(REPOSITORY / "clip", own, ignore=shutil.ignore_patterns("__pycache__"))
+    with open(own / "clip.py", "a") as file:
+        file.write(
+            "\n\ndef build_model_of_mine(state):\n    from clip.model import build_model\n    return build_model(state)\n"
+        )
     for name, defaults in DEFAULTS.items():
         folder = house / "configs" / "trainers" / name
         folder.mkdir()
@@ -343,3 +377,34 @@ def test_a_missing_folder_of_defaults_is_explained(house, data_root, tmp_path, m
     config = house / "configs/trainers/CoOp/embedded.yaml"
     done = train_elsewhere(arguments(data_root, tmp_path / "out", "SharedWords", config_file=config), cwd=house)
     assert done.returncode == 2 and "defaults.yaml" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_file_takes_the_place_of_ours(house, data_root, tmp_path):
+    """It has a method's registered name and another file's name; it finds what is imported from CoOp's files."""
+    lines = []
+    for name in ("ZeroshotCLIP2", "ZeroshotCLIP"):
+        config = house / f"configs/trainers/{name}/embedded.yaml"
+        lines.append(arguments(data_root, tmp_path / name, name, config_file=config))
+    done = train_elsewhere(*lines, cwd=house)
+    assert done.returncode == 0, done.stderr
+    said = "ZeroshotCLIP2 is trainers/beside.py's, which takes the place of trainers/zsclip.py's."
+    assert done.stdout.count("takes the place of") == 1
+    assert said in (tmp_path / "ZeroshotCLIP2/log.txt").read_text()
+    assert results(tmp_path / "ZeroshotCLIP2")["accuracy"] > 20
+
+
+def test_it_is_no_host_of_spotlighter(house, data_root, tmp_path):
+    (house / "trainers" / "my_coop.py").write_text(
+        TRAINER.replace("SharedWords", "CoOp")
+        .replace("SHARED_WORDS.COUNT", "COOP.N_CTX")
+        .replace("SHARED_WORDS", "COOP")
+    )
+    config = REPOSITORY / "configs/trainers/Spotlighter/embedded.yaml"
+    options = ["TRAINER.COOP.PREC", "fp32"]
+    try:
+        line = arguments(data_root, tmp_path, "Spotlighter", config_file=config, options=options)
+        done = train_elsewhere(line, cwd=house)
+    finally:
+        (house / "trainers" / "my_coop.py").unlink()
+    says = "TRAINER.SPOTLIGHTER.HOST CoOp cannot carry Spotlighter: its model, trainers.my_coop's, has no "
+    assert done.returncode == 2 and says in done.stderr and "Traceback" not in done.stderr

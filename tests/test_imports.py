@@ -58,7 +58,8 @@ MAY_IMPORT = {
 }
 FAMILIES = {"adapters"}  # folders of trainers/ in which each file is a method
 SHARED_BY_METHODS = {
-    "classifier", "clip_trainer", "config_keys", "deep_prompts", "features", "finished_run", "memory", "prompted_clip", "prompts", "texts",
+    "classifier", "clip_trainer", "config_keys", "deep_prompts", "features", "finished_run", "imagenet_templates", "memory",
+    "prompted_clip", "prompts", "published_names", "texts",
 }  # fmt: skip
 
 

@@ -3,15 +3,17 @@ named when it is asked for, and stops none of the others. Adapters, which are ma
 `adapters`, where the same holds.
 
 A trainer file written for Dassl and CoOp's `clip` goes in unchanged; as it declares no config keys,
-its defaults stand in `configs/trainers/<registered name>/defaults.yaml`.
+its defaults stand in `configs/trainers/<registered name>/defaults.yaml`. Packages that it brings, such as a `clip` of its
+own, stand in a folder of its name.
 """
 
 from clip import InputError as InputError
 from dassl.engine import TRAINER_REGISTRY
 
 try:
-    from dassl.utils import import_modules
+    from dassl.utils import find_what_is_brought, import_modules
 except ImportError:  # upstream Dassl has no such function: a train.py there imports the files it wants by name
     pass
 else:
+    find_what_is_brought(__name__)
     import_modules(__name__, TRAINER_REGISTRY)

@@ -19,6 +19,7 @@ from dassl.engine import TRAINER_REGISTRY
 from .clip_trainer import ClipTrainer
 from .prompted_clip import PromptedCLIP, known_of
 from .prompts import ContextLearner
+from .published_names import load_clip_to_cpu  # noqa: F401  for other code
 
 
 class ConditionalContext(ContextLearner):

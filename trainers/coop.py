@@ -7,6 +7,7 @@ from dassl.engine import TRAINER_REGISTRY
 
 from .clip_trainer import ClipTrainer
 from .prompts import POSITIONS, ContextLearner
+from .published_names import CustomCLIP, PromptLearner, TextEncoder, load_clip_to_cpu  # noqa: F401  for other code
 
 
 @TRAINER_REGISTRY.register()

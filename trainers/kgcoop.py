@@ -14,6 +14,7 @@ from dassl.metrics import compute_accuracy
 from .clip_trainer import ClipTrainer
 from .features import of_features
 from .prompts import ContextLearner
+from .published_names import load_clip_to_cpu  # noqa: F401  for other code
 
 
 @TRAINER_REGISTRY.register()

@@ -24,6 +24,7 @@ from .clip_trainer import ClipTrainer
 from .features import of_features
 from .prompted_clip import PromptedCLIP
 from .prompts import POSITIONS, ContextLearner
+from .published_names import load_clip_to_cpu  # noqa: F401  for other code
 
 TOP = 5  # patches that the class token attends to most
 REMEMBERED = 2**30  # bytes of tokens that training may keep, rather than compute them again in every epoch

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from ..errors import InputError as InputError
+from .brought import find_what_is_brought as find_what_is_brought
 from .discover import import_modules as import_modules
 from .files import check_folder as check_folder
 from .files import check_isfile as check_isfile

@@ -24,8 +24,10 @@ def import_modules(package: str, registry: Registry, passing_over: tuple[str, ..
         try:
             import_module(name)
         except (Exception, SystemExit) as error:
-            file = f"{module.name}/__init__.py" if module.ispkg else f"{module.name}.py"
-            sources = (folder / module.name).rglob("*.py") if module.ispkg else [folder / file]
+            file = f"{module.name}.py"
+            sources = [folder / file]
+            if not sources[0].is_file():
+                file, sources = f"{module.name}/__init__.py", sorted((folder / module.name).rglob("*.py"))
             names = frozenset(found for source in sources for found in registered_in(source))
             registry.leave_out(LeftOut(f"{package.replace('.', '/')}/{file}", name, error, names))
 

@@ -4,6 +4,7 @@ import difflib
 import sys
 import traceback
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..errors import InputError
@@ -45,9 +46,12 @@ class Registry:
     TRAINERS.get("CoOp")
     """
 
-    def __init__(self, name: str):
+    def __init__(self, name: str, gives_way: Callable[[object, object], bool] = lambda obj, other: False):
+        """gives_way: whether the first of two objects of one name leaves it to the second; else they are an error."""
         self._name = name
         self._obj_map: dict = {}
+        self._gives_way = gives_way
+        self._replaced: dict[str, list] = {}  # what has given way under a name, to be there again if need be
         self._left_out: list[LeftOut] = []
 
     def __contains__(self, name: str) -> bool:
@@ -59,19 +63,40 @@ class Registry:
             return lambda decorated: self.register(decorated, force)
         name = obj.__name__
         former = self._obj_map.get(name)
-        if former is not None and not force and not _same_source(former, obj):
+        if former is None or force or _same_source(former, obj):
+            self._obj_map[name] = obj
+        elif self._gives_way(former, obj):
+            self._obj_map[name] = obj
+            self._put_aside(name, former)
+        elif self._gives_way(obj, former):
+            self._put_aside(name, obj)
+        else:
             raise InputError(
                 f"{obj.__module__} registers a {self._name} named {name}, as {former.__module__} does already: rename or remove one of them."
             )
-        self._obj_map[name] = obj
         return obj
 
+    def _put_aside(self, name: str, obj) -> None:
+        others = [other for other in self._replaced.get(name, []) if not _same_source(other, obj)]
+        self._replaced[name] = [*others, obj]
+
     def leave_out(self, file: LeftOut) -> None:
-        """Note a file that cannot be imported, and drop what it registered before it failed."""
+        """Note a file that cannot be imported, and drop what it registered before it failed; what that had replaced is
+        there again.
+        """
         self._left_out.append(file)
+        for name, aside in list(self._replaced.items()):
+            self._replaced[name] = [obj for obj in aside if not _is_of(obj, file.module)]
         for name, obj in list(self._obj_map.items()):
-            if f"{obj.__module__}.".startswith(f"{file.module}."):
+            if _is_of(obj, file.module):
                 del self._obj_map[name]
+                if self._replaced.get(name):
+                    self._obj_map[name] = self._replaced[name].pop()
+
+    def replaced(self, name: str) -> str:
+        """A sentence on what a registered name stands for here, where another has given way to it; "" elsewhere."""
+        aside = ", ".join(_file_of(obj) for obj in self._replaced.get(name, []))
+        return f"{name} is {_file_of(self.get(name))}'s, which takes the place of {aside}'s." if aside else ""
 
     def get(self, name: str):
         self.check(name)
@@ -108,6 +133,17 @@ class Registry:
             files[file.reason].append(file.file)
         shown = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in files.items())
         return f" Not there, as it cannot be imported: {shown}." if shown else ""
+
+
+def _is_of(obj, module: str) -> bool:
+    """Whether it was defined in that module, or in one of that package."""
+    return f"{obj.__module__}.".startswith(f"{module}.")
+
+
+def _file_of(obj) -> str:
+    """trainers.coop -> trainers/coop.py; trainers.spotlighter, a folder, -> trainers/spotlighter"""
+    is_package = hasattr(sys.modules.get(obj.__module__), "__path__")
+    return obj.__module__.replace(".", "/") + ("" if is_package else ".py")
 
 
 def _same_source(a, b) -> bool:

@@ -71,5 +71,6 @@ def check_host(model, name: str) -> None:
     missing = [wanted for wanted in required_parts() if not hasattr(model, wanted)]
     if missing:
         raise InputError(
-            f"TRAINER.SPOTLIGHTER.HOST {name} cannot carry Spotlighter: its model has no {', '.join(missing)}."
+            f"TRAINER.SPOTLIGHTER.HOST {name} cannot carry Spotlighter: its model, {type(model).__module__}'s, has no "
+            f"{', '.join(missing)}."
         )

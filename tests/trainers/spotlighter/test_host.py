@@ -24,7 +24,7 @@ def test_what_is_missing_is_named(missing):
     with pytest.raises(InputError) as caught:
         check_host(model, "Other")
     assert str(caught.value) == (
-        f"TRAINER.SPOTLIGHTER.HOST Other cannot carry Spotlighter: its model has no {', '.join(missing)}."
+        f"TRAINER.SPOTLIGHTER.HOST Other cannot carry Spotlighter: its model, {__name__}'s, has no {', '.join(missing)}."
     )
 
 
