@@ -99,6 +99,7 @@ CASES = {
         "PromptSRC", ("muzairkhattak/PromptSRC", "."), "trainers.promptsrc",
         tree("PROMPTSRC", DEEP | DEPTHS | {"TEXT_LOSS_WEIGHT": 25, "IMAGE_LOSS_WEIGHT": 10, "GPA_MEAN": 2, "GPA_STD": 1}),
     ),
+    "CLIPAdapter": ("CLIP_Adapter", ("gaopengcuhk/CLIP-Adapter", "."), "clip_adapter", {}),
     "CLIPFit": ("CoOp_Fit", ("minglllli/CLIPFit", "CLIPFit"), "trainers.ClipFit", tree("COOP", COOP)),
     "TextRefiner": (
         "TextRefiner", ("xjjxmu/TextRefiner", "."), "trainers.textrefiner",
@@ -292,6 +293,14 @@ def write_spaces(module) -> None:
     )
 
 
+def fit_clip_adapter() -> None:
+    """CLIP-Adapter's file has the width of an RN50's features, and moves its prompts to a GPU by name."""
+    adapter, to = sys.modules["clip_adapter"].Adapter, torch.Tensor.to
+    init = adapter.__init__
+    adapter.__init__ = lambda self, _, reduction: init(self, JOINT, reduction)
+    torch.Tensor.to = lambda self, *where, **more: self if where == ("cuda",) else to(self, *where, **more)
+
+
 def plain(value):
     if torch.is_tensor(value):
         return [plain(row) for row in value] if value.dim() > 1 else [float(f"{x:.7g}") for x in value]
@@ -331,6 +340,8 @@ def main() -> None:
         write_spaces(imported)
     if trainer_name == "ProGrad":
         borrow_prograd_update(arguments.repository)
+    if trainer_name == "CLIP_Adapter":
+        fit_clip_adapter()
     with tempfile.TemporaryDirectory() as scratch:
         write_images(Path(scratch))
         checkpoint = write_checkpoint(Path(scratch) / "clip.pt")

@@ -18,6 +18,7 @@ OWN_KEYS = {
     "ZeroshotCLIP": tree("ZSCLIP", {"PREC": "fp32"}),
     "ZeroshotCLIP2": tree("ZSCLIP", {"PREC": "fp32"}),
     "KgCoOp": tree("KGCOOP", {"CTX_INIT": "a photo of a", "W": 8.0, "PREC": "fp32"}),
+    "CLIPAdapter": tree("CLIPADAPTER", {"PREC": "fp32"}),
     "CLIPFit": tree("CLIPFIT", {"W": 8.0, "PREC": "fp32"}),
     "TaskRes": tree("TASKRES", {"RESIDUAL_SCALE": 0.5, "PREC": "fp32"}),
     "TextRefiner": tree(

@@ -61,6 +61,7 @@ MAPLE = optim(0.0035, 4, 5) | keys("MAPLE", N_CTX=2, PROMPT_DEPTH=9, CTX_INIT=PH
 PROMPTSRC = both("PROMPTSRC", 4, 9) | keys("PROMPTSRC", TEXT_LOSS_WEIGHT=25.0, IMAGE_LOSS_WEIGHT=10.0, CTX_INIT=PHOTO)
 CLIPFIT = keys("CLIPFIT", W=8.0)  # their W1 and W2 are read nowhere; the weight is a constant of their code
 TASKRES = {"OPTIM.NAME": "adam"} | keys("TASKRES", RESIDUAL_SCALE=0.5, ENHANCED_BASE="")
+CLIPADAPTER = keys("CLIPADAPTER", RATIO=0.2, REDUCTION=4)
 TEXTREFINER = optim(0.002, 32, 10) | keys("TEXTREFINER", N_CTX=4, CTX_INIT=PHOTO)
 PROMPTKD = optim(0.005, 8, 20) | keys(
     "PROMPTKD", N_CTX_VISION=4, TEACHER_NAME="ViT-L/14", TRANSDUCTIVE=True, TEMPERATURE=1.0
@@ -119,6 +120,13 @@ TABLE = [
             (["imagenet"], [16], optim(0.0002, 256, 200) | TASKRES),
         ]
     ),
+    # CLIP-Adapter's README: CoOp's command.
+    ("CLIPAdapter", "base2new", OTHERS, [16], optim(0.002, 32, 200) | CLIPADAPTER),
+    ("CLIPAdapter", "fewshot", ["caltech101", "dtd"], [1], optim(0.002, 32, 50) | CLIPADAPTER),
+    ("CLIPAdapter", "fewshot", ["caltech101", "dtd"], [2, 4], optim(0.002, 32, 100) | CLIPADAPTER),
+    ("CLIPAdapter", "fewshot", OTHERS, [8, 16], optim(0.002, 32, 200) | CLIPADAPTER),
+    ("CLIPAdapter", "fewshot", ["imagenet"], SHOTS, optim(0.002, 32, 50) | CLIPADAPTER),
+    ("CLIPAdapter", "xd", ["imagenet"], [16], optim(0.002, 32, 50) | CLIPADAPTER),
     ("TextRefiner", "base2new", SOME, [16], TEXTREFINER),
     ("TextRefiner", "xd", ["imagenet"], [16], TEXTREFINER),
     ("TextRefiner:vit_b16_lr1e-3", "base2new", SOME, [16], TEXTREFINER | optim(0.001, 32, 10)),
@@ -133,7 +141,7 @@ TABLE = [
 # What the authors leave open is as from base to new.
 OPEN = [("VPT", "fewshot"), ("VPT", "xd"), ("IVLP", "fewshot"), ("IVLP", "xd"), ("IVLP:vit_b16_promptsrc", "fewshot"), ("IVLP:vit_b16_promptsrc", "xd"), ("MaPLe", "fewshot"), ("TextRefiner", "fewshot"), ("PromptKD", "fewshot")]  # fmt: skip
 BEST_EPOCH = ("TextRefiner", "PromptKD")  # on validation images, as published
-HOSTS = {"vit_b16": "CoOp", **{f"vit_b16_{host.lower()}": host for host in ("CoCoOp", "KgCoOp", "CLIPFit", "MaPLe", "PromptSRC", "PromptKD")}}  # fmt: skip
+HOSTS = {"vit_b16": "CoOp", **{f"vit_b16_{host.lower()}": host for host in ("CoCoOp", "KgCoOp", "CLIPFit", "CLIPAdapter", "MaPLe", "PromptSRC", "PromptKD")}}  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def over(host: str = "CoOp", fit: bool = False, not_in: tuple[str, ...] = (), **
     return Form("Spotlighter", (SPOT + "HOST", host, SPOT + "FIT", fit, *own), host, not_in)
 
 
-HOSTS = ("CLIPFit", "CoCoOp", "CoOp", "IVLP", "KgCoOp", "MaPLe", "ProGrad", "PromptKD", "PromptSRC", "TextRefiner", "VPT", "ZeroshotCLIP", "ZeroshotCLIP2")  # fmt: skip
+HOSTS = ("CLIPAdapter", "CLIPFit", "CoCoOp", "CoOp", "IVLP", "KgCoOp", "MaPLe", "ProGrad", "PromptKD", "PromptSRC", "TextRefiner", "VPT", "ZeroshotCLIP", "ZeroshotCLIP2")  # fmt: skip
 NO_AMP = {"ProGrad": ("amp",)}
 FORMS = {
     **{name: Form(name, not_in=NO_AMP.get(name, ())) for name in HOSTS},
@@ -57,9 +57,9 @@ FORMS = {
 
 # Those of `make test`: each form once, each precision often, and mixed precision where something learns in its own way.
 QUICK = {
-    "CLIPFit": "bf16", "CoCoOp": "amp", "CoOp": "fp16 amp", "CoOp on a ResNet": "fp16", "IVLP": "fp32", "KgCoOp": "amp", "MaPLe": "fp16", "ProGrad": "bf16",
+    "CLIPAdapter": "fp16 amp", "CLIPFit": "bf16", "CoCoOp": "amp", "CoOp": "fp16 amp", "CoOp on a ResNet": "fp16", "IVLP": "fp32", "KgCoOp": "amp", "MaPLe": "fp16", "ProGrad": "bf16",
     "PromptKD": "amp", "PromptSRC": "fp32", "TextRefiner": "amp", "VPT": "bf16", "ZeroshotCLIP": "fp16", "ZeroshotCLIP2": "amp",
-    "over CLIPFit": "fp16", "over CoCoOp": "bf16", "over CoOp": "fp32", "over IVLP": "fp16", "over KgCoOp": "bf16", "over MaPLe": "amp",
+    "over CLIPAdapter": "bf16", "over CLIPFit": "fp16", "over CoCoOp": "bf16", "over CoOp": "fp32", "over IVLP": "fp16", "over KgCoOp": "bf16", "over MaPLe": "amp",
     "over ProGrad": "fp32", "over PromptKD": "fp16", "over PromptSRC": "bf16", "over TextRefiner": "fp16", "over VPT": "amp",
     "over ZeroshotCLIP": "fp32", "over ZeroshotCLIP2": "bf16", "fit": "amp", "zoom": "amp fp16", "drop": "fp16", "drop and zoom": "amp",
     "drop by attention": "amp", "drop by prototypes": "bf16", "drop by random": "fp16", "budget": "fp16", "budget below one": "amp", "joint": "fp16", "full": "amp",

@@ -14,6 +14,7 @@ CONFIGS = {
     "CoCoOp": "embedded_cocoop",
     "KgCoOp": "embedded_kgcoop",
     "CLIPFit": "embedded_clipfit",
+    "CLIPAdapter": "embedded_clipadapter",
     "MaPLe": "embedded_maple",
     "PromptSRC": "embedded_promptsrc",
     "PromptKD": "embedded_promptkd",
