@@ -44,6 +44,10 @@ class Edit:
         """Whether `after_block` needs all tokens of block i's result, also where the caller wants the first few alone."""
         return type(self).after_block is not Edit.after_block
 
+    def of_rows(self, rows: slice) -> "Edit":
+        """The edit for those of the text encoder's prompts, which may go through it in parts."""
+        return self
+
     def ends_before(self, i: int) -> bool:
         """Whether the encoder ends before block i, whose result nobody needs."""
         return False

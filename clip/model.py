@@ -190,14 +190,15 @@ class CLIP(nn.Module):
             x = prompts.view(shape)[some, rows, : max(own, default=1)].to(self.dtype)  # (G, C, L, D)
             G, C_some, L, _ = x.shape
             x = (x + self.positional_embedding[:L].to(self.dtype)).flatten(0, 1)  # (G C, L, D)
-            for edit in edits:
+            edits_here = [edit.of_rows(rows) for edit in edits]
+            for edit in edits_here:
                 x = edit.embed(x)
             last = end.view(groups, C)[some, rows]  # (G, C)
             if packs and (texts.shared or len(set(own)) > 1):
                 x = x.unflatten(0, (G, C_some))
-                x = encode_spans(self.transformer, x, last[0], own, texts.shared, edits).flatten(0, 1)
+                x = encode_spans(self.transformer, x, last[0], own, texts.shared, edits_here).flatten(0, 1)
             else:
-                x = self.transformer.run(x, edits)
+                x = self.transformer.run(x, edits_here)
                 x = x[torch.arange(x.shape[0], device=x.device), last.flatten()]  # (G C, D)
             return self.ln_final(x).to(self.dtype) @ self.text_projection.to(self.dtype)
 

@@ -96,6 +96,7 @@ RANGES = {
     "OPTIM.RMSPROP_ALPHA": SHARE,
     "OPTIM.ADAM_BETA1": "at least 0 and below 1",
     "OPTIM.ADAM_BETA2": "at least 0 and below 1",
+    "OPTIM.ADAM_EPS": "above 0",
     "OPTIM.BASE_LR_MULT": "at least 0",
     "OPTIM.LR_SCHEDULER": tuple(AVAI_SCHEDS),
     "OPTIM.STEPSIZE": epochs,

@@ -9,13 +9,16 @@ do nothing there.
 """
 
 import argparse
+import contextlib
 import importlib
 import importlib.util
+import itertools
 import json
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 import numpy as np
@@ -74,6 +77,7 @@ def tree(node: str, keys: dict) -> dict:
 COOP_CODE = ("KaiyangZhou/CoOp", ".")
 MAPLE_CODE = ("muzairkhattak/multimodal-prompt-learning", ".")
 KGCOOP_CODE = ("htyao89/KgCoOp", "KgCoOp")
+TCP_CODE = ("htyao89/Textual-based_Class-aware_prompt_tuning", ".")
 
 # name -> registered name (theirs), code, module, keys
 CASES = {
@@ -106,17 +110,25 @@ CASES = {
         tree("COOP", COOP | {"CTX_INIT": "a photo of a"}) | tree("TF", {"MEMORY_SIZE": 25, "ALPHA": 0.2, "BALANCE": 10.0, "DISTILL": 5.0}),
     ),
     "TaskRes": ("TaskRes", ("geekyutao/TaskRes", "."), "trainers.taskres", tree("TaskRes", {"RESIDUAL_SCALE": 0.5, "ENHANCED_BASE": "none", "PREC": "fp32"})),
+    "TCP": (
+        "TCP", TCP_CODE, "trainers.tcp", tree("COOP", COOP | {"W": 1.0}) | tree("COCOOP", {"PREC": "fp32"}) | {"OPTIM.NAME": "adam", "OPTIM.ADAM_EPS": 1e-3},
+    ),
     "ProGrad": (
         "ProGrad", ("BeierZhu/Prompt-align", "ProGrad.public"), "trainers.prograd",
         tree("COOP", COOP | {"CTX_INIT": True, "N_CTX": 6}) | {"LOSS.NAME": "prograd", "LOSS.T": 1.0, "LOSS.LAMBDA": 1.0, "LOSS.GM": False},
     ),
 }  # fmt: skip
 
+TEXT_LAYERS = {"TCP": 9}  # its authors' file has the block in it, the ninth
+# Methods whose authors build CLIP more than once, or draw what is learned while they do: what builds it on their side. On
+# both sides the run's random numbers begin where the first CLIP is built, and no other takes any.
+BUILDERS = {"TCP": ("trainers.clip_text.clip", "build_model")}
+
 
 # --- the setting ---------------------------------------------------------------------------------------------------
 
 
-def shapes() -> dict[str, tuple[int, ...]]:
+def shapes(text_layers: int = LAYERS) -> dict[str, tuple[int, ...]]:
     """The tensors of a small CLIP, in the names of OpenAI's checkpoints."""
     named = {
         "visual.class_embedding": (VISION,),
@@ -128,8 +140,8 @@ def shapes() -> dict[str, tuple[int, ...]]:
         "text_projection": (TEXT, JOINT),
     }
     norms = {"visual.ln_pre": VISION, "visual.ln_post": VISION, "ln_final": TEXT}
-    for tower, width in (("visual.transformer", VISION), ("transformer", TEXT)):
-        for i in range(LAYERS):
+    for tower, width, layers in (("visual.transformer", VISION, LAYERS), ("transformer", TEXT, text_layers)):
+        for i in range(layers):
             block = f"{tower}.resblocks.{i}"
             norms |= {f"{block}.ln_1": width, f"{block}.ln_2": width}
             named |= {f"{block}.attn.in_proj_weight": (3 * width, width), f"{block}.attn.in_proj_bias": (3 * width,)}
@@ -141,11 +153,11 @@ def shapes() -> dict[str, tuple[int, ...]]:
     return named
 
 
-def write_checkpoint(path: Path) -> Path:
+def write_checkpoint(path: Path, text_layers: int = LAYERS) -> Path:
     """Random weights at which no norm or bias is trivial. They are numbers of fp16, so that rounding to it is exact."""
     chance = torch.Generator().manual_seed(0)
     state = {"logit_scale": torch.tensor(100.0).log()}
-    for name, shape in shapes().items():
+    for name, shape in shapes(text_layers).items():
         value = torch.randn(shape, generator=chance)
         if len(shape) == 1 and "embedding" not in name:
             value = 0.1 * value + (1 if "ln_" in name and name.endswith("weight") else 0)
@@ -267,10 +279,31 @@ def build(name: str, keys: dict, root: Path, checkpoint: Path, install=None):
         install(cfg)
     for key, value in {**COMMON, **keys, "DATASET.ROOT": str(root), "TRAINER.NAME": name}.items():
         put(cfg, key, value)
-    clip = importlib.import_module("clip.clip")
+    place, builder = BUILDERS.get(name, ("clip.clip", "")) if install is None else ("clip", "build_model")
+    their_clip, apart = importlib.import_module(place), name in BUILDERS
     set_random_seed(cfg.SEED)
-    with mock.patch.object(clip, "_download", lambda *_: str(checkpoint)):
+    with contextlib.ExitStack() as patches:
+        for module in {their_clip, importlib.import_module("clip.clip")}:
+            if hasattr(module, "_download"):
+                patches.enter_context(mock.patch.object(module, "_download", lambda *_: str(checkpoint)))
+        if apart:
+            once = begins_at_first(getattr(their_clip, builder), cfg.SEED)
+            patches.enter_context(mock.patch.object(their_clip, builder, once))
         return build_trainer(cfg)
+
+
+def begins_at_first(build_clip, seed: int):
+    """The same builder, which takes no random numbers, and after its first call they begin at the seed."""
+    first = itertools.count()
+
+    def build_once(*arguments, **keywords):
+        with torch.random.fork_rng(devices=[]):
+            built = build_clip(*arguments, **keywords)
+        if next(first) == 0:
+            torch.manual_seed(seed)
+        return built
+
+    return build_once
 
 
 # --- the published side --------------------------------------------------------------------------------------------
@@ -335,6 +368,9 @@ def main() -> None:
     sys.path.insert(0, str((arguments.repository / folder).resolve()))  # from here on `clip` and `trainers` are theirs
     for kind in (torch.Tensor, torch.nn.Module):
         kind.cuda = kind.half = lambda self, *_, **__: self
+    # Their `clip` takes `packaging` from setuptools, of which there is no such part any more.
+    importlib.import_module("packaging.version")
+    sys.modules.setdefault("pkg_resources", SimpleNamespace(packaging=sys.modules["packaging"]))
     imported = importlib.import_module(module)
     if hasattr(imported, "_get_base_text_features"):
         write_spaces(imported)
@@ -344,7 +380,7 @@ def main() -> None:
         fit_clip_adapter()
     with tempfile.TemporaryDirectory() as scratch:
         write_images(Path(scratch))
-        checkpoint = write_checkpoint(Path(scratch) / "clip.pt")
+        checkpoint = write_checkpoint(Path(scratch) / "clip.pt", TEXT_LAYERS.get(arguments.method, LAYERS))
         result = run(build(trainer_name, keys, Path(scratch), checkpoint))
     origin = {
         "repository": f"https://github.com/{repository}",

@@ -10,7 +10,17 @@ import torch
 
 import trainers as trainers
 from dassl.engine import TRAINER_REGISTRY
-from tests.published_code import CASES, RECORD, build, run, tree, write_checkpoint, write_images
+from tests.published_code import (
+    CASES,
+    LAYERS,
+    RECORD,
+    TEXT_LAYERS,
+    build,
+    run,
+    tree,
+    write_checkpoint,
+    write_images,
+)  # fmt: skip
 
 RECORDED = json.loads(RECORD.read_text())
 # Keys of ours where they are not those of the published code.
@@ -25,16 +35,20 @@ OWN_KEYS = {
         "TEXTREFINER",
         {"CTX_INIT": "a photo of a", "MEMORY_SIZE": 25, "ALPHA": 0.2, "BALANCE": 10.0, "DISTILL": 5.0, "PREC": "fp32"},
     ),
+    "TCP": tree("TCP", {"BLOCK": 9, "PREC": "fp32"}) | {"OPTIM.NAME": "adam", "OPTIM.ADAM_EPS": 1e-3},
     "ProGrad": tree("PROGRAD", {"N_CTX": 6, "CTX_INIT": True, "PREC": "fp32"}),
 }
 
 
 @pytest.fixture(scope="module")
 def setting(tmp_path_factory):
-    """The data root and the checkpoint that the published code was run with."""
+    """The data root, and the checkpoint that the published code of a case was run with."""
     root = tmp_path_factory.mktemp("setting")
     write_images(root)
-    return root, write_checkpoint(root / "clip.pt")
+    of_layers = {
+        layers: write_checkpoint(root / f"clip{layers}.pt", layers) for layers in {LAYERS, *TEXT_LAYERS.values()}
+    }
+    return root, lambda case: of_layers[TEXT_LAYERS.get(case, LAYERS)]
 
 
 def distance(ours: torch.Tensor, theirs) -> float:
@@ -60,7 +74,8 @@ def test_as_published(case, setting):
     """Logits, the loss of each of six steps, what is learned at first and how it has moved: all to 1e-4, norm-wise."""
     theirs = RECORDED[case]
     method = TRAINER_REGISTRY.get(case.split()[0])
-    trainer = build(case.split()[0], OWN_KEYS.get(case, CASES[case][3]), *setting, install=method.extend_cfg)
+    (root, clip_of), keys = setting, OWN_KEYS.get(case, CASES[case][3])
+    trainer = build(case.split()[0], keys, root, clip_of(case), install=method.extend_cfg)
     ours = run(trainer)
     learned = in_our_names(trainer, theirs["learned"])
     learned.pop("aggregate", None)  # PromptSRC's: a buffer of ours, an attribute of theirs

@@ -26,6 +26,11 @@ POSITIONS = ("end", "middle", "front")
 TEMPLATES = {
     "CLIPFIT": {"DescribableTextures": "a photo of a {}, a type of texture."},
     "KGCOOP": {"DescribableTextures": "a photo of a {}, a type of texture."},
+    "TCP": {
+        "DescribableTextures": "a photo of a {}, a type of texture.",
+        "FGVCAircraft": "a photo of an aircraft {}.",
+        "Food101": "a photo of a {}, a type of food.",
+    },
     "PROGRAD": {  # the class comes last, so that the words before it can be the first context
         "OxfordPets": "a type of pet, a photo of a {}.",
         "OxfordFlowers": "a type of flower, a photo of a {}.",
@@ -55,6 +60,16 @@ def tokenize_classes(prompts: Sequence[str], names: Sequence[str], room: int = 7
     remedy = "shorten the class name, or the words or the learned context around it"
     both = zip(prompts, names, strict=True)
     return torch.cat([tokenize(prompt, f"The prompt of the class {name!r}", remedy, room) for prompt, name in both])
+
+
+def embedded_prompts(clip_model, classnames: Sequence[str], template: str) -> tuple[Tensor, Tensor]:
+    """Hand-written prompts as token embeddings (C, L, D), fp32, as long as the longest, and where each ends (C,)."""
+    texts, device = [template.format(readable(name)) for name in classnames], clip_model.logit_scale.device
+    tokens = tokenize_classes(texts, classnames, clip_model.context_length)  # (C, room)
+    end = tokens.argmax(dim=-1)  # (C,) the end token has the largest id
+    tokens = tokens[:, : int(end.max()) + 1].to(device)  # (C, L)
+    with torch.no_grad():
+        return clip_model.token_embedding(tokens).float(), end.to(device)  # (C, L, D), (C,)
 
 
 def token_count(text: str, room: int = 77) -> int:
@@ -137,6 +152,7 @@ class ContextPrompts(nn.Module):
     """Class names with room for a learned context of m tokens at the end, the middle or the front (CoOp, eq. 3-4).
 
     With `words` ("a photo of a") the context takes the place of their first m tokens, and the others stay as they are.
+    `after` is what follows it all.
     `forward(context)` puts a context, (m, D) for all classes or (C, m, D) one for each, into the prompts:
     (C, L, D) token embeddings, without positions. `end` (C,) is where each prompt stops.
     The buffers are not saved: they follow from the class names and CLIP.
@@ -145,7 +161,13 @@ class ContextPrompts(nn.Module):
     derived_tensors = frozenset({"token_prefix", "token_suffix"})  # the same in checkpoints of the field's own code
 
     def __init__(
-        self, clip_model, classnames: Sequence[str], length: int, position: str = "end", words: str | None = None
+        self,
+        clip_model,
+        classnames: Sequence[str],
+        length: int,
+        position: str = "end",
+        words: str | None = None,
+        after: str = ".",
     ):
         super().__init__()
         if position not in POSITIONS:
@@ -154,7 +176,9 @@ class ContextPrompts(nn.Module):
             )
         names = [readable(name) for name in classnames]
         before = " ".join(["X"] * length) if words is None else readable(words)
-        stop = "." if position == "end" else " ."  # apart, where context comes between: "c++." ends in the token "+."
+        stop = (
+            after if position == "end" else f" {after}"
+        )  # apart, where context comes between: "c++." ends in the token "+."
         room, device = clip_model.context_length, clip_model.logit_scale.device
         tokens = tokenize_classes([f"{before} {name}{stop}".lstrip() for name in names], names, room)  # (C, room)
         end = tokens.argmax(dim=-1)  # (C,) the end token has the largest id

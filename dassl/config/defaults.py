@@ -106,6 +106,7 @@ def get_defaults() -> CN:
     cfg.OPTIM.RMSPROP_ALPHA = 0.99
     cfg.OPTIM.ADAM_BETA1 = 0.9
     cfg.OPTIM.ADAM_BETA2 = 0.999
+    cfg.OPTIM.ADAM_EPS = 1e-8  # adam, amsgrad, adamw, radam
     cfg.OPTIM.STAGED_LR = False  # children in NEW_LAYERS at LR, the others at LR * BASE_LR_MULT
     cfg.OPTIM.NEW_LAYERS = ()
     cfg.OPTIM.BASE_LR_MULT = 0.1

@@ -18,13 +18,18 @@ def build_optimizer(model: nn.Module | Iterable, optim_cfg, param_groups=None) -
     if param_groups is None:
         param_groups = parameters_of(model, optim_cfg)
     lr, decay = optim_cfg.LR, optim_cfg.WEIGHT_DECAY
-    betas = (optim_cfg.ADAM_BETA1, optim_cfg.ADAM_BETA2)
+    betas, eps = (
+        (optim_cfg.ADAM_BETA1, optim_cfg.ADAM_BETA2),
+        optim_cfg.get("ADAM_EPS", 1e-8),
+    )  # upstream has no such key
     if name in ("adam", "amsgrad"):
-        return torch.optim.Adam(param_groups, lr=lr, weight_decay=decay, betas=betas, amsgrad=name == "amsgrad")
+        return torch.optim.Adam(
+            param_groups, lr=lr, weight_decay=decay, betas=betas, eps=eps, amsgrad=name == "amsgrad"
+        )
     if name == "adamw":
-        return torch.optim.AdamW(param_groups, lr=lr, weight_decay=decay, betas=betas)
+        return torch.optim.AdamW(param_groups, lr=lr, weight_decay=decay, betas=betas, eps=eps)
     if name == "radam":
-        return torch.optim.RAdam(param_groups, lr=lr, weight_decay=decay, betas=betas)
+        return torch.optim.RAdam(param_groups, lr=lr, weight_decay=decay, betas=betas, eps=eps)
     if name == "rmsprop":
         momentum, alpha = optim_cfg.MOMENTUM, optim_cfg.RMSPROP_ALPHA
         return torch.optim.RMSprop(param_groups, lr=lr, momentum=momentum, weight_decay=decay, alpha=alpha)

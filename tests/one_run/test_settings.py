@@ -63,6 +63,11 @@ CLIPFIT = keys("CLIPFIT", W=8.0)  # their W1 and W2 are read nowhere; the weight
 TASKRES = {"OPTIM.NAME": "adam"} | keys("TASKRES", RESIDUAL_SCALE=0.5, ENHANCED_BASE="")
 CLIPADAPTER = keys("CLIPADAPTER", RATIO=0.2, REDUCTION=4)
 TEXTREFINER = optim(0.002, 32, 10) | keys("TEXTREFINER", N_CTX=4, CTX_INIT=PHOTO)
+TCP = (
+    optim(0.002, 32, 50)
+    | {"OPTIM.NAME": "adam", "OPTIM.ADAM_EPS": 1e-3}
+    | keys("TCP", N_CTX=4, CTX_INIT="", BLOCK=9, W=8.0)
+)
 PROMPTKD = optim(0.005, 8, 20) | keys(
     "PROMPTKD", N_CTX_VISION=4, TEACHER_NAME="ViT-L/14", TRANSDUCTIVE=True, TEMPERATURE=1.0
 )
@@ -131,6 +136,7 @@ TABLE = [
     ("TextRefiner", "xd", ["imagenet"], [16], TEXTREFINER),
     ("TextRefiner:vit_b16_lr1e-3", "base2new", SOME, [16], TEXTREFINER | optim(0.001, 32, 10)),
     ("TextRefiner:vit_b16_lr8e-4", "base2new", SOME, [16], TEXTREFINER | optim(0.0008, 32, 10)),
+    ("TCP", "base2new", SOME, [16], TCP),
     ("PromptKD", "base2new", SOME, [16], PROMPTKD | keys("PROMPTKD", PROMPT_DEPTH_VISION=9)),
     ("PromptKD", "xd", OTHERS, [16], PROMPTKD | keys("PROMPTKD", PROMPT_DEPTH_VISION=3, KD_WEIGHT=1000.0)),
     *(  # its teacher is the same everywhere
@@ -139,9 +145,9 @@ TABLE = [
     ),
 ]  # fmt: skip
 # What the authors leave open is as from base to new.
-OPEN = [("VPT", "fewshot"), ("VPT", "xd"), ("IVLP", "fewshot"), ("IVLP", "xd"), ("IVLP:vit_b16_promptsrc", "fewshot"), ("IVLP:vit_b16_promptsrc", "xd"), ("MaPLe", "fewshot"), ("TextRefiner", "fewshot"), ("PromptKD", "fewshot")]  # fmt: skip
+OPEN = [("VPT", "fewshot"), ("VPT", "xd"), ("IVLP", "fewshot"), ("IVLP", "xd"), ("IVLP:vit_b16_promptsrc", "fewshot"), ("IVLP:vit_b16_promptsrc", "xd"), ("MaPLe", "fewshot"), ("TextRefiner", "fewshot"), ("TCP", "fewshot"), ("TCP", "xd"), ("PromptKD", "fewshot")]  # fmt: skip
 BEST_EPOCH = ("TextRefiner", "PromptKD")  # on validation images, as published
-HOSTS = {"vit_b16": "CoOp", **{f"vit_b16_{host.lower()}": host for host in ("CoCoOp", "KgCoOp", "CLIPFit", "CLIPAdapter", "MaPLe", "PromptSRC", "PromptKD")}}  # fmt: skip
+HOSTS = {"vit_b16": "CoOp", **{f"vit_b16_{host.lower()}": host for host in ("CoCoOp", "KgCoOp", "CLIPFit", "CLIPAdapter", "TCP", "MaPLe", "PromptSRC", "PromptKD")}}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -172,7 +178,7 @@ def test_what_the_authors_leave_open(method, protocol):
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_the_mode_paper_tests_the_best_epoch_where_its_authors_do(protocol):
-    for method in ("CoOp", "CoCoOp", "KgCoOp", "MaPLe", "PromptSRC", "CLIPFit", *BEST_EPOCH):
+    for method in ("CoOp", "CoCoOp", "KgCoOp", "MaPLe", "PromptSRC", "CLIPFit", "TCP", *BEST_EPOCH):
         final = config(method, protocol, options=["SETTINGS.MODE", "paper"]).TEST.FINAL_MODEL
         assert final == ("best_val" if method in BEST_EPOCH else "last_step")
 

@@ -11,6 +11,7 @@ from tests.trainers.by_hand import SIZES
 DEPTHS = {
     "VPT": ("PROMPT_DEPTH_VISION",),
     "MaPLe": ("PROMPT_DEPTH",),
+    "TCP": ("BLOCK",),
     **dict.fromkeys(("IVLP", "PromptSRC"), ("PROMPT_DEPTH_VISION", "PROMPT_DEPTH_TEXT")),
 }
 METHODS = (
@@ -25,6 +26,7 @@ METHODS = (
     "PromptKD",
     "PromptSRC",
     "TaskRes",
+    "TCP",
     "TextRefiner",
     "VPT",
 )

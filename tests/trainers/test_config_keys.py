@@ -22,6 +22,7 @@ INSTALLED = {
     "PromptSRC": {"PROMPTSRC": {"N_CTX_VISION": 4, "N_CTX_TEXT": 4, "CTX_INIT": "a photo of a", "PROMPT_DEPTH_VISION": 9, "PROMPT_DEPTH_TEXT": 9, "TEXT_LOSS_WEIGHT": 25.0, "IMAGE_LOSS_WEIGHT": 10.0, "GPA_MEAN": 15.0, "GPA_STD": 1.0, "PREC": "auto"}},
     "Spotlighter": {"SPOTLIGHTER": {"HOST": "CoOp", "HOST_DIR": "", "HEAD": "lite", "FIT": True, "FIT_UNSEEN": 0.25, "JOINT": False, "R": 5, "K": 5, "LEVELS": 2, "KEEP": 1.0, "DROP_AFTER": (1,), "SCORE": "probe", "GRID": 0.75, "ZOOM": 0, "FUSE": 0.1, "MOMENTUM": 0.8, "BUDGET": 0.0, "LOSS": {"PULL": 1.0, "LEVELS": 0.0}}},
     "TaskRes": {"TASKRES": {"RESIDUAL_SCALE": 0.5, "ENHANCED_BASE": "", "PREC": "auto"}},
+    "TCP": {"TCP": {"N_CTX": 4, "CTX_INIT": "", "BLOCK": 9, "W": 8.0, "PREC": "auto"}},
     "TextRefiner": {"TEXTREFINER": {"N_CTX": 4, "CTX_INIT": "a photo of a", "CSC": False, "CLASS_TOKEN_POSITION": "end", "MEMORY_SIZE": 25, "ALPHA": 0.2, "MOMENTUM": 0.8, "BALANCE": 50.0, "DISTILL": 20.0, "PREC": "auto"}},
     "VPT": {"VPT": {"N_CTX_VISION": 8, "CTX_INIT": "a photo of a", "PROMPT_DEPTH_VISION": 12, "PREC": "auto"}},
     "ZeroshotCLIP": ZERO_SHOT,

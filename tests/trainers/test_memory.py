@@ -24,6 +24,7 @@ METHODS = {
     "PromptSRC": ("PromptSRC",),
     "CLIPFit": ("CLIPFit",),
     "TextRefiner": ("TextRefiner",),
+    "TCP": ("TCP",),
     "Spotlighter": ("Spotlighter", "SPOTLIGHTER.JOINT", True),
     "Spotlighter over MaPLe": ("Spotlighter/embedded_maple",),
 }

@@ -19,12 +19,13 @@ SETTINGS = {  # of methods whose defaults are for larger encoders
     "PromptKD": {"PROMPT_DEPTH_VISION": 2, "TEACHER_NAME": "ViT-Embedded/8"},
     "PromptSRC": DEPTHS | {"N_CTX_VISION": 2, "N_CTX_TEXT": 2},
     "Spotlighter": {"ZOOM": 1, "KEEP": 0.5},
+    "TCP": {"BLOCK": 3},
     "VPT": {"PROMPT_DEPTH_VISION": 2},
 }
 ZERO_SHOT = ("ZeroshotCLIP", "ZeroshotCLIP2")
 LEARNING = [
     "CLIPAdapter", "CLIPFit", "CoCoOp", "CoOp", "IVLP", "KgCoOp", "MaPLe", "ProGrad", "PromptKD", "PromptSRC", "Spotlighter",
-    "TaskRes", "TextRefiner", "VPT",
+    "TaskRes", "TCP", "TextRefiner", "VPT",
 ]  # fmt: skip
 FIXED, BY_CHANCE = ("normalize",), ("random_flip", "normalize")
 

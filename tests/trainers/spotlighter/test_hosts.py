@@ -15,6 +15,7 @@ CONFIGS = {
     "KgCoOp": "embedded_kgcoop",
     "CLIPFit": "embedded_clipfit",
     "CLIPAdapter": "embedded_clipadapter",
+    "TCP": "embedded_tcp",
     "MaPLe": "embedded_maple",
     "PromptSRC": "embedded_promptsrc",
     "PromptKD": "embedded_promptkd",
