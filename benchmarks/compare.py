@@ -76,6 +76,9 @@ ENTRIES = (
     Entry("PromptSRC", "PromptSRC"),
     Entry("PromptKD, inductive", "PromptKD", "embedded_inductive", teacher="PromptSRC"),
     Entry("PromptKD", "PromptKD", teacher="PromptSRC"),
+    Entry("CoOp w/ DePT", "DePT", host="CoOp"),
+    Entry("KgCoOp w/ DePT", "DePT", "embedded_kgcoop", host="KgCoOp"),
+    Entry("MaPLe w/ DePT", "DePT", "embedded_maple", host="MaPLe"),
     Entry("zero-shot CLIP w/ Spotlighter", "Spotlighter", "embedded_zeroshot", host=REFERENCE),
     Entry("CoOp w/ Spotlighter", "Spotlighter", host="CoOp"),
     Entry("CoOp, 16 random tokens w/ Spotlighter", "Spotlighter", "embedded_c16", host="CoOp, 16 random tokens"),
@@ -97,7 +100,7 @@ BY_LABEL = {entry.label: entry for entry in ENTRIES}
 def run_of(root: str, output: Path, half: str, entry: Entry, set_name: str, seed: int, more: tuple = ()) -> Run:
     """Training and testing on the base classes, or testing that run on the new ones; `more` are KEY, VALUE, ..."""
     options = ("USE_CUDA", "False", "VERBOSE", "False", *more)
-    if entry.host and not is_untrained(
+    if entry.method == "Spotlighter" and not is_untrained(
         BY_LABEL[entry.host].method
     ):  # its run is there already: the same prompts, to the bit, as the plug-in's own host would learn
         host = run_of(root, output, "base", BY_LABEL[entry.host], set_name, seed).folder

@@ -160,6 +160,10 @@ def install_keys(cfg: CfgNode, name: str, merged: dict) -> None:
         if host == name:
             raise InputError(f"{method.host_key} cannot be {name} itself: name the method it is to stand on.")
         TRAINER_REGISTRY.check(host, method.host_key)
+        if hasattr(TRAINER_REGISTRY.get(host), "host_key"):
+            raise InputError(
+                f"{method.host_key} cannot be {host}, which stands on a host of its own: name a method such as CoOp."
+            )
         install_keys(cfg, host, merged)
 
 

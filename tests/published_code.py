@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from unittest import mock
 
 import numpy as np
@@ -78,6 +78,13 @@ COOP_CODE = ("KaiyangZhou/CoOp", ".")
 MAPLE_CODE = ("muzairkhattak/multimodal-prompt-learning", ".")
 KGCOOP_CODE = ("htyao89/KgCoOp", "KgCoOp")
 TCP_CODE = ("htyao89/Textual-based_Class-aware_prompt_tuning", ".")
+DEPT_CODE = ("Koorye/DePT", ".")
+DEPT = {
+    **tree("LINEAR_PROBE", {"TYPE": "linear", "WEIGHT": 0.7, "TEST_TIME_FUSION": True}),
+    **{"TRAINER.FILM.LINEAR_PROBE": True, "TRAINER.NAMES_TO_UPDATE": ["prompt_learner", "linear_probe", "film"]},
+    **{"OPTIM.STAGED_LR": True, "OPTIM.NEW_LAYERS": ["linear_probe", "film"], "OPTIM.LR_EXP": 6.5, "OPTIM.BASE_LR_MULT": 1.0},
+    "DATASET.SUBSAMPLE_CLASSES": "base",  # it trains on nothing else
+}  # fmt: skip
 
 # name -> registered name (theirs), code, module, keys
 CASES = {
@@ -113,6 +120,9 @@ CASES = {
     "TCP": (
         "TCP", TCP_CODE, "trainers.tcp", tree("COOP", COOP | {"W": 1.0}) | tree("COCOOP", {"PREC": "fp32"}) | {"OPTIM.NAME": "adam", "OPTIM.ADAM_EPS": 1e-3},
     ),
+    "DePT CoOp": ("ExtrasLinearProbeCoOp", DEPT_CODE, "trainers.elp_coop", DEPT | tree("COOP", COOP)),
+    "DePT KgCoOp": ("ExtrasLinearProbeKgCoOp", DEPT_CODE, "trainers.elp_kgcoop", DEPT | tree("COOP", COOP | {"CTX_INIT": "a photo of a", "W": 2.0})),
+    "DePT MaPLe": ("ExtrasLinearProbeMaPLe", DEPT_CODE, "trainers.elp_maple", DEPT | tree("MAPLE", {"N_CTX": 2, "CTX_INIT": "a photo of a", "PREC": "fp32", "PROMPT_DEPTH": 3})),
     "ProGrad": (
         "ProGrad", ("BeierZhu/Prompt-align", "ProGrad.public"), "trainers.prograd",
         tree("COOP", COOP | {"CTX_INIT": True, "N_CTX": 6}) | {"LOSS.NAME": "prograd", "LOSS.T": 1.0, "LOSS.LAMBDA": 1.0, "LOSS.GM": False},
@@ -283,7 +293,8 @@ def build(name: str, keys: dict, root: Path, checkpoint: Path, install=None):
     their_clip, apart = importlib.import_module(place), name in BUILDERS
     set_random_seed(cfg.SEED)
     with contextlib.ExitStack() as patches:
-        for module in {their_clip, importlib.import_module("clip.clip")}:
+        second = sys.modules.get("clip_maple.clip")  # DePT's
+        for module in {their_clip, importlib.import_module("clip.clip"), second}:
             if hasattr(module, "_download"):
                 patches.enter_context(mock.patch.object(module, "_download", lambda *_: str(checkpoint)))
         if apart:
@@ -368,6 +379,7 @@ def main() -> None:
     sys.path.insert(0, str((arguments.repository / folder).resolve()))  # from here on `clip` and `trainers` are theirs
     for kind in (torch.Tensor, torch.nn.Module):
         kind.cuda = kind.half = lambda self, *_, **__: self
+    sys.modules.setdefault("plotnine", ModuleType("plotnine"))  # DePT imports it, and draws nothing
     # Their `clip` takes `packaging` from setuptools, of which there is no such part any more.
     importlib.import_module("packaging.version")
     sys.modules.setdefault("pkg_resources", SimpleNamespace(packaging=sys.modules["packaging"]))

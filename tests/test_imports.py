@@ -59,7 +59,7 @@ MAY_IMPORT = {
 FAMILIES = {"adapters"}  # folders of trainers/ in which each file is a method
 SHARED_BY_METHODS = {
     "classifier", "clip_trainer", "config_keys", "deep_prompts", "features", "finished_run", "imagenet_templates", "memory",
-    "prompted_clip", "prompts", "published_names", "texts",
+    "plug_in", "prompted_clip", "prompts", "published_names", "texts",
 }  # fmt: skip
 
 

@@ -27,6 +27,7 @@ from .compiled import CompiledEncoders, check_way
 from .config_keys import ConfigKeys
 from .features import ReadsFeatures, of_features, random_numbers_kept
 from .memory import LEAST_MB, MB, Division, Need, divide, of_images, warn_of
+from .plug_in import rows_of
 from .prompted_clip import PRECISIONS, PromptedCLIP, check_image_size, load_clip, resolve_precision, warn_of_pixels
 from .prompts import Learner, readable, same_texts, template_of, zero_shot_text_features
 
@@ -124,6 +125,7 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
     trainer_keys = {"MEMORY_MB": 0.0}  # MiB for the text encoder's activations at a time; 0: what there is room for
     trainer_ranges = {"MEMORY_MB": "at least 0"}
     run_ranges = {"DATALOADER.K_TRANSFORMS": one_version, "INPUT.NO_TRANSFORM": (False,)}
+    adds_up = True  # whether its step is the gradient of its loss, so that a plug-in's can be added to it
     why_not_compiled = ""  # its encoders are, if TRAIN.COMPILE asks for it
     encoders: CompiledEncoders | None = None  # which is known before training
     memory: Division | None = None  # None: of a trainer file that builds its model itself
@@ -187,9 +189,13 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
         if self.cfg.MODEL.INIT_WEIGHTS:
             self.check_first_weights(learner, self.cfg.MODEL.INIT_WEIGHTS)
             load_pretrained_weights(learner, self.cfg.MODEL.INIT_WEIGHTS)
-        self.optim = build_optimizer(learner, self.cfg.OPTIM)
+        self.optim = self.build_optimiser(learner)
         self.sched = build_lr_scheduler(self.optim, self.cfg.OPTIM)
         self.register_model(self.learner_name, learner, self.optim, self.sched)
+
+    def build_optimiser(self, learner: Learner) -> torch.optim.Optimizer:
+        """Of all that is trained in the run's steps; a plug-in adds its own."""
+        return build_optimizer(learner, self.cfg.OPTIM)
 
     def load_clip(
         self, backbone: str, design_details: dict | None = None, activation: str = "", size: int = 0
@@ -283,6 +289,7 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
         logits = self.model.logits(f, self.model.text_features(f))  # (B, C)
         return F.cross_entropy(logits, labels), {"acc": compute_accuracy(logits, labels)[0]}
 
+    @of_features
     def train_features(self, images: Tensor) -> Tensor:
         """The model's image features (B, d) of the current batch; a frozen image encoder sees each image but once."""
         if self.model.prompt_learner is None or self.model.prompt_learner.frozen_images:
@@ -310,7 +317,8 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
             torch.default_generator.manual_seed(VIEWS_SEED + 1000 * max(self.cfg.SEED, 0) + view)
             loader = self.in_order(self.train_loader_x.dataset.transform)
             of = getattr(compute, "__self__", None)
-            plain = isinstance(of, PromptedCLIP) and compute in (of.image_features, of.encoders_features)
+            frozen = "image_features", "encoders_features", "raw_image_features"
+            plain = isinstance(of, PromptedCLIP) and compute in [getattr(of, name) for name in frozen]
             if self.is_transform_fixed() and plain:
                 loader = self.encoded(loader, model=of)
             return torch.cat([compute(self.parse_batch_train(batch)[0]) for batch in loader])
@@ -333,9 +341,10 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
     def takes_features_alone(self) -> bool:
         """Whether every part of a step that was written for this trainer has what it needs from `once_per_image`."""
         kind, frozen = type(self), getattr(getattr(self.model, "prompt_learner", None), "frozen_images", False)
-        ours = all(getattr(kind, name) is getattr(ClipTrainer, name) for name in ("forward_backward", "train_features"))
-        losses = [vars(each)["compute_loss"] for each in kind.__mro__ if "compute_loss" in vars(each)]
-        return frozen and ours and all(getattr(loss, "of_features", False) for loss in losses)
+        ours = kind.forward_backward is ClipTrainer.forward_backward
+        names = "compute_loss", "train_features"
+        parts = [vars(each)[name] for each in kind.__mro__ for name in names if name in vars(each)]
+        return frozen and ours and all(getattr(each, "of_features", False) for each in parts)
 
     def in_order(self, transform):
         """All training images in the data set's order, as a transform shows them."""
@@ -423,11 +432,10 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
             print(f"{path} does not say which classes it has {what} for: they are taken to be this run's, in order")
         if theirs is None or theirs == ours:
             return None
-        left = {name: [i for i, other in enumerate(theirs) if other == name] for name in ours}
-        rows = [left[name].pop(0) if left[name] else None for name in ours]
-        if None in rows:
+        rows = rows_of(ours, theirs)
+        if -1 in rows:
             raise InputError(
-                f"{path} has {what} for each of its {len(theirs)} classes, and {readable(ours[rows.index(None)])!r} is none of "
+                f"{path} has {what} for each of its {len(theirs)} classes, and {readable(ours[rows.index(-1)])!r} is none of "
                 "them: test it on its own classes, or on some of them."
             )
         return rows

@@ -21,12 +21,12 @@ def random_numbers_kept(device: torch.device):
     return torch.random.fork_rng(devices=[] if device.type == "cpu" else [device])
 
 
-def of_features(compute_loss):
-    """Mark a loss that takes all it needs of a batch's images from `once_per_image`: where that is remembered, no image is
-    read. A loss without the mark gets the images.
+def of_features(part):
+    """Mark a loss, or what it has its features from, that takes all it needs of a batch's images from `once_per_image`: where
+    that is remembered, no image is read. One without the mark gets the images.
     """
-    compute_loss.of_features = True
-    return compute_loss
+    part.of_features = True
+    return part
 
 
 @dataclass(frozen=True)

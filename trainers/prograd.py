@@ -60,6 +60,7 @@ class ProGrad(ClipTrainer):
         "T": "above 0",
     }
 
+    adds_up = False
     why_not_compiled = "it takes two gradients of one step, and what is compiled gives one"
 
     def check_cfg(self, cfg):

@@ -118,6 +118,10 @@ class PromptedCLIP(nn.Module):
         f = F.normalize(encoded.f.float(), dim=-1)  # (B, d)
         return (f, F.normalize(encoded.v.float(), dim=-1)) if tokens else f
 
+    def raw_image_features(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, d), fp32: as long as the image encoder gives them."""
+        return (images if isinstance(images, Encoded) else self.encode(images)).f.float()
+
     def encode(self, images: Tensor, tokens: bool = False) -> Encoded:
         """What the image encoder gives for images (B, 3, H, W), before `image_features` makes it unit rows."""
         edits = [*self.learner_edits(), *self.image_edits]
@@ -139,12 +143,14 @@ class PromptedCLIP(nn.Module):
 
     def text_features(self, f: Tensor | None = None) -> Tensor:
         """(C, d): from the learned prompts. A conditional model needs image features f (B, d), and gives (B, C, d)."""
+        return F.normalize(self.raw_text_features(), dim=-1)
+
+    def raw_text_features(self) -> Tensor:
+        """(C, d), fp32: from the learned prompts, as long as the text encoder gives them."""
         prompts, end = self.prompt_learner()  # (C, L, D), (C,)
         learner = self.prompt_learner
         lengths, shared = known_of(prompts, end, getattr(learner, "lengths", None), getattr(learner, "shared", 0))
-        return F.normalize(
-            self.clip.encode_prompts(prompts, end, learner.text_edits(), lengths, shared).float(), dim=-1
-        )
+        return self.clip.encode_prompts(prompts, end, learner.text_edits(), lengths, shared).float()
 
     def zero_shot_text(self, classnames: list[str], template: str) -> Tensor:
         """(C, d): hand-written prompts in the joint space of `image_features`."""

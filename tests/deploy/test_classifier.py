@@ -49,6 +49,11 @@ def test_every_method(short, method):
     check_graph(trained(short, method))
 
 
+def test_dept(short):
+    """Its head is part of the graph."""
+    check_graph(trained(short, "DePT", host="MaPLe"))
+
+
 KEYS = {"HEAD full": ("HEAD", "full"), "HEAD paper": ("HEAD", "paper", "JOINT", True), "KEEP": ("KEEP", 0.5), "KEEP twice": ("KEEP", 0.6, "DROP_AFTER", (1, 2)), "all tokens": ()}  # fmt: skip
 
 

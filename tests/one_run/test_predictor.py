@@ -16,7 +16,7 @@ from one_run.rebuild import rebuild
 from tests.helpers import CLASSES, arguments, results
 from tests.trainers.short import METHODS, ShortRuns
 
-FORMS = [*((method, "") for method in ("ZeroshotCLIP", "ZeroshotCLIP2", *METHODS)), ("Spotlighter", "CoOp"), ("Spotlighter", "CoCoOp")]  # fmt: skip
+FORMS = [*((method, "") for method in ("ZeroshotCLIP", "ZeroshotCLIP2", *METHODS)), ("Spotlighter", "CoOp"), ("Spotlighter", "CoCoOp"), ("DePT", "KgCoOp")]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

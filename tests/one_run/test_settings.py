@@ -137,6 +137,15 @@ TABLE = [
     ("TextRefiner:vit_b16_lr1e-3", "base2new", SOME, [16], TEXTREFINER | optim(0.001, 32, 10)),
     ("TextRefiner:vit_b16_lr8e-4", "base2new", SOME, [16], TEXTREFINER | optim(0.0008, 32, 10)),
     ("TCP", "base2new", SOME, [16], TCP),
+    *(
+        (f"DePT{file}", protocol, SOME, [16], optim(0.0035, 4, 10) | keys("DEPT", WEIGHT=0.7, LR_TIMES=6.5) | host)
+        for protocol in ("base2new", "xd")
+        for file, host in (
+            ("", TOKENS | keys("DEPT", HOST="CoOp")),
+            (":vit_b16_kgcoop", KGCOOP | optim(0.0035, 4, 10) | keys("KGCOOP", W=2.0)),
+            (":vit_b16_maple", MAPLE | optim(0.0035, 4, 10)),
+        )
+    ),
     ("PromptKD", "base2new", SOME, [16], PROMPTKD | keys("PROMPTKD", PROMPT_DEPTH_VISION=9)),
     ("PromptKD", "xd", OTHERS, [16], PROMPTKD | keys("PROMPTKD", PROMPT_DEPTH_VISION=3, KD_WEIGHT=1000.0)),
     *(  # its teacher is the same everywhere
@@ -145,7 +154,7 @@ TABLE = [
     ),
 ]  # fmt: skip
 # What the authors leave open is as from base to new.
-OPEN = [("VPT", "fewshot"), ("VPT", "xd"), ("IVLP", "fewshot"), ("IVLP", "xd"), ("IVLP:vit_b16_promptsrc", "fewshot"), ("IVLP:vit_b16_promptsrc", "xd"), ("MaPLe", "fewshot"), ("TextRefiner", "fewshot"), ("TCP", "fewshot"), ("TCP", "xd"), ("PromptKD", "fewshot")]  # fmt: skip
+OPEN = [("VPT", "fewshot"), ("VPT", "xd"), ("IVLP", "fewshot"), ("IVLP", "xd"), ("IVLP:vit_b16_promptsrc", "fewshot"), ("IVLP:vit_b16_promptsrc", "xd"), ("MaPLe", "fewshot"), ("TextRefiner", "fewshot"), ("TCP", "fewshot"), ("TCP", "xd"), ("PromptKD", "fewshot"), ("DePT", "fewshot")]  # fmt: skip
 BEST_EPOCH = ("TextRefiner", "PromptKD")  # on validation images, as published
 HOSTS = {"vit_b16": "CoOp", **{f"vit_b16_{host.lower()}": host for host in ("CoCoOp", "KgCoOp", "CLIPFit", "CLIPAdapter", "TCP", "MaPLe", "PromptSRC", "PromptKD")}}  # fmt: skip
 

@@ -38,6 +38,8 @@ FORMS = {
     **{name: Form(name, not_in=NO_AMP.get(name, ())) for name in HOSTS},
     **{f"over {name}": over(name, not_in=NO_AMP.get(name, ())) for name in HOSTS},
     "CoOp on a ResNet": Form("CoOp", backbone="resnet"),
+    "DePT": Form("DePT", ("TRAINER.DEPT.HOST", "CoOp"), "CoOp"),
+    "DePT over MaPLe": Form("DePT", ("TRAINER.DEPT.HOST", "MaPLe"), "MaPLe"),
     "fit": over(fit=True),
     "zoom": over(ZOOM=1),
     "zoom over CoCoOp": over("CoCoOp", ZOOM=3),
@@ -61,7 +63,7 @@ QUICK = {
     "PromptKD": "amp", "PromptSRC": "fp32", "TCP": "amp", "TextRefiner": "amp", "VPT": "bf16", "ZeroshotCLIP": "fp16", "ZeroshotCLIP2": "amp",
     "over CLIPAdapter": "bf16", "over CLIPFit": "fp16", "over CoCoOp": "bf16", "over CoOp": "fp32", "over IVLP": "fp16", "over KgCoOp": "bf16", "over MaPLe": "amp",
     "over ProGrad": "fp32", "over PromptKD": "fp16", "over PromptSRC": "bf16", "over TCP": "fp16", "over TextRefiner": "fp16", "over VPT": "amp",
-    "over ZeroshotCLIP": "fp32", "over ZeroshotCLIP2": "bf16", "fit": "amp", "zoom": "amp fp16", "drop": "fp16", "drop and zoom": "amp",
+    "over ZeroshotCLIP": "fp32", "over ZeroshotCLIP2": "bf16", "DePT": "amp", "DePT over MaPLe": "fp16", "fit": "amp", "zoom": "amp fp16", "drop": "fp16", "drop and zoom": "amp",
     "drop by attention": "amp", "drop by prototypes": "bf16", "drop by random": "fp16", "budget": "fp16", "budget below one": "amp", "joint": "fp16", "full": "amp",
     "paper": "fp16",
 }  # fmt: skip

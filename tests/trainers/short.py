@@ -33,7 +33,7 @@ METHODS = (
 
 
 class ShortRuns:
-    """Called with a method, its arguments; `host` is Spotlighter's. All runs have the folder `out`."""
+    """Called with a method, its arguments; `host` is a plug-in's. All runs have the folder `out`."""
 
     def __init__(self, root, folder: Path):
         self.root, self.folder, self.weights = root, folder, str(folder / "clip.pt")
@@ -44,7 +44,8 @@ class ShortRuns:
         node = f"TRAINER.{'ZSCLIP' if learns.startswith('ZeroshotCLIP') else learns.upper()}."
         own = ["INPUT.SIZE", (32, 32), "OPTIM.MAX_EPOCH", 2, f"{node}PREC", precision]
         own += [part for name in DEPTHS.get(learns, ()) for part in (node + name, 2)]
-        own += ["TRAINER.SPOTLIGHTER.HOST", host, "TRAINER.SPOTLIGHTER.FIT", False] if host else []
+        own += [f"TRAINER.{method.upper()}.HOST", host] if host else []
+        own += ["TRAINER.SPOTLIGHTER.FIT", False] if method == "Spotlighter" and host else []
         if learns == "PromptKD":
             own += [f"{node}TEACHER_DIR", self.teacher(), f"{node}TEACHER_NAME", self.weights]
         flags = {

@@ -14,6 +14,7 @@ INSTALLED = {
     "CLIPFit": {"CLIPFIT": {"W": 8.0, "PREC": "auto"}},
     "CoCoOp": {"COCOOP": {"N_CTX": 16, "CTX_INIT": "", "PREC": "auto"}},
     "CoOp": {"COOP": {"N_CTX": 16, "CSC": False, "CTX_INIT": "", "CLASS_TOKEN_POSITION": "end", "PREC": "auto"}},
+    "DePT": {"DEPT": {"HOST": "CoOp", "WEIGHT": 0.7, "LR_TIMES": 6.5}},
     "IVLP": {"IVLP": {"N_CTX_VISION": 2, "N_CTX_TEXT": 2, "CTX_INIT": "a photo of a", "PROMPT_DEPTH_VISION": 9, "PROMPT_DEPTH_TEXT": 9, "PREC": "auto"}},
     "KgCoOp": {"KGCOOP": {"N_CTX": 4, "CTX_INIT": "a photo of a", "W": 8.0, "PREC": "auto"}},
     "MaPLe": {"MAPLE": {"N_CTX": 2, "CTX_INIT": "a photo of a", "PROMPT_DEPTH": 9, "PREC": "auto"}},
@@ -56,10 +57,11 @@ def test_keys(name):
 
 @pytest.mark.parametrize("name", INSTALLED)
 def test_the_key_of_all(name):
-    """TRAINER.MEMORY_MB comes with whatever has a text encoder; Spotlighter's host brings it."""
+    """TRAINER.MEMORY_MB comes with whatever has a text encoder; a plug-in's host brings it."""
     cfg = get_cfg_default()
-    TRAINER_REGISTRY.get(name).extend_cfg(cfg)
-    assert cfg.TRAINER.get("MEMORY_MB") == (None if name == "Spotlighter" else 0.0)
+    method = TRAINER_REGISTRY.get(name)
+    method.extend_cfg(cfg)
+    assert cfg.TRAINER.get("MEMORY_MB") == (None if hasattr(method, "host_key") else 0.0)
 
 
 def test_runs_do_not_share_their_keys():

@@ -22,7 +22,7 @@ from trainers import texts
 from trainers.coop import CoOp
 from trainers.prompted_clip import PromptedCLIP
 
-PLAIN = ("ZeroshotCLIP", "TaskRes", "CoOp", "CoCoOp", "KgCoOp", "ProGrad", "TCP", "TextRefiner", "Spotlighter")
+PLAIN = ("ZeroshotCLIP", "TaskRes", "CoOp", "CoCoOp", "KgCoOp", "ProGrad", "TCP", "TextRefiner", "Spotlighter", "DePT")
 CHANGED = ("VPT", "IVLP", "MaPLe", "CLIPFit")
 
 

@@ -25,6 +25,7 @@ METHODS = {
     "CLIPFit": ("CLIPFit",),
     "TextRefiner": ("TextRefiner",),
     "TCP": ("TCP",),
+    "DePT": ("DePT",),
     "Spotlighter": ("Spotlighter", "SPOTLIGHTER.JOINT", True),
     "Spotlighter over MaPLe": ("Spotlighter/embedded_maple",),
 }

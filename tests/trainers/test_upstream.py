@@ -24,7 +24,7 @@ SETTINGS = {  # of methods whose defaults are for larger encoders
 }
 ZERO_SHOT = ("ZeroshotCLIP", "ZeroshotCLIP2")
 LEARNING = [
-    "CLIPAdapter", "CLIPFit", "CoCoOp", "CoOp", "IVLP", "KgCoOp", "MaPLe", "ProGrad", "PromptKD", "PromptSRC", "Spotlighter",
+    "CLIPAdapter", "CLIPFit", "CoCoOp", "CoOp", "DePT", "IVLP", "KgCoOp", "MaPLe", "ProGrad", "PromptKD", "PromptSRC", "Spotlighter",
     "TaskRes", "TCP", "TextRefiner", "VPT",
 ]  # fmt: skip
 FIXED, BY_CHANCE = ("normalize",), ("random_flip", "normalize")
@@ -62,8 +62,8 @@ def config(registry, name: str, output: Path, transforms=FIXED, **keys):
 
     cfg = get_cfg_default()
     registry.get(name).extend_cfg(cfg)
-    if name == "Spotlighter":
-        registry.get(cfg.TRAINER.SPOTLIGHTER.HOST).extend_cfg(cfg)
+    if hasattr(registry.get(name), "host_key"):
+        registry.get(cfg.TRAINER[name.upper()].HOST).extend_cfg(cfg)
     for key, value in {**SETTINGS.get(name, {}), **keys}.items():
         cfg.TRAINER[name.upper()][key] = value
     cfg.TRAINER.NAME, cfg.OUTPUT_DIR, cfg.DATASET.NAME = name, str(output), "Squares"

@@ -24,10 +24,10 @@ So a budget (BUDGET, `plan.py`) spends what zero-shot CLIP costs, or any other s
     paper       the form that the paper's figure draws: HEAD paper, a head and how it is trained
 """
 
-from clip import InputError
 from dassl.engine import TRAINER_REGISTRY, TrainerX
 
 from ..config_keys import ConfigKeys
+from ..plug_in import host_of
 from .bank import Shots, remember
 from .checks import are_blocks
 from .classes import Classes
@@ -107,10 +107,8 @@ class Keys(ConfigKeys):
 @TRAINER_REGISTRY.register()
 def Spotlighter(cfg) -> TrainerX:
     """The trainer: the class of the registered method that `TRAINER.SPOTLIGHTER.HOST` names, and the layer over it."""
-    own = cfg.TRAINER.SPOTLIGHTER
-    if own.HOST == "Spotlighter":
-        raise InputError("TRAINER.SPOTLIGHTER.HOST cannot be Spotlighter itself: name a method such as CoOp.")
-    return over(TRAINER_REGISTRY.get(own.HOST), PaperOverHost if own.HEAD == "paper" else None)(cfg)
+    layer = PaperOverHost if cfg.TRAINER.SPOTLIGHTER.HEAD == "paper" else None
+    return over(host_of(cfg, "Spotlighter"), layer)(cfg)
 
 
 Spotlighter.extend_cfg, Spotlighter.ranges = Keys.extend_cfg, Keys.ranges

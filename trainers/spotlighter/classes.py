@@ -3,8 +3,6 @@
 B images      C classes      d joint width      K prototypes a class
 """
 
-from collections import defaultdict, deque
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -39,14 +37,3 @@ def lengths(t: Tensor) -> Tensor:
     """How long a host's texts (..., C, d) are: (..., C). Unit rows are 1 long, whatever their last bits."""
     length = t.norm(dim=-1)
     return torch.where((length - 1).abs() < 1e-6, 1.0, length)
-
-
-def rows_of(asked: Sequence[str], known: Sequence[str]) -> list[int]:
-    """Where each name asked for stands among the known ones, -1 if nowhere.
-
-    Of classes with one name, the first asked for is the first known, the second the second.
-    """
-    left = defaultdict(deque)
-    for row, name in enumerate(known):
-        left[name].append(row)
-    return [left[name].popleft() if left[name] else -1 for name in asked]

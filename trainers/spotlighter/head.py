@@ -19,8 +19,9 @@ from torch.utils.checkpoint import checkpoint
 
 from clip import InputError
 
+from ..plug_in import rows_of
 from .centred import Centred, Seen
-from .classes import BELIEVED, Classes, cosines, lengths, rows_of
+from .classes import BELIEVED, Classes, cosines, lengths
 from .drop import DropTokens, standardise
 from .plan import Plan
 from .tokens import Tokens

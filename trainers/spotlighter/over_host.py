@@ -1,7 +1,5 @@
 """The trainer: a host that trains as its authors train it, and predicts through the head."""
 
-import functools
-
 import torch
 from torch import Tensor
 
@@ -9,6 +7,7 @@ from clip import InputError
 from dassl.data.data_manager import build_data_loader
 from dassl.data.transforms import build_transform
 
+from .. import plug_in
 from ..clip_trainer import EncodesClassesOnce, check_features, random_numbers_kept
 from ..features import of_features
 from ..finished_run import check_alike, check_finished, last_checkpoint, record_in
@@ -30,10 +29,9 @@ from .tokens import HALF_ABOVE
 AROUND = 1.4  # times the memory of the shots' tokens is what the fit holds at most (python -m benchmarks.fit)
 
 
-@functools.cache
 def over(host: type, layer: type | None = None) -> type:
     """The trainer class of Spotlighter over a host's trainer class; `layer` in place of `SpotlighterOverHost`."""
-    return type(f"Spotlighter{host.__name__}", (layer or SpotlighterOverHost, host), {})
+    return plug_in.over(layer or SpotlighterOverHost, host, "Spotlighter")
 
 
 class SpotlighterOverHost(EncodesClassesOnce):

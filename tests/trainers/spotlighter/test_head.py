@@ -8,10 +8,11 @@ import torch.nn.functional as F
 
 from clip import InputError
 from tests.trainers.spotlighter.world import NAMES, SCALE, B, C, D, K, N, ridge_by_clusters, unit
+from trainers.plug_in import rows_of
 from trainers.spotlighter import head as heads
 from trainers.spotlighter import tokens
 from trainers.spotlighter.bank import build_bank, cluster, remember
-from trainers.spotlighter.classes import Classes, rows_of
+from trainers.spotlighter.classes import Classes
 from trainers.spotlighter.fit import held_out_loss
 from trainers.spotlighter.head import Bank, SpotlighterHead
 from trainers.spotlighter.zoom import ZOOM_WIDTHS, Zoom
