@@ -14,7 +14,9 @@ import argparse
 import contextlib
 import io
 import os
+import shlex
 import sys
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from statistics import fmean, median
@@ -97,12 +99,16 @@ BY_LABEL = {entry.label: entry for entry in ENTRIES}
 # --- runs ------------------------------------------------------------------------------------------------------
 
 
+def takes_run_of_host(entry: Entry) -> bool:
+    return entry.method == "Spotlighter" and not is_untrained(BY_LABEL[entry.host].method)
+
+
 def run_of(root: str, output: Path, half: str, entry: Entry, set_name: str, seed: int, more: tuple = ()) -> Run:
     """Training and testing on the base classes, or testing that run on the new ones; `more` are KEY, VALUE, ..."""
     options = ("USE_CUDA", "False", "VERBOSE", "False", *more)
-    if entry.method == "Spotlighter" and not is_untrained(
-        BY_LABEL[entry.host].method
-    ):  # its run is there already: the same prompts, to the bit, as the plug-in's own host would learn
+    if takes_run_of_host(
+        entry
+    ):  # it is there already: the same prompts, to the bit, as the plug-in's own host would learn
         host = run_of(root, output, "base", BY_LABEL[entry.host], set_name, seed).folder
         options += ("TRAINER.SPOTLIGHTER.HOST_DIR", str(host))
     setting = Setting(absolute(root), absolute(output), options=options)
@@ -285,13 +291,16 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def entries_of(labels: list[str] | None) -> tuple[Entry, ...]:
-    """Those of the rows that are asked for, with the teachers that they need; all if none is named."""
+def entries_of(labels: list[str] | None, there: Iterable[str] = ()) -> tuple[Entry, ...]:
+    """Those of the rows that are asked for, with the teachers that they need, and the hosts, but for those that are only
+    compared with and whose rows are there; all if none is named.
+    """
     unknown = [label for label in labels or [] if label not in BY_LABEL]
     if unknown:
         raise InputError(f"{unknown[0]!r} is no row of the comparison: choose from {'; '.join(BY_LABEL)}.")
     wanted = set(labels or BY_LABEL)
-    wanted |= {BY_LABEL[label].host for label in wanted}
+    asked = [BY_LABEL[label] for label in wanted]
+    wanted |= {entry.host for entry in asked if takes_run_of_host(entry) or entry.host not in there}
     wanted |= {BY_LABEL[label].teacher for label in wanted if label}
     return tuple(entry for entry in ENTRIES if entry.label in wanted)
 
@@ -312,9 +321,10 @@ def table_to_add_to(path: str, args: argparse.Namespace) -> dict:
 
 
 def compare(args: argparse.Namespace, command: str) -> int:
-    entries, cells, output, failures = entries_of(args.methods), cells_of(args), Path(args.output), []
     table = os.path.join(args.out, f"{args.name}.json")
     former = table_to_add_to(table, args) if args.add else None
+    entries = entries_of(args.methods, former["rows"] if former else ())
+    cells, output, failures = cells_of(args), Path(args.output), []
     work = partial(run_cell, root=args.root, output=output, entries=entries)
     for number, (name, seed), failed in in_processes(work, cells, args.workers):
         failures += failed
@@ -336,7 +346,7 @@ def compare(args: argparse.Namespace, command: str) -> int:
 def main(argv: list[str] | None = None) -> int:
     """Exit code 0; 1 if a run failed; 2 for what the user can mend, in one sentence."""
     argv = sys.argv[1:] if argv is None else argv
-    command = f"python -m benchmarks.compare {' '.join(argv)}".strip()
+    command = shlex.join(["python", "-m", "benchmarks.compare", *argv])
     return carry_out(
         lambda: compare(parse_arguments(argv), command), interrupted="the same command goes on where it stopped"
     )

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 
 import pytest
 
@@ -45,6 +46,15 @@ def test_the_committed_table_is_what_its_figures_give():
     text = compare.markdown(comparison, content["command"], {"torch": "2.14.1+cu130"})
     assert text == (RESULTS / "compare.md").read_text(encoding="utf-8")
     assert json.dumps(compare.as_json(comparison, content["command"]), indent=4, separators=(",", ": ")) == written
+
+
+def test_hosts_that_are_run():
+    """All of a row's, but those whose row is there, unless the plug-in takes their run."""
+    labels = lambda *asked, there=(): [entry.label for entry in compare.entries_of(list(asked), there)]  # noqa: E731
+    assert labels("CoOp w/ DePT") == ["CoOp", "CoOp w/ DePT"]
+    assert labels("CoOp w/ DePT", there=["CoOp", "MaPLe"]) == ["CoOp w/ DePT"]
+    assert labels("CoOp w/ Spotlighter", there=["CoOp"]) == ["CoOp", "CoOp w/ Spotlighter"]
+    assert labels("PromptKD w/ Spotlighter") == ["PromptSRC", "PromptKD", "PromptKD w/ Spotlighter"]
 
 
 def test_means_and_gains(tmp_path):
@@ -109,7 +119,9 @@ def test_a_small_run_goes_on_where_it_stopped(root, tmp_path, capsys):
     assert (
         added["rows"]["zero-shot CLIP"] == content["rows"]["zero-shot CLIP"] and added["command"] == content["command"]
     )
-    assert added["rows"]["zero-shot CLIP, 8 templates"]["command"] == f"python -m benchmarks.compare {' '.join(more)}"
+    assert added["rows"]["zero-shot CLIP, 8 templates"]["command"] == shlex.join(
+        ["python", "-m", "benchmarks.compare", *more]
+    )
     assert (
         f"Added by `{added['rows']['zero-shot CLIP, 8 templates']['command']}`" in (tmp_path / "small.md").read_text()
     )
