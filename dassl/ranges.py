@@ -109,6 +109,7 @@ RANGES = {
     "TRAIN.CHECKPOINT_FREQ": "a number",
     "TRAIN.PRINT_FREQ": "at least 1",
     "TRAIN.COUNT_ITER": ("train_x", "train_u", "smaller_one"),
+    "TRAIN.ATTENTION": ("fused", "plain"),
     "TRAIN.COMPILE": ("", "compile", "graphs"),
     "TEST.SPLIT": ("test", "val"),
     "TEST.FINAL_MODEL": ("last_step", "best_val"),

@@ -7,6 +7,7 @@ the run's protocol, shots and data set only (one_run/settings.py) is looked up o
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from yacs.config import CfgNode
 
@@ -75,7 +76,7 @@ def build_config(method: str, files: Sequence = (), options: Sequence = (), **gi
         describe_settings(cfg, declared, layers, pairs)
     except UnknownKey as error:
         if not error.key.startswith("TRAINER.") or declares_keys(name):
-            raise
+            raise  # of an engine's key, it is a slip of the pen
         raise InputError(f"{error} {where_defaults_go(name)}") from error
     check_ranges(cfg, RANGES | rules_of_data(cfg) | rules_of(cfg, name))
     cfg.freeze()
@@ -189,8 +190,10 @@ def declares_keys(name: str) -> bool:
     return hasattr(TRAINER_REGISTRY.get(name), "extend_cfg") or defaults_of(name).is_file()
 
 
-def defaults_of(name: str):
-    return CONFIGS / "trainers" / name / "defaults.yaml"
+def defaults_of(name: str) -> Path:
+    """The defaults of a trainer file that declares none: the user's, or those of the field's that were run here."""
+    own = CONFIGS / "trainers" / name / "defaults.yaml"
+    return own if own.is_file() else CONFIGS / "published" / f"{name}.yaml"
 
 
 @contextlib.contextmanager
@@ -199,7 +202,7 @@ def explain_undeclared_keys(cfg: CfgNode):
     try:
         yield
     except AttributeError as error:
-        key, name = missing_trainer_key(error, cfg), cfg.TRAINER.NAME
+        key, name = missing_key(error, cfg), cfg.TRAINER.NAME
         if key is None or hasattr(TRAINER_REGISTRY.get(name), "extend_cfg"):
             raise
         raise InputError(f"The trainer {name} asks for the config key {key}. {where_defaults_go(name)}") from error
@@ -212,19 +215,20 @@ def where_defaults_go(name: str) -> str:
     )
 
 
-def missing_trainer_key(error: AttributeError, cfg: CfgNode) -> str | None:
-    """The key below cfg.TRAINER that code asked for and that is not there; None for any other AttributeError.
+def missing_key(error: AttributeError, cfg: CfgNode) -> str | None:
+    """The config key that code asked for and that is not there; None for any other AttributeError.
 
     Python notes in the error which object lacked the attribute; a trainer may ask a copy of the config.
     """
-    for prefix, node in nodes_of(cfg.TRAINER, "TRAINER"):
-        if isinstance(error.obj, CfgNode) and error.obj == node:
-            return f"{prefix}.{error.name}"
+    if isinstance(error.obj, CfgNode):
+        for prefix, node in nodes_of(cfg):
+            if error.obj == node:
+                return f"{prefix}{error.name}"
     return None
 
 
-def nodes_of(node: CfgNode, prefix: str) -> Iterator[tuple[str, CfgNode]]:
+def nodes_of(node: CfgNode, prefix: str = "") -> Iterator[tuple[str, CfgNode]]:
     yield prefix, node
     for key, value in node.items():
         if isinstance(value, CfgNode):
-            yield from nodes_of(value, f"{prefix}.{key}")
+            yield from nodes_of(value, f"{prefix}{key}.")

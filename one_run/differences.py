@@ -23,7 +23,8 @@ NO_PART_IN_RESULT = {
 }  # fmt: skip
 # Keys that records of before lack -> what runs did then.
 LATER = {
-    "TRAIN.COMPILE": "", "OPTIM.ADAM_EPS": 1e-8, "DATALOADER.VIEWS": 0, "MODEL.BACKBONE.ACT": "", "MODEL.BACKBONE.RESIZE_POSITIONS": False,
+    "TRAIN.ATTENTION": "fused", "TRAIN.COMPILE": "", "OPTIM.ADAM_EPS": 1e-8, "DATALOADER.VIEWS": 0,
+    "MODEL.BACKBONE.ACT": "", "MODEL.BACKBONE.RESIZE_POSITIONS": False,
 }  # fmt: skip
 LEARNED_FROM = ("train", "unlabelled", "val")  # what a training that goes on must have as before
 SAME_DRAW = ("dataset", "subsample", "shots", "seed")  # if these are the same, so are the images that are drawn

@@ -158,10 +158,17 @@ class RunRecord:
         )
         self.write()
 
+    def trained(self, epoch: int) -> None:
+        """All epochs are done and saved: noted before the test, which a trainer may not come back from."""
+        self.content.update(epoch=epoch, why=f"all {epoch} epochs are trained and saved, and its test has not ended")
+        self.content["checkpoints"] = sha256_of_checkpoints(self.directory)
+        self.write()
+
     def finish(self, trainer, epoch: int) -> None:
         """The results of the evaluation that came last, unrounded, in percent."""
         evaluator = trainer.evaluator
         results = getattr(evaluator, "results", None) or {}
+        self.content.pop("why", None)
         if not getattr(trainer, "start_epoch", 0):  # a folder whose checkpoints are of different epochs
             self.content["resumed"] = None
         self.content.update(
@@ -202,8 +209,18 @@ class RunRecord:
         with contextlib.suppress(InputError):
             if isinstance(error, KeyboardInterrupt):
                 self.stop(f"interrupted by {signal_of(error).name}", state="stopped")
+            elif isinstance(error, SystemExit):
+                before = self.content.get("why")
+                self.stop(
+                    "; ".join(filter(None, [f"the trainer ended the process itself ({in_words(error)})", before]))
+                )
             else:
                 self.stop(f"{kind.__name__}: {error}")
+
+
+def in_words(ended: SystemExit) -> str:
+    """How a process is ended: sys.exit(0)"""
+    return f"sys.exit({'' if ended.code is None else repr(ended.code)})"
 
 
 def times_saved(run: str) -> dict[str, int]:

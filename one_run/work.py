@@ -28,7 +28,7 @@ from .differences import (
 from .folder import FILE, BrokenRecord, alone_in, is_same_folder, sound_record, whole_record
 from .identity import identity_before, sha256_of_file
 from .judges import check_judges
-from .record import RunRecord
+from .record import RunRecord, in_words
 from .room import naming_what_takes_less
 
 
@@ -128,13 +128,16 @@ def work(record: RunRecord, cfg: CfgNode, model_dir: str, epoch: int | None, tes
         if trainer.num_classes == 1:
             print("There is one class only, so that every prediction is right: an accuracy of 100% says nothing.")
         if test:
-            reached = test_trained(trainer, model_dir, record.content["weights"])
+            with explain_undeclared_keys(cfg):
+                reached = test_trained(trainer, model_dir, record.content["weights"])
         elif train:
             if trainer.get_model_names():
                 check_pictures(pictures_needed(cfg, trainer.dm.dataset))
             if not (cfg.RESUME and is_same_folder(cfg.RESUME, cfg.OUTPUT_DIR)):
                 set_aside(record, cfg.OUTPUT_DIR)
-            trainer.train()
+            trainer.on_trained = lambda: record.trained(cfg.OPTIM.MAX_EPOCH)
+            with explain_undeclared_keys(cfg):
+                trainer.train()
             reached = cfg.OPTIM.MAX_EPOCH if trainer.get_model_names() else 0
         else:
             record.stop("--no-train: everything was built, nothing was trained")
@@ -148,6 +151,12 @@ def saying_what_is_left(record: RunRecord, cfg: CfgNode):
     """An interrupt says what the same command will do then; whether there is a checkpoint is looked at, not supposed."""
     try:
         yield
+    except SystemExit as ended:
+        print(
+            f"Note: the trainer {cfg.TRAINER.NAME} has ended the process itself ({in_words(ended)}), so there is no "
+            f"result: {os.path.join(cfg.OUTPUT_DIR, FILE)} says what is there."
+        )
+        raise
     except KeyboardInterrupt as interrupt:
         if not record.broke_off():
             again = f"once more from {cfg.RESUME}" if cfg.RESUME else "from the beginning"
@@ -220,7 +229,9 @@ def weights_to_test(cfg: CfgNode, model_dir: str, epoch: int | None = None) -> d
         )
     former = sound_record(directory)  # the authors' folders hold none
     if former is not None:
-        if former.get("state") != "finished" and epoch is None:
+        if is_trained(former) and epoch is None:
+            print(f"Note: the run in {directory} has no result ({former.get('why')}); its last checkpoint is tested.")
+        elif former.get("state") != "finished" and epoch is None:
             raise InputError(
                 f"The training run in {directory} has not finished (its state is {former.get('state')!r}): run it again, "
                 "or name one of its checkpoints with --load-epoch."
@@ -236,6 +247,11 @@ def weights_to_test(cfg: CfgNode, model_dir: str, epoch: int | None = None) -> d
     found = {path: sha256_of_file(path) for path in sorted(directory.glob(f"*/{file_of(epoch)}"))}
     check_sums(found, directory, (former or {}).get("checkpoints"))
     return {"model_dir": str(directory), "epoch": epoch, "sha256": list(found.values())}
+
+
+def is_trained(record: dict) -> bool:
+    """Whether a run has no result though all its epochs are trained and saved: something ended it in its test."""
+    return record.get("state") != "finished" and isinstance(record.get("epoch"), int)
 
 
 def check_sums(found: dict[Path, str], directory: Path, finished_with) -> None:

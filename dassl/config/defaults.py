@@ -124,6 +124,7 @@ def get_defaults() -> CN:
     cfg.TRAIN.CHECKPOINT_FREQ = 0  # epochs; below 1: the last one only
     cfg.TRAIN.PRINT_FREQ = 10  # batches from one line of progress, and point of TensorBoard, to the next
     cfg.TRAIN.COUNT_ITER = "train_x"  # train_x, train_u, smaller_one
+    cfg.TRAIN.ATTENTION = "fused"  # fused; plain: slower, for methods that take gradients of gradients
     cfg.TRAIN.COMPILE = ""  # compile: the encoders of a training step, by torch.compile; graphs: into CUDA graphs too
 
     cfg.TEST = CN()

@@ -1,9 +1,11 @@
 """What every trainer has: registered models, their checkpoints, the order of a run, and one step of learning."""
 
+import contextlib
 import functools
 import os
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 
 import torch
 
@@ -20,12 +22,14 @@ from dassl.utils import (
 from dassl.utils.resume import device_of, latest, load_weights, random_states, restore
 
 from .board import open_writer, writing
+from .projected import ProjectedSteps
 
 
-class TrainerBase:
+class TrainerBase(ProjectedSteps):
     """Registered models with their optimisers and schedules; saving, loading, and the order of a training run."""
 
     identity: dict | None = None  # what its run is, for the run's checkpoints to remember
+    on_trained: Callable[[], None] | None = None  # called when all epochs are done and saved, before the test
 
     def __init__(self):
         self._models: OrderedDict = OrderedDict()
@@ -184,10 +188,13 @@ class TrainerBase:
             for epoch in range(self.start_epoch, self.max_epoch):
                 self.epoch = epoch
                 self.before_epoch()
-                self.run_epoch()
+                with self.training_an_epoch():
+                    self.run_epoch()
                 self.readings.fetch()
                 self.after_epoch()
             self.train_seconds = time.perf_counter() - started
+            if self.on_trained is not None:
+                self.on_trained()
         self.after_train()
 
     def before_train(self):
@@ -204,6 +211,10 @@ class TrainerBase:
 
     def after_epoch(self):
         pass
+
+    def training_an_epoch(self):
+        """What the steps of an epoch are done under."""
+        return contextlib.nullcontext()
 
     def run_epoch(self):
         raise NotImplementedError

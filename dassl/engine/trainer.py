@@ -33,6 +33,7 @@ from dassl.utils import (
 )
 from dassl.utils.memory import is_out_of_memory
 
+from .attention import attention
 from .base import TrainerBase
 from .forecast import Forecast
 from .net import SimpleNet
@@ -113,6 +114,9 @@ class SimpleTrainer(TrainerBase):
             if isinstance(error, KeyboardInterrupt) or is_out_of_memory(error):
                 self.save_unsaved()
             raise
+
+    def training_an_epoch(self):
+        return attention(self.cfg.TRAIN.ATTENTION)
 
     def before_train(self):
         """Go on with RESUME's run, if there is one; a trainer never resumes by itself (train.py may set RESUME)."""

@@ -57,6 +57,8 @@ class Finder(MetaPathFinder):
         parent, _, stem = fullname.rpartition(".")
         for folder in map(Path, path):
             if stem.startswith(BROUGHT) and (own := folder / stem.removeprefix(BROUGHT)).is_dir():
+                if (init := own / "__init__.py").is_file():
+                    return spec_from_file_location(fullname, init, submodule_search_locations=[str(own)])
                 spec = ModuleSpec(fullname, None, is_package=True)
                 spec.submodule_search_locations = [str(own)]
                 return spec
@@ -68,6 +70,9 @@ class Finder(MetaPathFinder):
         spec, routes = PathFinder.find_spec(fullname, path), self.routes(parent)
         if spec is None or not isinstance(spec.loader, SourceFileLoader):
             return None
+        is_ours = getattr(sys.modules[parent], "__file__", None) and not spec.submodule_search_locations
+        if is_ours and parent.rpartition(".")[2].startswith(BROUGHT):
+            return None  # a method in a folder such as `adapters`, beside a file that is called so: it brings nothing
         if spec.submodule_search_locations:
             routes = [Route(Path(spec.submodule_search_locations[0]), fullname), *routes]
         routes = [route for route in routes if route.is_of_a_file() or any(route.folder.glob("*/__init__.py"))]

@@ -7,6 +7,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+from .brought import BROUGHT
 from .registry import LeftOut, Registry
 
 __all__ = ["import_modules"]
@@ -20,16 +21,24 @@ def import_modules(package: str, registry: Registry, passing_over: tuple[str, ..
     for module in pkgutil.iter_modules([str(folder)]):
         if module.name in passing_over:
             continue
-        name = f"{package}.{module.name}"
-        try:
-            import_module(name)
-        except (Exception, SystemExit) as error:
-            file = f"{module.name}.py"
-            sources = [folder / file]
-            if not sources[0].is_file():
-                file, sources = f"{module.name}/__init__.py", sorted((folder / module.name).rglob("*.py"))
-            names = frozenset(found for source in sources for found in registered_in(source))
-            registry.leave_out(LeftOut(f"{package.replace('.', '/')}/{file}", name, error, names))
+        file, init = f"{module.name}.py", f"{module.name}/__init__.py"
+        if not (folder / file).is_file():
+            import_one(folder, package, module.name, init, registry)
+            continue
+        import_one(folder, package, module.name, file, registry)
+        if (folder / init).is_file():  # a file that is called as a folder with methods in it stops none of these
+            import_one(folder, package, BROUGHT + module.name, init, registry)
+
+
+def import_one(folder: Path, package: str, name: str, file: str, registry: Registry) -> None:
+    """Import a module, or a folder by its `__init__.py`."""
+    try:
+        import_module(f"{package}.{name}")
+    except (Exception, SystemExit) as error:
+        is_folder = file.endswith("/__init__.py")
+        sources = sorted((folder / file).parent.rglob("*.py")) if is_folder else [folder / file]
+        names = frozenset(found for source in sources for found in registered_in(source))
+        registry.leave_out(LeftOut(f"{package.replace('.', '/')}/{file}", f"{package}.{name}", error, names))
 
 
 def registered_in(source: Path) -> set[str]:

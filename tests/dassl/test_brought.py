@@ -7,6 +7,7 @@ import textwrap
 
 import pytest
 
+from dassl.utils import Registry
 from tests.helpers import REPOSITORY
 
 ZOO = {
@@ -41,7 +42,8 @@ ZOO = {
     "family/member.py": "from food import KIND\n",
     "family/member/food/__init__.py": "KIND = 'the member'\n",
     "family/aunt.py": "from food import KIND\n",
-    "both.py": "KIND = 'the file'\n",
+    "both.py": "from food import KIND\n",
+    "both/food/__init__.py": "KIND = 'the file'\n",
     "both/__init__.py": "KIND = 'the folder'\n",
 }  # fmt: skip
 EVERYBODYS = {
@@ -98,9 +100,22 @@ def test_a_folder_and_families(folder):
 
 
 def test_a_file_before_a_folder_of_its_name(folder):
-    from stall import both
+    """A folder with methods in it, such as `adapters`, keeps them all beside a file that is called so."""
+    import stall
 
-    assert both.KIND == "the file"
+    from dassl.utils import import_modules
+
+    registry = Registry("KIND")
+    (folder / "stall/both/broken.py").write_text("1 / 0\n")
+    (folder / "stall/both/__init__.py").write_text("KIND = 'the folder'\nfrom . import inner\n")
+    (folder / "stall/both/inner.py").write_text("from food import KIND\n")
+    import_modules("stall", registry)
+    assert stall.both.KIND == "the file" and stall.packages_of_both.KIND == "the folder"
+    assert stall.packages_of_both.inner.KIND == "everybody" and registry.left_out() == ""
+    (folder / "stall/both/__init__.py").write_text("from . import broken\n")
+    del sys.modules["stall.packages_of_both"]
+    import_modules("stall", registry)
+    assert "stall/both/__init__.py (ZeroDivisionError" in registry.left_out()
 
 
 def test_what_is_brought_can_be_pickled(folder):
