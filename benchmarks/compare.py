@@ -70,6 +70,7 @@ ENTRIES = (
     Entry("CLIP-Adapter", "CLIPAdapter"),
     Entry("TextRefiner", "TextRefiner"),
     Entry("TaskRes", "TaskRes"),
+    Entry("linear probe", "LinearProbe"),
     Entry("TCP", "TCP"),
     Entry("VPT, shallow", "VPT", "embedded_shallow"),
     Entry("VPT, deep", "VPT"),

@@ -1,6 +1,6 @@
 """Nothing is chosen on test images, unless a run is asked to do as its publication did (SETTINGS.MODE paper)."""
 
-from dassl.data.judges import BEST, by_validation, no_validation_images, validates_on_test_images
+from dassl.data.judges import SPLIT, by_validation, no_validation_images, validates_on_test_images
 from dassl.errors import InputError
 
 
@@ -11,7 +11,8 @@ def check_judges(trainer, trains: bool) -> bool:
     another run.
     """
     cfg, dataset = trainer.cfg, trainer.dm.dataset
-    setting = by_validation(cfg, trains=trains and bool(trainer.get_model_names()))
+    searches = getattr(trainer, "searches", "") if trains else ""  # the setting by which a method chooses its own keys
+    setting = searches or by_validation(cfg, trains=trains and bool(trainer.get_model_names()))
     if not setting:
         return False
     if not dataset.val:
@@ -19,10 +20,10 @@ def check_judges(trainer, trains: bool) -> bool:
     if not validates_on_test_images(dataset):
         return False
     if "SETTINGS" not in cfg or cfg.SETTINGS.MODE != "paper":
-        does = "would choose the model on these" if setting == BEST else "would pass these off as others"
+        does = "would choose the model on these" if setting != SPLIT else "would pass these off as others"
         key = setting.partition(" ")[0]
         raise InputError(
             f"The validation images of {cfg.DATASET.NAME} are among its test images, and {setting} {does}: leave {key} as it "
             "is by default, or do as some publications did, with SETTINGS.MODE paper, which tables name."
         )
-    return setting == BEST
+    return setting != SPLIT

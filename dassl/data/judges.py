@@ -24,7 +24,12 @@ def no_validation_images(name: str, setting: str = "") -> InputError:
         BEST: f", by which {BEST} chooses the model: add some, or leave TEST.FINAL_MODEL last_step",
         SPLIT: f", which {SPLIT} tests on: add some, or leave TEST.SPLIT test",
     }
-    return InputError(f"The data set {name} has no validation images{why.get(setting, ' to test on: add some')}.")
+    other = (
+        f", by which {setting} chooses: add some, or leave it as it is by default"
+        if setting
+        else " to test on: add some"
+    )
+    return InputError(f"The data set {name} has no validation images{why.get(setting, other)}.")
 
 
 def validates_on_test_images(dataset) -> bool:

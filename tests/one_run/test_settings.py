@@ -114,6 +114,7 @@ TABLE = [
     ("CLIPFit", "base2new", SOME, [16], optim(0.002, 32, 10) | CLIPFIT),
     ("CLIPFit", "fewshot", SOME, SHOTS, optim(0.002, 32, 100) | CLIPFIT),
     ("CLIPFit", "xd", ["imagenet"], [16], optim(0.002, 32, 20) | CLIPFIT),
+    ("LinearProbe", "fewshot", SOME, SHOTS, {"INPUT.TRANSFORMS": ("normalize",), "OPTIM.MAX_EPOCH": 1} | keys("LINEARPROBE", C=0.316, SEARCH=False)),
     *(
         ("TaskRes", protocol, *row)
         for protocol in ("base2new", "fewshot")

@@ -21,6 +21,7 @@ METHODS = (
     "CoOp",
     "IVLP",
     "KgCoOp",
+    "LinearProbe",
     "MaPLe",
     "ProGrad",
     "PromptKD",

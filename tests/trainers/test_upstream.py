@@ -24,7 +24,7 @@ SETTINGS = {  # of methods whose defaults are for larger encoders
 }
 ZERO_SHOT = ("ZeroshotCLIP", "ZeroshotCLIP2")
 LEARNING = [
-    "CLIPAdapter", "CLIPFit", "CoCoOp", "CoOp", "DePT", "IVLP", "KgCoOp", "MaPLe", "ProGrad", "PromptKD", "PromptSRC", "Spotlighter",
+    "CLIPAdapter", "CLIPFit", "CoCoOp", "CoOp", "DePT", "IVLP", "KgCoOp", "LinearProbe", "MaPLe", "ProGrad", "PromptKD", "PromptSRC", "Spotlighter",
     "TaskRes", "TCP", "TextRefiner", "VPT",
 ]  # fmt: skip
 FIXED, BY_CHANCE = ("normalize",), ("random_flip", "normalize")

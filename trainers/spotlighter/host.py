@@ -67,7 +67,9 @@ def required_parts() -> list[str]:
 
 
 def check_host(model, name: str) -> None:
-    """Refuse a host, registered as `name`, whose model lacks what every host's needs."""
+    """Refuse a host, registered as `name`, whose model lacks what every host's needs, or says that it is none."""
+    if why := getattr(model, "why_no_host", ""):
+        raise InputError(f"TRAINER.SPOTLIGHTER.HOST {name} cannot carry Spotlighter: {why}.")
     missing = [wanted for wanted in required_parts() if not hasattr(model, wanted)]
     if missing:
         raise InputError(
