@@ -77,6 +77,8 @@ ENTRIES = (
     Entry("IVLP", "IVLP"),
     Entry("MaPLe", "MaPLe"),
     Entry("PromptSRC", "PromptSRC"),
+    Entry("MMRL", "MMRL"),
+    Entry("MMRL++", "MMRLpp"),
     Entry("PromptKD, inductive", "PromptKD", "embedded_inductive", teacher="PromptSRC"),
     Entry("PromptKD", "PromptKD", teacher="PromptSRC"),
     Entry("CoOp w/ DePT", "DePT", host="CoOp"),
@@ -92,6 +94,7 @@ ENTRIES = (
     Entry("TCP w/ Spotlighter", "Spotlighter", "embedded_tcp", host="TCP"),
     Entry("MaPLe w/ Spotlighter", "Spotlighter", "embedded_maple", host="MaPLe"),
     Entry("PromptSRC w/ Spotlighter", "Spotlighter", "embedded_promptsrc", host="PromptSRC"),
+    Entry("MMRL w/ Spotlighter", "Spotlighter", "embedded_mmrl", host="MMRL"),
     Entry("PromptKD w/ Spotlighter", "Spotlighter", "embedded_promptkd", host="PromptKD", teacher="PromptSRC"),
 )
 BY_LABEL = {entry.label: entry for entry in ENTRIES}

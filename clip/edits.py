@@ -18,6 +18,9 @@ class Edit:
     size: int = 0
     """Pixels along a side of the images that it is for; 0: those that the encoder takes."""
 
+    added: int = 0
+    """Places that it puts before the end of a text."""
+
     def positions(self, table: Tensor) -> Tensor:
         """The image encoder's positions (1 + N, D), of images of that size."""
         return table

@@ -184,6 +184,8 @@ class CLIP(nn.Module):
         if not packs:
             texts = Texts((length,) * C, 0, groups)
 
+        added = sum(edit.added for edit in edits)
+
         def encode(some: slice, rows: slice) -> Tensor:
             own = texts.lengths[rows]
             shape = (groups, C, *prompts.shape[1:])
@@ -199,10 +201,11 @@ class CLIP(nn.Module):
                 x = encode_spans(self.transformer, x, last[0], own, texts.shared, edits_here).flatten(0, 1)
             else:
                 x = self.transformer.run(x, edits_here)
-                x = x[torch.arange(x.shape[0], device=x.device), last.flatten()]  # (G C, D)
+                x = x[torch.arange(x.shape[0], device=x.device), last.flatten() + added]  # (G C, D)
             return self.ln_final(x).to(self.dtype) @ self.text_projection.to(self.dtype)
 
-        return in_parts(encode, self.text_parts(texts), prompts.device)
+        wider = texts._replace(lengths=tuple(length + added for length in texts.lengths))
+        return in_parts(encode, self.text_parts(wider), prompts.device)
 
     def text_parts(self, texts: Texts) -> list[tuple[slice, slice]]:
         """The parts in which prompts are encoded: which groups and which of their rows."""

@@ -66,6 +66,7 @@ COMMON = {
 }
 COOP = {"N_CTX": 4, "CSC": False, "CTX_INIT": "", "CLASS_TOKEN_POSITION": "end", "PREC": "fp32"}
 DEEP = {"N_CTX_VISION": 2, "N_CTX_TEXT": 2, "CTX_INIT": "a photo of a", "PREC": "fp32"}
+MMRL = {"ALPHA": 0.7, "REG_WEIGHT": 3.0, "N_REP_TOKENS": 2, "REP_LAYERS": (2, 3), "REP_DIM": 24, "PREC": "fp32"}
 DEPTHS = {"PROMPT_DEPTH_VISION": 3, "PROMPT_DEPTH_TEXT": 2}
 
 
@@ -77,6 +78,7 @@ def tree(node: str, keys: dict) -> dict:
 COOP_CODE = ("KaiyangZhou/CoOp", ".")
 MAPLE_CODE = ("muzairkhattak/multimodal-prompt-learning", ".")
 KGCOOP_CODE = ("htyao89/KgCoOp", "KgCoOp")
+MMRL_CODE = ("yunncheng/MMRL", ".")
 TCP_CODE = ("htyao89/Textual-based_Class-aware_prompt_tuning", ".")
 DEPT_CODE = ("Koorye/DePT", ".")
 DEPT = {
@@ -123,6 +125,12 @@ CASES = {
     "DePT CoOp": ("ExtrasLinearProbeCoOp", DEPT_CODE, "trainers.elp_coop", DEPT | tree("COOP", COOP)),
     "DePT KgCoOp": ("ExtrasLinearProbeKgCoOp", DEPT_CODE, "trainers.elp_kgcoop", DEPT | tree("COOP", COOP | {"CTX_INIT": "a photo of a", "W": 2.0})),
     "DePT MaPLe": ("ExtrasLinearProbeMaPLe", DEPT_CODE, "trainers.elp_maple", DEPT | tree("MAPLE", {"N_CTX": 2, "CTX_INIT": "a photo of a", "PREC": "fp32", "PROMPT_DEPTH": 3})),
+    "MMRL": ("MMRL", MMRL_CODE, "trainers.mmrl", tree("MMRL", MMRL) | {"TASK": "FS"}),
+    "MMRL new": ("MMRL", MMRL_CODE, "trainers.mmrl", tree("MMRL", MMRL) | {"TASK": "B2N"}),  # other classes than those learned
+    "MMRLpp": (
+        "MMRLpp", MMRL_CODE, "trainers.mmrlpp",
+        tree("MMRLpp", MMRL | {"BETA": 0.6, "PROJ_LORA_DIM": 6, "RES_LORA_DIM": 3}) | {"TASK": "FS"},
+    ),
     "ProGrad": (
         "ProGrad", ("BeierZhu/Prompt-align", "ProGrad.public"), "trainers.prograd",
         tree("COOP", COOP | {"CTX_INIT": True, "N_CTX": 6}) | {"LOSS.NAME": "prograd", "LOSS.T": 1.0, "LOSS.LAMBDA": 1.0, "LOSS.GM": False},
@@ -132,7 +140,16 @@ CASES = {
 TEXT_LAYERS = {"TCP": 9}  # its authors' file has the block in it, the ninth
 # Methods whose authors build CLIP more than once, or draw what is learned while they do: what builds it on their side. On
 # both sides the run's random numbers begin where the first CLIP is built, and no other takes any.
-BUILDERS = {"TCP": ("trainers.clip_text.clip", "build_model")}
+BUILDERS = {
+    "TCP": ("trainers.clip_text.clip", "build_model"),
+    "MMRL": ("clip.clip", "build_model_MMRL"),
+    "MMRLpp": ("clip.clip", "build_model_MMRLpp"),
+}
+# What they draw while they build CLIP is drawn again at last, where ours is.
+DRAWN_LAST = {
+    "MMRL": lambda encoder: encoder.proj_rep.data.normal_().mul_(VISION**-0.5),
+    "MMRLpp": lambda encoder: torch.nn.init.kaiming_uniform_(encoder.A, a=5**0.5),
+}
 
 
 # --- the setting ---------------------------------------------------------------------------------------------------
@@ -247,6 +264,8 @@ def run(trainer) -> dict:
 
     def logits():
         outputs.clear()
+        if hasattr(trainer.model, "text_features_for_inference"):  # theirs keep those of the first test
+            trainer.model.text_features_for_inference = None
         trainer.test(split="test")
         return torch.cat(outputs).double()  # (10, n)
 
@@ -300,7 +319,10 @@ def build(name: str, keys: dict, root: Path, checkpoint: Path, install=None):
         if apart:
             once = begins_at_first(getattr(their_clip, builder), cfg.SEED)
             patches.enter_context(mock.patch.object(their_clip, builder, once))
-        return build_trainer(cfg)
+        trainer = build_trainer(cfg)
+    if install is None and name in DRAWN_LAST:
+        DRAWN_LAST[name](trainer.model.image_encoder)
+    return trainer
 
 
 def begins_at_first(build_clip, seed: int):

@@ -14,7 +14,7 @@ from dassl.engine import TRAINER_REGISTRY
 from dassl.metrics import compute_accuracy
 
 from .clip_trainer import ClipTrainer
-from .prompts import Learner, readable, tokenize_classes, zero_shot_text_features
+from .prompts import Learner, embedded_prompts, readable, zero_shot_text_features
 
 
 class ShiftBlocks(clip.Edit):
@@ -41,15 +41,10 @@ class FitLearner(Learner):
         self.frozen_images = not norms  # a residual network has batch norms, which the authors leave alone
         first = [block.mlp.c_proj.bias.detach().float() for block in clip_model.transformer.resblocks]
         self.biases = nn.ParameterList([nn.Parameter(bias.clone()) for bias in first])
-        texts, room = [template.format(readable(name)) for name in classnames], clip_model.context_length
-        tokens = tokenize_classes(texts, classnames, room)  # (C, room)
-        end = tokens.argmax(dim=-1)  # (C,)
-        tokens = tokens[:, : int(end.max()) + 1].to(clip_model.logit_scale.device)  # (C, L)
-        with torch.no_grad():
-            prompts = clip_model.token_embedding(tokens).float()  # (C, L, D)
+        prompts, end = embedded_prompts(clip_model, classnames, template)  # (C, L, D), (C,)
         self.register_buffer("first_biases", torch.stack(first), persistent=False)  # (blocks, D)
         self.register_buffer("prompts", prompts, persistent=False)
-        self.register_buffer("end", end.to(tokens.device), persistent=False)  # (C,)
+        self.register_buffer("end", end, persistent=False)  # (C,)
         text = zero_shot_text_features(clip_model, classnames, template)  # (C, d)
         self.register_buffer("first_text", text, persistent=False)
 

@@ -52,6 +52,21 @@ def both(node, tokens, depth) -> dict:
     return keys(node, **dict.fromkeys(names[0], tokens), **dict.fromkeys(names[1], depth))
 
 
+def adamw(*values) -> dict:
+    return optim(*values) | {"OPTIM.NAME": "adamw", "INPUT.RRCROP_SCALE": (0.5, 1)}
+
+
+def mmrl(node, weight, **values) -> dict:
+    shape = {
+        "N_REP_TOKENS": 5,
+        "REP_DIM": 512,
+        "REP_LAYERS": (6, 7, 8, 9, 10, 11, 12),
+        "ALPHA": 0.7,
+        "LOGIT_SCALE": 100.0,
+    }
+    return keys(node, REG_WEIGHT=weight, **shape, **values)
+
+
 PHOTO = "a photo of a"
 WORDS, TOKENS = keys("COOP", CTX_INIT=PHOTO), keys("COOP", CTX_INIT="", N_CTX=16, CSC=False, CLASS_TOKEN_POSITION="end")
 COCOOP = optim(0.002, 1, 10) | keys("COCOOP", CTX_INIT=PHOTO)
@@ -68,6 +83,10 @@ TCP = (
     | {"OPTIM.NAME": "adam", "OPTIM.ADAM_EPS": 1e-3}
     | keys("TCP", N_CTX=4, CTX_INIT="", BLOCK=9, W=8.0)
 )
+MMRLPP = [  # weight and BETA
+    ("fgvc_aircraft", 2.0, 0.9), ("ucf101", 3.0, 0.9), ("dtd", 7.0, 0.9), ("oxford_pets", 0.01, 0.7), ("stanford_cars", 6.0, 0.7),
+    ("caltech101", 3.0, 0.6), ("sun397", 3.0, 0.5), ("oxford_flowers", 7.0, 0.4), ("eurosat", 0.01, 0.2), ("food101", 1.0, 0.1),
+]  # fmt: skip
 PROMPTKD = optim(0.005, 8, 20) | keys(
     "PROMPTKD", N_CTX_VISION=4, TEACHER_NAME="ViT-L/14", TRANSDUCTIVE=True, TEMPERATURE=1.0
 )
@@ -147,6 +166,15 @@ TABLE = [
             (":vit_b16_maple", MAPLE | optim(0.0035, 4, 10)),
         )
     ),
+    *(("MMRL", "base2new", [name], [16], adamw(0.001, 4, 10) | mmrl("MMRL", weight)) for name, weight in [("dtd", 6.0), ("oxford_pets", 0.2), ("caltech101", 0.5), ("stanford_cars", 7.0), ("food101", 5.0)]),
+    ("MMRL", "base2new", ["eurosat"], [16], adamw(0.001, 4, 10) | keys("MMRL", REG_WEIGHT=0.01, REP_DIM=2048)),
+    *(("MMRL", protocol, ["imagenet"], [16], adamw(0.001, 32, 5) | mmrl("MMRL", 0.5)) for protocol in ("base2new", "fewshot")),
+    *(("MMRL", "fewshot", [name], ENDS, adamw(0.001, 32, 50) | mmrl("MMRL", weight)) for name, weight in [("ucf101", 3.0), ("oxford_flowers", 4.0), ("fgvc_aircraft", 6.0), ("sun397", 6.0)]),
+    ("MMRL", "xd", BENCHMARKS, [16], adamw(0.001, 32, 1) | {"OPTIM.WARMUP_EPOCH": 0} | mmrl("MMRL", 0.2)),
+    *(("MMRLpp", "base2new", [name], [16], adamw(0.001, 4, 10) | mmrl("MMRLPP", weight, BETA=beta)) for name, weight, beta in MMRLPP),
+    *(("MMRLpp", protocol, ["imagenet"], [16], adamw(0.001, 32, 5) | mmrl("MMRLPP", 0.2, BETA=0.9)) for protocol in ("base2new", "fewshot")),
+    *(("MMRLpp", "fewshot", [name], ENDS, adamw(0.002, 32, 100) | mmrl("MMRLPP", weight, BETA=beta)) for name, weight, beta in MMRLPP),
+    ("MMRLpp", "xd", BENCHMARKS, [16], adamw(0.001, 32, 1) | {"OPTIM.WARMUP_EPOCH": 0} | mmrl("MMRLPP", 0.1, BETA=0.9)),
     ("PromptKD", "base2new", SOME, [16], PROMPTKD | keys("PROMPTKD", PROMPT_DEPTH_VISION=9)),
     ("PromptKD", "xd", OTHERS, [16], PROMPTKD | keys("PROMPTKD", PROMPT_DEPTH_VISION=3, KD_WEIGHT=1000.0)),
     *(  # its teacher is the same everywhere
@@ -157,7 +185,7 @@ TABLE = [
 # What the authors leave open is as from base to new.
 OPEN = [("VPT", "fewshot"), ("VPT", "xd"), ("IVLP", "fewshot"), ("IVLP", "xd"), ("IVLP:vit_b16_promptsrc", "fewshot"), ("IVLP:vit_b16_promptsrc", "xd"), ("MaPLe", "fewshot"), ("TextRefiner", "fewshot"), ("TCP", "fewshot"), ("TCP", "xd"), ("PromptKD", "fewshot"), ("DePT", "fewshot")]  # fmt: skip
 BEST_EPOCH = ("TextRefiner", "PromptKD")  # on validation images, as published
-HOSTS = {"vit_b16": "CoOp", **{f"vit_b16_{host.lower()}": host for host in ("CoCoOp", "KgCoOp", "CLIPFit", "CLIPAdapter", "TCP", "MaPLe", "PromptSRC", "PromptKD")}}  # fmt: skip
+HOSTS = {"vit_b16": "CoOp", **{f"vit_b16_{host.lower()}": host for host in ("CoCoOp", "KgCoOp", "CLIPFit", "CLIPAdapter", "TCP", "MaPLe", "PromptSRC", "MMRL", "PromptKD")}}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -188,7 +216,7 @@ def test_what_the_authors_leave_open(method, protocol):
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_the_mode_paper_tests_the_best_epoch_where_its_authors_do(protocol):
-    for method in ("CoOp", "CoCoOp", "KgCoOp", "MaPLe", "PromptSRC", "CLIPFit", "TCP", *BEST_EPOCH):
+    for method in ("CoOp", "CoCoOp", "KgCoOp", "MaPLe", "PromptSRC", "CLIPFit", "TCP", "MMRL", *BEST_EPOCH):
         final = config(method, protocol, options=["SETTINGS.MODE", "paper"]).TEST.FINAL_MODEL
         assert final == ("best_val" if method in BEST_EPOCH else "last_step")
 

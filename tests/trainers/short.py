@@ -12,6 +12,8 @@ DEPTHS = {
     "VPT": ("PROMPT_DEPTH_VISION",),
     "MaPLe": ("PROMPT_DEPTH",),
     "TCP": ("BLOCK",),
+    "MMRL": ("REP_LAYERS",),
+    "MMRLpp": ("REP_LAYERS",),
     **dict.fromkeys(("IVLP", "PromptSRC"), ("PROMPT_DEPTH_VISION", "PROMPT_DEPTH_TEXT")),
 }
 METHODS = (
@@ -23,6 +25,8 @@ METHODS = (
     "KgCoOp",
     "LinearProbe",
     "MaPLe",
+    "MMRL",
+    "MMRLpp",
     "ProGrad",
     "PromptKD",
     "PromptSRC",
@@ -44,9 +48,9 @@ class ShortRuns:
         learns = host or method
         node = f"TRAINER.{'ZSCLIP' if learns.startswith('ZeroshotCLIP') else learns.upper()}."
         own = ["INPUT.SIZE", (32, 32), "OPTIM.MAX_EPOCH", 2, f"{node}PREC", precision]
-        own += [part for name in DEPTHS.get(learns, ()) for part in (node + name, 2)]
         own += [f"TRAINER.{method.upper()}.HOST", host] if host else []
         own += ["TRAINER.SPOTLIGHTER.FIT", False] if method == "Spotlighter" and host else []
+        own += [part for name in DEPTHS.get(learns, ()) for part in (node + name, (2,) if name == "REP_LAYERS" else 2)]
         if learns == "PromptKD":
             own += [f"{node}TEACHER_DIR", self.teacher(), f"{node}TEACHER_NAME", self.weights]
         flags = {

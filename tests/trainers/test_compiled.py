@@ -46,7 +46,7 @@ def argv(tmp_path_factory, data_root):
     return line
 
 
-@pytest.mark.parametrize("name", ["MaPLe", "PromptSRC", "CLIPFit", "TextRefiner", "TCP", "Spotlighter"])
+@pytest.mark.parametrize("name", ["MaPLe", "PromptSRC", "CLIPFit", "TextRefiner", "TCP", "MMRL", "Spotlighter"])
 def test_encoders_are_traced_whole(argv, name, monkeypatch):
     """Each as one graph, once for all steps; the graphs' operations, one by one, give the same numbers."""
     monkeypatch.setattr(module, "compiled", lambda f, way: torch.compile(f, dynamic=False, backend="aot_eager"))

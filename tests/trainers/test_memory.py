@@ -26,6 +26,7 @@ METHODS = {
     "TextRefiner": ("TextRefiner",),
     "TCP": ("TCP",),
     "DePT": ("DePT",),
+    "MMRL": ("MMRL",),
     "Spotlighter": ("Spotlighter", "SPOTLIGHTER.JOINT", True),
     "Spotlighter over MaPLe": ("Spotlighter/embedded_maple",),
 }

@@ -14,7 +14,18 @@ from tests.trainers.stored_runs import are_equal, built, run
 from trainers import texts
 from trainers.prompts import features_of_templates, mean_of_units, template_features, total, zero_shot_text_features
 
-METHODS = ("ZeroshotCLIP", "ZeroshotCLIP2", "KgCoOp", "ProGrad", "TCP", "PromptSRC", "CLIPFit", "VPT", "Spotlighter")
+METHODS = (
+    "ZeroshotCLIP",
+    "ZeroshotCLIP2",
+    "KgCoOp",
+    "ProGrad",
+    "TCP",
+    "PromptSRC",
+    "CLIPFit",
+    "MMRL",
+    "VPT",
+    "Spotlighter",
+)
 SEVERAL = ["a photo of a {}.", "a drawing of a {}."]
 
 

@@ -20,11 +20,13 @@ SETTINGS = {  # of methods whose defaults are for larger encoders
     "PromptSRC": DEPTHS | {"N_CTX_VISION": 2, "N_CTX_TEXT": 2},
     "Spotlighter": {"ZOOM": 1, "KEEP": 0.5},
     "TCP": {"BLOCK": 3},
+    "MMRL": {"REP_LAYERS": (3, 4)},
+    "MMRLpp": {"REP_LAYERS": (3, 4)},
     "VPT": {"PROMPT_DEPTH_VISION": 2},
 }
 ZERO_SHOT = ("ZeroshotCLIP", "ZeroshotCLIP2")
 LEARNING = [
-    "CLIPAdapter", "CLIPFit", "CoCoOp", "CoOp", "DePT", "IVLP", "KgCoOp", "LinearProbe", "MaPLe", "ProGrad", "PromptKD", "PromptSRC", "Spotlighter",
+    "CLIPAdapter", "CLIPFit", "CoCoOp", "CoOp", "DePT", "IVLP", "KgCoOp", "LinearProbe", "MMRL", "MMRLpp", "MaPLe", "ProGrad", "PromptKD", "PromptSRC", "Spotlighter",
     "TaskRes", "TCP", "TextRefiner", "VPT",
 ]  # fmt: skip
 FIXED, BY_CHANCE = ("normalize",), ("random_flip", "normalize")
