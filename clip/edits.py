@@ -82,19 +82,20 @@ class VisualPrompts(Edit):
 
 
 class TextPrompts(Edit):
-    """Learned tokens behind a text's start token: prompts[i] (m, D) replaces its positions 1..m before block i + 1.
+    """Learned tokens behind a text's first `after`, its start token and what else stays: prompts[i] (m, D) replaces its
+    positions after..after + m - 1 before block i + 1.
 
     The first block's context stands in the prompt itself, so there is none for it here.
     """
 
-    def __init__(self, prompts: Sequence[Tensor]):
-        self.prompts = prompts
+    def __init__(self, prompts: Sequence[Tensor], after: int = 1):
+        self.prompts, self.after = prompts, after
 
     def before_block(self, x: Tensor, i: int) -> Tensor:
         if not 0 < i <= len(self.prompts):
             return x
-        prompt = self.prompts[i - 1]
-        return torch.cat([x[:, :1], batch_of(prompt, x), x[:, 1 + len(prompt) :]], dim=1)
+        prompt, after = self.prompts[i - 1], self.after
+        return torch.cat([x[:, :after], batch_of(prompt, x), x[:, after + len(prompt) :]], dim=1)
 
 
 def batch_of(prompt: Tensor, x: Tensor) -> Tensor:

@@ -36,7 +36,10 @@ def texts_of(ids: Tensor) -> Texts:
 
 def fits(transformer: Transformer, edits: Edits, shared: int) -> bool:
     """Whether edits leave alone what lies behind the first places, and the blocks are as they are written here."""
-    small = all(type(edit) is TextPrompts and all(len(prompt) < shared for prompt in edit.prompts) for edit in edits)
+    small = all(
+        type(edit) is TextPrompts and all(edit.after + len(prompt) <= shared for prompt in edit.prompts)
+        for edit in edits
+    )
     return small and all(map(as_written, transformer.resblocks))
 
 

@@ -80,6 +80,8 @@ MAPLE_CODE = ("muzairkhattak/multimodal-prompt-learning", ".")
 KGCOOP_CODE = ("htyao89/KgCoOp", "KgCoOp")
 MMRL_CODE = ("yunncheng/MMRL", ".")
 TCP_CODE = ("htyao89/Textual-based_Class-aware_prompt_tuning", ".")
+ATPROMPT_CODE = ("zhengli97/ATPrompt", ".")
+ATTRIBUTES = tree("ATPROMPT", {"USE_ATPROMPT": True, "ATT_NUM": 2, "ATT1_TEXT": "shape", "ATT2_TEXT": "size", "ATT3_TEXT": "none", "N_ATT1": 2, "N_ATT2": 2, "N_ATT3": 2})  # fmt: skip
 DEPT_CODE = ("Koorye/DePT", ".")
 DEPT = {
     **tree("LINEAR_PROBE", {"TYPE": "linear", "WEIGHT": 0.7, "TEST_TIME_FUSION": True}),
@@ -122,6 +124,8 @@ CASES = {
     "TCP": (
         "TCP", TCP_CODE, "trainers.tcp", tree("COOP", COOP | {"W": 1.0}) | tree("COCOOP", {"PREC": "fp32"}) | {"OPTIM.NAME": "adam", "OPTIM.ADAM_EPS": 1e-3},
     ),
+    "ATPrompt": ("CoOp_ATP", ATPROMPT_CODE, "trainers.coop_atp", tree("COOP", COOP | {"N_CTX": 2}) | ATTRIBUTES),
+    "ATPrompt deep": ("MaPLe_ATP", ATPROMPT_CODE, "trainers.maple_atp", tree("MAPLE", {"N_CTX": 2, "CTX_INIT": "", "PREC": "fp32", "PROMPT_DEPTH": 3}) | ATTRIBUTES),
     "DePT CoOp": ("ExtrasLinearProbeCoOp", DEPT_CODE, "trainers.elp_coop", DEPT | tree("COOP", COOP)),
     "DePT KgCoOp": ("ExtrasLinearProbeKgCoOp", DEPT_CODE, "trainers.elp_kgcoop", DEPT | tree("COOP", COOP | {"CTX_INIT": "a photo of a", "W": 2.0})),
     "DePT MaPLe": ("ExtrasLinearProbeMaPLe", DEPT_CODE, "trainers.elp_maple", DEPT | tree("MAPLE", {"N_CTX": 2, "CTX_INIT": "a photo of a", "PREC": "fp32", "PROMPT_DEPTH": 3})),

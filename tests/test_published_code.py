@@ -40,6 +40,8 @@ OWN_KEYS = {
         {"CTX_INIT": "a photo of a", "MEMORY_SIZE": 25, "ALPHA": 0.2, "BALANCE": 10.0, "DISTILL": 5.0, "PREC": "fp32"},
     ),
     "TCP": tree("TCP", {"BLOCK": 9, "PREC": "fp32"}) | {"OPTIM.NAME": "adam", "OPTIM.ADAM_EPS": 1e-3},
+    "ATPrompt": tree("ATPROMPT", {"N_CTX": 2, "PREC": "fp32"}),
+    "ATPrompt deep": tree("ATPROMPT", {"N_CTX": 2, "PROMPT_DEPTH": 3, "PREC": "fp32"}),
     **{
         f"DePT {host}": {"TRAINER.DEPT.HOST": host, "DATASET.SUBSAMPLE_CLASSES": "base"} | keys
         for host, keys in (

@@ -1,18 +1,20 @@
-"""Learned prompts in both encoders, block by block; shared by VPT, IVLP, MaPLe, PromptSRC and PromptKD.
+"""Learned prompts in both encoders, block by block; shared by VPT, IVLP, MaPLe, ATPrompt, PromptSRC and PromptKD.
 
 The text side is CoOp's context, with one of its own for the first blocks (deep language prompting); the image side is
 VPT (Jia et al., "Visual Prompt Tuning", ECCV 2022). They are edits of CLIP's encoders (`clip/edits.py`), drawn while
 CLIP is built, where the published code draws them, so the same seed gives the same first values.
 
-    C classes      m tokens of a prompt      D width of its encoder
+    C classes      m tokens of a prompt      D width of its encoder, D_v that of the image encoder
 """
 
+import copy
 from collections.abc import Sequence
 
 import torch.nn as nn
 from torch import Tensor
 
 import clip
+from clip.vit import draw_prompt
 
 from .prompts import ContextPrompts, Learner, NamesInContext, initial_context
 
@@ -106,6 +108,44 @@ class DeepPromptLearner(NamesInContext, VisualPromptLearner):
 
     def text_edits(self):
         return [clip.TextPrompts(list(self.text))]
+
+
+class CoupledPromptLearner(NamesInContext):
+    """Text prompts P_0 = `ctx`, P_1, ... (m, D) and their maps F_0 = `proj`, F_1, ...: visual prompt i is F_i(P_i).
+
+    The names are those of the published checkpoints, and the numbers are drawn in the published order.
+    """
+
+    frozen_images = False
+
+    def __init__(self, clip_model, classnames, keys):
+        super().__init__()
+        check_depth("PROMPT_DEPTH", keys.PROMPT_DEPTH, 1, clip_model.visual)
+        check_depth("PROMPT_DEPTH", keys.PROMPT_DEPTH, 1, clip_model)
+        context, words = first_context(clip_model, keys.CTX_INIT, keys.N_CTX)  # (m, D)
+        m, width = context.shape
+        visual_width, deeper = clip_model.visual.transformer.width, keys.PROMPT_DEPTH - 1
+        self.proj = nn.Linear(width, visual_width)
+        self.ctx = nn.Parameter(context)
+        self.compound_prompts_text = nn.ParameterList([draw_prompt(m, width) for _ in range(deeper)])
+        one = nn.Linear(width, visual_width)  # the deeper maps all start from it
+        self.compound_prompt_projections = nn.ModuleList([copy.deepcopy(one) for _ in range(deeper)])
+        self.prompts = ContextPrompts(clip_model, classnames, m, words=words)
+
+    def text_edits(self):
+        return [clip.TextPrompts(list(self.compound_prompts_text))]
+
+    def image_edits(self):
+        maps = [self.proj, *self.compound_prompt_projections]
+        prompts = [self.ctx, *self.compound_prompts_text]
+        return [clip.VisualPrompts([F(P) for F, P in zip(maps, prompts, strict=True)])]  # (m, D) -> (m, D_v) each
+
+
+def learner_of(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The learner's tensors in a checkpoint of the published MaPLe and what stands on it, which holds the whole model."""
+    prefix = "prompt_learner."
+    learned = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    return learned or state
 
 
 def from_published(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -157,6 +157,14 @@ TABLE = [
     ("TextRefiner:vit_b16_lr1e-3", "base2new", SOME, [16], TEXTREFINER | optim(0.001, 32, 10)),
     ("TextRefiner:vit_b16_lr8e-4", "base2new", SOME, [16], TEXTREFINER | optim(0.0008, 32, 10)),
     ("TCP", "base2new", SOME, [16], TCP),
+    ("ATPrompt", "base2new", ["caltech101", "sun397"], [16], optim(0.002, 32, 100) | keys("ATPROMPT", N_CTX=2, ATTRIBUTES="", PROMPT_DEPTH=0)),
+    ("ATPrompt", "base2new", ["dtd"], [16], optim(0.002, 32, 100) | keys("ATPROMPT", N_CTX=4)),
+    ("ATPrompt", "base2new", ["imagenet"], [16], optim(0.002, 32, 10) | keys("ATPROMPT", N_CTX=2)),
+    ("ATPrompt", "xd", SOME, [16], optim(0.002, 32, 10) | keys("ATPROMPT", N_CTX=4)),
+    ("ATPrompt:vit_b16_maple", "base2new", SOME, [16], optim(0.0035, 4, 5) | keys("ATPROMPT", N_CTX=4, PROMPT_DEPTH=9)),
+    ("ATPrompt:vit_b16_maple", "base2new", ["eurosat", "oxford_pets"], [16], optim(0.0035, 4, 10) | keys("ATPROMPT", N_CTX=4)),
+    ("ATPrompt:vit_b16_maple", "base2new", ["ucf101", "fgvc_aircraft"], [16], optim(0.0035, 4, 5) | keys("ATPROMPT", N_CTX=2)),
+    ("ATPrompt:vit_b16_maple", "xd", ["imagenet", "ucf101"], [16], optim(0.0026, 4, 2) | keys("ATPROMPT", N_CTX=4, PROMPT_DEPTH=3)),
     *(
         (f"DePT{file}", protocol, SOME, [16], optim(0.0035, 4, 10) | keys("DEPT", WEIGHT=0.7, LR_TIMES=6.5) | host)
         for protocol in ("base2new", "xd")
@@ -183,9 +191,9 @@ TABLE = [
     ),
 ]  # fmt: skip
 # What the authors leave open is as from base to new.
-OPEN = [("VPT", "fewshot"), ("VPT", "xd"), ("IVLP", "fewshot"), ("IVLP", "xd"), ("IVLP:vit_b16_promptsrc", "fewshot"), ("IVLP:vit_b16_promptsrc", "xd"), ("MaPLe", "fewshot"), ("TextRefiner", "fewshot"), ("TCP", "fewshot"), ("TCP", "xd"), ("PromptKD", "fewshot"), ("DePT", "fewshot")]  # fmt: skip
+OPEN = [("VPT", "fewshot"), ("VPT", "xd"), ("IVLP", "fewshot"), ("IVLP", "xd"), ("IVLP:vit_b16_promptsrc", "fewshot"), ("IVLP:vit_b16_promptsrc", "xd"), ("MaPLe", "fewshot"), ("TextRefiner", "fewshot"), ("TCP", "fewshot"), ("TCP", "xd"), ("PromptKD", "fewshot"), ("DePT", "fewshot"), ("ATPrompt", "fewshot"), ("ATPrompt:vit_b16_maple", "fewshot")]  # fmt: skip
 BEST_EPOCH = ("TextRefiner", "PromptKD")  # on validation images, as published
-HOSTS = {"vit_b16": "CoOp", **{f"vit_b16_{host.lower()}": host for host in ("CoCoOp", "KgCoOp", "CLIPFit", "CLIPAdapter", "TCP", "MaPLe", "PromptSRC", "MMRL", "PromptKD")}}  # fmt: skip
+HOSTS = {"vit_b16": "CoOp", **{f"vit_b16_{host.lower()}": host for host in ("CoCoOp", "KgCoOp", "CLIPFit", "CLIPAdapter", "TCP", "ATPrompt", "MaPLe", "PromptSRC", "MMRL", "PromptKD")}}  # fmt: skip
 
 
 @pytest.mark.parametrize(

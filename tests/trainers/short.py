@@ -17,6 +17,7 @@ DEPTHS = {
     **dict.fromkeys(("IVLP", "PromptSRC"), ("PROMPT_DEPTH_VISION", "PROMPT_DEPTH_TEXT")),
 }
 METHODS = (
+    "ATPrompt",
     "CLIPAdapter",
     "CLIPFit",
     "CoCoOp",

@@ -152,7 +152,7 @@ def test_it_is_no_host(data_root, tmp_path, capsys):
 
 def test_over_other_hosts(data_root, tmp_path):
     """Those whose authors of DePT publish nothing: a step changes what they learn, and the head."""
-    for host in ("CLIPFit", "IVLP", "PromptSRC"):
+    for host in ("ATPrompt", "CLIPFit", "IVLP", "PromptSRC"):
         file = REPOSITORY / f"configs/trainers/{host}/embedded.yaml"
         argv = arguments(data_root, tmp_path, "DePT", options=["TRAINER.DEPT.HOST", host], config_file=file)
         trainer = build_trainer(train.build_config(train.parse_arguments(argv)))

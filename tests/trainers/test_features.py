@@ -22,7 +22,19 @@ from trainers import texts
 from trainers.coop import CoOp
 from trainers.prompted_clip import PromptedCLIP
 
-PLAIN = ("ZeroshotCLIP", "TaskRes", "CoOp", "CoCoOp", "KgCoOp", "ProGrad", "TCP", "TextRefiner", "Spotlighter", "DePT")
+PLAIN = (
+    "ZeroshotCLIP",
+    "TaskRes",
+    "CoOp",
+    "CoCoOp",
+    "KgCoOp",
+    "ProGrad",
+    "TCP",
+    "ATPrompt",
+    "TextRefiner",
+    "Spotlighter",
+    "DePT",
+)
 CHANGED = ("VPT", "IVLP", "MaPLe", "CLIPFit")
 
 

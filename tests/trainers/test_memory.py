@@ -25,6 +25,8 @@ METHODS = {
     "CLIPFit": ("CLIPFit",),
     "TextRefiner": ("TextRefiner",),
     "TCP": ("TCP",),
+    "ATPrompt": ("ATPrompt",),
+    "ATPrompt, deep": ("ATPrompt/embedded_maple",),
     "DePT": ("DePT",),
     "MMRL": ("MMRL",),
     "Spotlighter": ("Spotlighter", "SPOTLIGHTER.JOINT", True),

@@ -1,4 +1,4 @@
-"""Checkpoints in the layouts of five methods' authors, with what upstream's warm-up pickles into them, are tested here.
+"""Checkpoints in the layouts of methods' authors, with what upstream's warm-up pickles into them, are tested here.
 
 Each is made of a short run of ours: its tensors under the authors' names, half precision aside, with the others that they
 save beside them. The test of it must give the run's own figures.
@@ -96,18 +96,24 @@ def textrefiner(state: dict) -> dict:
     return {"prompt_learner": saved(model), "Memory": saved(memory, memory_item=state["cache"])}
 
 
+def atprompt(state: dict) -> dict:
+    words = {f"token_middle{i}": torch.zeros(5, 1, 128) for i in (1, 2)}
+    return {"prompt_learner": saved({**state, **words, **buffers()})}
+
+
 def clip_adapter(state: dict) -> dict:
     return {"clip_adapter": saved(state)}
 
 
 LAYOUTS = {
+    "ATPrompt": atprompt,
     "CLIPAdapter": clip_adapter,
     "KgCoOp": kgcoop,
     "PromptSRC": promptsrc,
     "TextRefiner": textrefiner,
     "PromptKD": promptkd,
 }
-FOLDERS = {"CLIPAdapter": "clip_adapter", "KgCoOp": "prompt_learner", "PromptSRC": "VLPromptLearner", "TextRefiner": "prompt_learner", "PromptKD": "VLPromptLearner"}  # fmt: skip
+FOLDERS = {"ATPrompt": "prompt_learner", "CLIPAdapter": "clip_adapter", "KgCoOp": "prompt_learner", "PromptSRC": "VLPromptLearner", "TextRefiner": "prompt_learner", "PromptKD": "VLPromptLearner"}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from tests.trainers.upstream import upstream
 
 DEPTHS = {"PROMPT_DEPTH_VISION": 2, "PROMPT_DEPTH_TEXT": 2}
 SETTINGS = {  # of methods whose defaults are for larger encoders
+    "ATPrompt": {"ATTRIBUTES": "color, shape"},
     "IVLP": DEPTHS,
     "MaPLe": {"PROMPT_DEPTH": 2},
     "PromptKD": {"PROMPT_DEPTH_VISION": 2, "TEACHER_NAME": "ViT-Embedded/8"},
@@ -26,7 +27,7 @@ SETTINGS = {  # of methods whose defaults are for larger encoders
 }
 ZERO_SHOT = ("ZeroshotCLIP", "ZeroshotCLIP2")
 LEARNING = [
-    "CLIPAdapter", "CLIPFit", "CoCoOp", "CoOp", "DePT", "IVLP", "KgCoOp", "LinearProbe", "MMRL", "MMRLpp", "MaPLe", "ProGrad", "PromptKD", "PromptSRC", "Spotlighter",
+    "ATPrompt", "CLIPAdapter", "CLIPFit", "CoCoOp", "CoOp", "DePT", "IVLP", "KgCoOp", "LinearProbe", "MMRL", "MMRLpp", "MaPLe", "ProGrad", "PromptKD", "PromptSRC", "Spotlighter",
     "TaskRes", "TCP", "TextRefiner", "VPT",
 ]  # fmt: skip
 FIXED, BY_CHANCE = ("normalize",), ("random_flip", "normalize")

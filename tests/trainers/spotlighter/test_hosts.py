@@ -16,6 +16,7 @@ CONFIGS = {
     "CLIPFit": "embedded_clipfit",
     "CLIPAdapter": "embedded_clipadapter",
     "TCP": "embedded_tcp",
+    "ATPrompt": "embedded_atprompt",
     "MaPLe": "embedded_maple",
     "PromptSRC": "embedded_promptsrc",
     "MMRL": "embedded_mmrl",
