@@ -71,6 +71,8 @@ ENTRIES = (
     Entry("TextRefiner", "TextRefiner"),
     Entry("TaskRes", "TaskRes"),
     Entry("linear probe", "LinearProbe"),
+    Entry("ZS-LP", "CLAP", "embedded_zslp"),
+    Entry("CLAP", "CLAP"),
     Entry("TCP", "TCP"),
     Entry("ATPrompt", "ATPrompt"),
     Entry("VPT, shallow", "VPT", "embedded_shallow"),

@@ -135,6 +135,8 @@ CASES = {
         "MMRLpp", MMRL_CODE, "trainers.mmrlpp",
         tree("MMRLpp", MMRL | {"BETA": 0.6, "PROJ_LORA_DIM": 6, "RES_LORA_DIM": 3}) | {"TASK": "FS"},
     ),
+    "CLAP": ("ADAPTER", ("jusiro/CLAP", "."), "trainers.adapters", tree("ADAPTER", {"INIT": "ZS", "CONSTRAINT": "l2", "ENHANCED_BASE": "none", "PREC": "fp32"})),
+    "CLAP none": ("ADAPTER", ("jusiro/CLAP", "."), "trainers.adapters", tree("ADAPTER", {"INIT": "ZS", "CONSTRAINT": "none", "ENHANCED_BASE": "none", "PREC": "fp32"})),
     "ProGrad": (
         "ProGrad", ("BeierZhu/Prompt-align", "ProGrad.public"), "trainers.prograd",
         tree("COOP", COOP | {"CTX_INIT": True, "N_CTX": 6}) | {"LOSS.NAME": "prograd", "LOSS.T": 1.0, "LOSS.LAMBDA": 1.0, "LOSS.GM": False},
@@ -371,6 +373,39 @@ def fit_clip_adapter() -> None:
     torch.Tensor.to = lambda self, *where, **more: self if where == ("cuda",) else to(self, *where, **more)
 
 
+def lend_templates(repository: Path) -> None:
+    """CLAP's prompts of ImageNet stand in its authors' `datasets`; the data sets here are ours."""
+    path = repository / "datasets/imagenet_templates.py"
+    if path.is_file():
+        spec = importlib.util.spec_from_file_location("datasets.imagenet_templates", path)
+        sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[spec.name])
+
+
+def feed_features(method) -> None:
+    """CLAP's trainer extracts features before it trains, and shuffles them: here each batch's images are encoded."""
+    learns = method.forward_backward
+    method.forward_backward = lambda self, pair: learns(self, *pair)
+
+    def encoded(self, items):
+        images, labels = self.parse_batch_test(default_collate(items) if isinstance(items, list) else items)
+        return self.model.image_encoder(images).detach(), labels
+
+    def run_epoch(self):
+        self.set_model_mode("eval")
+        self.num_batches, adapter = len(self.train_loader_x), self.model.adapter
+        if self.epoch == 0 and adapter.apply_constraint != "none":
+            adapter.device = self.device
+            f, labels = encoded(self, [*self.train_loader_x.dataset])
+            adapter.init_lagrangian_multipliers(labels, self.model.forward_features(f))
+        for number, batch in enumerate(self.train_loader_x):
+            self.batch_idx, (f, labels) = number, encoded(self, batch)
+            self.features_test, self.labels_test = f, labels  # which it looks at in each step
+            self.forward_backward((f.numpy(), labels))
+
+    method.run_epoch = run_epoch
+
+
 def plain(value):
     if torch.is_tensor(value):
         return [plain(row) for row in value] if value.dim() > 1 else [float(f"{x:.7g}") for x in value]
@@ -409,7 +444,10 @@ def main() -> None:
     # Their `clip` takes `packaging` from setuptools, of which there is no such part any more.
     importlib.import_module("packaging.version")
     sys.modules.setdefault("pkg_resources", SimpleNamespace(packaging=sys.modules["packaging"]))
+    lend_templates(arguments.repository)
     imported = importlib.import_module(module)
+    if trainer_name == "ADAPTER":
+        feed_features(TRAINER_REGISTRY.get("ADAPTER"))
     if hasattr(imported, "_get_base_text_features"):
         write_spaces(imported)
     if trainer_name == "ProGrad":

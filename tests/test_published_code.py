@@ -34,6 +34,8 @@ OWN_KEYS = {
     "KgCoOp": tree("KGCOOP", {"CTX_INIT": "a photo of a", "W": 8.0, "PREC": "fp32"}),
     "CLIPAdapter": tree("CLIPADAPTER", {"PREC": "fp32"}),
     "CLIPFit": tree("CLIPFIT", {"W": 8.0, "PREC": "fp32"}),
+    "CLAP": tree("CLAP", {"CONSTRAINT": "l2", "PREC": "fp32"}),
+    "CLAP none": tree("CLAP", {"CONSTRAINT": "none", "PREC": "fp32"}),
     "TaskRes": tree("TASKRES", {"RESIDUAL_SCALE": 0.5, "PREC": "fp32"}),
     "TextRefiner": tree(
         "TEXTREFINER",

@@ -306,9 +306,14 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
         if not self.is_remembered():
             with torch.no_grad():
                 return compute(images)
+        return self.of_training_images(name, compute)[self.batch_views, self.batch_index]
+
+    def of_training_images(self, name: str, compute) -> Tensor:
+        """`compute` of all training images in all views (V, N, ...), computed once; in one, where each step draws another."""
         if name not in self.remembered:
-            self.remembered[name] = torch.stack([self.of_all(compute, view) for view in range(self.views())])
-        return self.remembered[name][self.batch_views, self.batch_index]
+            views = range(max(1, self.views()))
+            self.remembered[name] = torch.stack([self.of_all(compute, view) for view in views])
+        return self.remembered[name]
 
     @torch.no_grad()
     def of_all(self, compute, view: int) -> Tensor:

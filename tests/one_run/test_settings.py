@@ -133,6 +133,7 @@ TABLE = [
     ("CLIPFit", "base2new", SOME, [16], optim(0.002, 32, 10) | CLIPFIT),
     ("CLIPFit", "fewshot", SOME, SHOTS, optim(0.002, 32, 100) | CLIPFIT),
     ("CLIPFit", "xd", ["imagenet"], [16], optim(0.002, 32, 20) | CLIPFIT),
+    *((name, "fewshot", SOME, SHOTS, optim(0.1, 256, 300) | {"OPTIM.WEIGHT_DECAY": 0.0, "DATALOADER.VIEWS": 20} | keys("CLAP", CONSTRAINT=how)) for name, how in (("CLAP", "l2"), ("CLAP:vit_b16_zslp", "none"))),
     ("LinearProbe", "fewshot", SOME, SHOTS, {"INPUT.TRANSFORMS": ("normalize",), "OPTIM.MAX_EPOCH": 1} | keys("LINEARPROBE", C=0.316, SEARCH=False)),
     *(
         ("TaskRes", protocol, *row)

@@ -18,6 +18,7 @@ DEPTHS = {
 }
 METHODS = (
     "ATPrompt",
+    "CLAP",
     "CLIPAdapter",
     "CLIPFit",
     "CoCoOp",

@@ -11,6 +11,7 @@ from trainers.config_keys import ConfigKeys
 ZERO_SHOT = {"ZSCLIP": {"PREC": "auto"}}
 INSTALLED = {
     "ATPrompt": {"ATPROMPT": {"N_CTX": 2, "ATTRIBUTES": "", "PROMPT_DEPTH": 0, "PREC": "auto"}},
+    "CLAP": {"CLAP": {"CONSTRAINT": "l2", "PREC": "auto"}},
     "CLIPAdapter": {"CLIPADAPTER": {"RATIO": 0.2, "REDUCTION": 4, "PREC": "auto"}},
     "CLIPFit": {"CLIPFIT": {"W": 8.0, "PREC": "auto"}},
     "CoCoOp": {"COCOOP": {"N_CTX": 16, "CTX_INIT": "", "PREC": "auto"}},

@@ -27,7 +27,7 @@ SETTINGS = {  # of methods whose defaults are for larger encoders
 }
 ZERO_SHOT = ("ZeroshotCLIP", "ZeroshotCLIP2")
 LEARNING = [
-    "ATPrompt", "CLIPAdapter", "CLIPFit", "CoCoOp", "CoOp", "DePT", "IVLP", "KgCoOp", "LinearProbe", "MMRL", "MMRLpp", "MaPLe", "ProGrad", "PromptKD", "PromptSRC", "Spotlighter",
+    "ATPrompt", "CLAP", "CLIPAdapter", "CLIPFit", "CoCoOp", "CoOp", "DePT", "IVLP", "KgCoOp", "LinearProbe", "MMRL", "MMRLpp", "MaPLe", "ProGrad", "PromptKD", "PromptSRC", "Spotlighter",
     "TaskRes", "TCP", "TextRefiner", "VPT",
 ]  # fmt: skip
 FIXED, BY_CHANCE = ("normalize",), ("random_flip", "normalize")

@@ -16,6 +16,7 @@ from dassl.utils import load_checkpoint
 
 from ..classifier import ClassifierCLIP, ClassLearner, first_vectors
 from ..clip_trainer import ClipTrainer
+from ..prompts import readable
 
 
 class ResidualLearner(ClassLearner):
@@ -66,7 +67,7 @@ class TaskRes(ClipTrainer):
 
     def build_prompted_clip(self, clip_model):
         template = self.template()
-        print(f"Prompts: {template.format(self.dm.dataset.classnames[0])} ... ({self.num_classes} classes)")
+        print(f"Prompts: {template.format(readable(self.dm.dataset.classnames[0]))} ... ({self.num_classes} classes)")
         with enhanced(clip_model, self.keys.ENHANCED_BASE):
             base = first_vectors(clip_model, self.dm.dataset, template)  # (C, d)
         return ClassifierCLIP(clip_model, ResidualLearner(base, self.keys.RESIDUAL_SCALE))
