@@ -193,9 +193,14 @@ class TrainerBase(ProjectedSteps):
                 self.readings.fetch()
                 self.after_epoch()
             self.train_seconds = time.perf_counter() - started
-            if self.on_trained is not None:
-                self.on_trained()
+            self.note_trained()
         self.after_train()
+
+    def note_trained(self) -> None:
+        """All epochs are done and saved; what is to know of it is told once."""
+        if self.on_trained is not None:
+            told, self.on_trained = self.on_trained, None
+            told()
 
     def before_train(self):
         pass

@@ -165,6 +165,8 @@ class SimpleTrainer(TrainerBase):
             raise no_validation_images(self.cfg.DATASET.NAME, setting)
 
     def after_train(self):
+        if self.get_model_names():
+            self.note_trained()  # where a method has a `train` of its own
         print("Finish training")
         if not self.cfg.TEST.NO_TEST:
             if self.cfg.TEST.FINAL_MODEL == "best_val" and self.get_model_names():

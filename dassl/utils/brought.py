@@ -32,9 +32,10 @@ class Route(NamedTuple):
     name: str
 
     def has(self, top: str) -> bool:
-        return (self.folder / top / "__init__.py").is_file() or (
-            self.is_of_a_file() and (self.folder / f"{top}.py").is_file()
-        )
+        own = self.folder / top
+        if self.is_of_a_file():  # whatever lies there was put there for that file, with an __init__.py or without
+            return own.is_dir() or own.with_suffix(".py").is_file()
+        return (own / "__init__.py").is_file()
 
     def is_of_a_file(self) -> bool:
         """A package's own modules are found by relative imports, as ever; only packages in it are looked for."""

@@ -19,6 +19,7 @@ ZOO = {
         from .food import KIND as NEAR
         from . import food as near, plain
         import tools
+        from bare.inside import KIND as BARE
 
         def later():
             from food.cooking import boil
@@ -28,6 +29,7 @@ ZOO = {
     "mine/food/__init__.py": "KIND = 'mine'\nfrom .food import *\nfrom . import food\n",
     "mine/food/food.py": "from food.cooking import boil\nfrom .cooking import boil as same\nclass Meal: pass\n",
     "mine/food/cooking.py": "from . import KIND\ndef boil(): return KIND\n",
+    "mine/bare/inside.py": "import food\nKIND = food.KIND\n",
     "mine/tools.py": "import food\nNAME = food.KIND + ' tools'\n",
     "other.py": "from food import food, KIND\nimport food.cooking as cooking\n",
     "other/food/__init__.py": "KIND = 'other'\nfrom . import food\n",
@@ -74,6 +76,7 @@ def test_a_file_finds_its_own(folder):
     from stall import mine
 
     assert mine.KIND == mine.NEAR == "mine" and mine.cooking.boil() == "mine" and mine.tools.NAME == "mine tools"
+    assert mine.BARE == "mine"
     assert mine.near.KIND == "mine" and mine.plain.KIND == "everybody"
     boil, kind = mine.later()  # long after it was imported
     assert boil is mine.cooking.boil is mine.near.food.boil is mine.near.food.same and kind == "mine"

@@ -1,0 +1,97 @@
+"""Which trainer files of a public repository train, save and test here, unchanged: its checkout -> a table.
+
+    python -m tests.drop_in --repository FOLDER [--file trainers/coop.py] [--epochs 2]
+
+Each file is put into `trainers/` of a copy of this code, alone. Where it fails so, once more with the modules beside it
+that it imports, then with its own `clip` and whatever else it imports from its repository, in a folder of its name.
+Its config keys are those of this repository's `defaults.yaml`, or else of `extend_cfg` in the authors' `train.py`. It
+trains some epochs on a small data set with a small CLIP (tests/published_code.py), is saved, loaded and tested, in a
+process of its own. Without a GPU, "cuda", which published code says anyway, is the CPU there, and `.half()` does nothing.
+
+The exit code is 1 where a file fails.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.drop_in.repository import Attempt, attempts, declared_keys, trainer_files
+from tests.drop_in.run import SAID
+from tests.helpers import REPOSITORY
+
+HOUSE = ("clip", "configs", "dassl", "datasets", "inert", "one_run", "trainers")  # what a run needs
+LIMIT = 600  # seconds for a file
+
+
+def build_house(house: Path, attempt: Attempt) -> None:
+    for folder in HOUSE:
+        shutil.copytree(REPOSITORY / folder, house / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    ours = house / "trainers"
+    for path in [attempt.file, *attempt.beside]:
+        copy(path, ours / path.name)
+    for path in attempt.below:
+        for stem in [file.stem for file in [attempt.file, *attempt.beside] if file.suffix == ".py"]:
+            copy(path, ours / stem / path.name)
+
+
+def copy(path: Path, target: Path) -> None:
+    if path.is_dir():
+        shutil.copytree(path, target, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
+    else:
+        target.parent.mkdir(exist_ok=True)
+        shutil.copyfile(path, target)
+
+
+def carry_out(attempt: Attempt, repository: Path, epochs: int) -> str:
+    """The sentence of the error; empty where it trains, saves and tests."""
+    with tempfile.TemporaryDirectory() as scratch:
+        house = Path(scratch) / "house"
+        build_house(house, attempt)
+        asked = {"stem": attempt.file.stem, "epochs": epochs, "keys": declared_keys(attempt.file, repository)}
+        line = [sys.executable, "-m", "tests.drop_in.run", json.dumps(asked)]
+        searched = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
+        environment = os.environ | {"PYTHONPATH": searched, "OMP_NUM_THREADS": "1", "FEATURES_CACHE": ""}
+        try:
+            done = subprocess.run(line, cwd=house, env=environment, capture_output=True, text=True, timeout=LIMIT)
+        except subprocess.TimeoutExpired:
+            return f"it took more than {LIMIT} s"
+        said = [line.removeprefix(SAID) for line in done.stdout.splitlines() if line.startswith(SAID)]
+        if said:
+            return json.loads(said[-1])
+        last = (done.stderr.strip() or done.stdout.strip() or "nothing was said").splitlines()[-1]
+        return f"the process ended with code {done.returncode} ({last})"
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repository", type=Path, required=True, help="folder of the authors' repository")
+    parser.add_argument("--file", action="append", type=Path, help="one of its trainer files; default: all")
+    parser.add_argument("--epochs", type=int, default=2)
+    arguments = parser.parse_args(argv)
+    repository = arguments.repository.resolve()
+    files = [repository / file for file in arguments.file or ()] or trainer_files(repository)
+    missing = [str(file) for file in files if not file.is_file()]
+    if missing or not files:
+        parser.error(f"{repository} has no {', '.join(missing) or 'file that registers a trainer'}")
+    print("| file | result | error |\n|---|---|---|")
+    failed = False
+    for file in files:
+        errors = []
+        for attempt in attempts(file, repository):
+            attempt.error = carry_out(attempt, repository, arguments.epochs)
+            if not attempt.error:
+                break
+            errors.append(attempt.error.replace("|", "/"))
+        said = " // ".join(dict.fromkeys(errors)) if attempt.error else ""
+        print(f"| `{file.relative_to(repository)}` | {attempt.result()} | {said} |", flush=True)
+        failed = failed or bool(attempt.error)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

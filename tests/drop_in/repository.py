@@ -1,0 +1,109 @@
+"""The trainer files of a repository, and what each of them imports from beside it and from above."""
+
+import ast
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.helpers import REPOSITORY
+
+
+@dataclass
+class Attempt:
+    """What is put into `trainers/`, and how it went there."""
+
+    file: Path
+    beside: list[Path] = field(default_factory=list)  # modules of its own folder
+    below: list[Path] = field(default_factory=list)  # packages and modules for the folder of its name
+    error: str = "it has not been run"
+
+    def result(self) -> str:
+        brought = [path.name for path in self.beside] + [f"its own {path.stem}" for path in self.below]
+        return ("fails" if self.error else "runs") + (f", with {', '.join(brought)}" if brought else "")
+
+
+def trainer_files(repository: Path) -> list[Path]:
+    """Files that register a trainer, but for copies of Dassl and what a notebook has left; one of several equal ones."""
+    found, texts = [], set()
+    for path in sorted(repository.rglob("*.py")):
+        parts = path.relative_to(repository).parts
+        if "dassl" in parts or any(part.startswith(".") for part in parts):
+            continue
+        text = path.read_bytes()
+        if b"TRAINER_REGISTRY.register(" in text and text not in texts:
+            found.append(path)
+            texts.add(text)
+    return found
+
+
+def code_of(path: Path) -> ast.Module:
+    with contextlib.suppress(SyntaxError, ValueError):
+        return ast.parse(path.read_text(encoding="utf-8", errors="replace"))
+    return ast.Module(body=[], type_ignores=[])
+
+
+def imported(path: Path) -> Iterator[tuple[int, str]]:
+    """(level, module) of all imports of a file; `from . import name` is (1, "name")."""
+    for node in ast.walk(code_of(path)):
+        if isinstance(node, ast.Import):
+            yield from ((0, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from ((node.level, node.module or alias.name) for alias in node.names)
+
+
+def module_in(folder: Path, name: str) -> Path | None:
+    """The file or package of that name in a folder."""
+    return next((path for path in (folder / f"{name}.py", folder / name) if path.exists()), None)
+
+
+def siblings(path: Path) -> list[Path]:
+    """The modules of its folder that a file imports, and those that these import."""
+    found: list[Path] = []
+    waiting = [path]
+    while waiting:
+        for level, name in imported(waiting.pop()):
+            parts = name.removeprefix("trainers.").split(".")
+            if level == 1 or name.startswith("trainers."):
+                other = module_in(path.parent, parts[0])
+                if other is not None and other not in [path, *found]:
+                    found.append(other)
+                    waiting += [other] if other.is_file() else []
+    return sorted(found)
+
+
+def packages(paths: list[Path], repository: Path) -> list[Path]:
+    """What files import by absolute names and have in their repository, in the folders above them."""
+    found = {}
+    for path in paths:
+        for level, name in imported(path):
+            top, *rest = name.split(".")
+            is_ours = top == "datasets" and module_in(REPOSITORY / "datasets", "".join(rest[:1])) is not None
+            if level or is_ours or top in ("dassl", "trainers", path.stem):
+                continue
+            for folder in path.parents:
+                other = module_in(folder, top)
+                if other is not None and folder != path.parent:
+                    found.setdefault(top, other)
+                if folder == repository:
+                    break
+    return list(found.values())
+
+
+def attempts(path: Path, repository: Path) -> list[Attempt]:
+    beside = siblings(path)
+    below = packages([path, *(other for other in beside if other.is_file())], repository)
+    tries = [Attempt(path), Attempt(path, beside), Attempt(path, below=below), Attempt(path, beside, below)]
+    return [each for i, each in enumerate(tries) if each not in tries[:i]]
+
+
+def declared_keys(path: Path, repository: Path) -> list[str]:
+    """`extend_cfg` of the train.py that is nearest above a file, as text; none: it has no such function."""
+    for folder in path.parents:
+        script = folder / "train.py"
+        for node in code_of(script).body if script.is_file() else ():
+            if isinstance(node, ast.FunctionDef) and node.name == "extend_cfg":
+                return [ast.unparse(node)]
+        if folder == repository:
+            break
+    return []
