@@ -63,10 +63,11 @@ class Anchored(NamesInContext):
         super().__init__(clip_model, classnames, CfgNode({**keys, "CTX_INIT": ""}))
         for i in range(max(LEAST, len(words))):
             setattr(self, f"ctx_att{i + 1}", nn.Parameter(nn.init.normal_(torch.empty_like(self.ctx), std=0.01)))
-        for i, word in enumerate(words):
-            self.register_buffer(f"word{i + 1}", initial_context(clip_model, word), persistent=False)
+        anchors = [initial_context(clip_model, word) for word in words]  # (tokens, D) each
+        for i, anchor in enumerate(anchors):
+            self.register_buffer(f"word{i + 1}", anchor, persistent=False)
         self.count = len(words)
-        self.before = len(self.whole())  # m'
+        self.before = (self.count + 1) * len(self.ctx) + sum(map(len, anchors))  # m'
         self.prompts = ContextPrompts(clip_model, classnames, self.before)
 
     def whole(self) -> Tensor:
