@@ -81,6 +81,7 @@ ENTRIES = (
     Entry("MaPLe", "MaPLe"),
     Entry("ATPrompt, deep", "ATPrompt", "embedded_maple"),
     Entry("PromptSRC", "PromptSRC"),
+    Entry("MMA", "MMA"),
     Entry("MMRL", "MMRL"),
     Entry("MMRL++", "MMRLpp"),
     Entry("PromptKD, inductive", "PromptKD", "embedded_inductive", teacher="PromptSRC"),

@@ -66,6 +66,7 @@ COMMON = {
 }
 COOP = {"N_CTX": 4, "CSC": False, "CTX_INIT": "", "CLASS_TOKEN_POSITION": "end", "PREC": "fp32"}
 DEEP = {"N_CTX_VISION": 2, "N_CTX_TEXT": 2, "CTX_INIT": "a photo of a", "PREC": "fp32"}
+MMA = {"ADAPTER_START": 2, "ADAPTER_END": 3, "ADAPTER_DIM": 8, "ADAPTER_SCALE": 0.02, "PREC": "fp32"}
 MMRL = {"ALPHA": 0.7, "REG_WEIGHT": 3.0, "N_REP_TOKENS": 2, "REP_LAYERS": (2, 3), "REP_DIM": 24, "PREC": "fp32"}
 DEPTHS = {"PROMPT_DEPTH_VISION": 3, "PROMPT_DEPTH_TEXT": 2}
 
@@ -129,6 +130,10 @@ CASES = {
     "DePT CoOp": ("ExtrasLinearProbeCoOp", DEPT_CODE, "trainers.elp_coop", DEPT | tree("COOP", COOP)),
     "DePT KgCoOp": ("ExtrasLinearProbeKgCoOp", DEPT_CODE, "trainers.elp_kgcoop", DEPT | tree("COOP", COOP | {"CTX_INIT": "a photo of a", "W": 2.0})),
     "DePT MaPLe": ("ExtrasLinearProbeMaPLe", DEPT_CODE, "trainers.elp_maple", DEPT | tree("MAPLE", {"N_CTX": 2, "CTX_INIT": "a photo of a", "PREC": "fp32", "PROMPT_DEPTH": 3})),
+    "MMA": (
+        "MultiModalAdapter", ("ZjjConan/VLM-MultiModalAdapter", "."), "trainers.mmadapter",
+        tree("MMADAPTER", MMA | {"TEXT_CTX_INIT": "a photo of a"}),
+    ),
     "MMRL": ("MMRL", MMRL_CODE, "trainers.mmrl", tree("MMRL", MMRL) | {"TASK": "FS"}),
     "MMRL new": ("MMRL", MMRL_CODE, "trainers.mmrl", tree("MMRL", MMRL) | {"TASK": "B2N"}),  # other classes than those learned
     "MMRLpp": (

@@ -14,6 +14,7 @@ from tests.published_code import (
     CASES,
     COOP,
     LAYERS,
+    MMA,
     MMRL,
     RECORD,
     TEXT_LAYERS,
@@ -52,6 +53,7 @@ OWN_KEYS = {
             ("MaPLe", CASES["MaPLe"][3]),
         )
     },
+    "MMA": tree("MMA", MMA),
     "MMRLpp": tree("MMRLPP", MMRL | {"BETA": 0.6, "PROJ_LORA_DIM": 6, "RES_LORA_DIM": 3}),
     "ProGrad": tree("PROGRAD", {"N_CTX": 6, "CTX_INIT": True, "PREC": "fp32"}),
 }

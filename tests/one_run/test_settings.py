@@ -83,6 +83,9 @@ TCP = (
     | {"OPTIM.NAME": "adam", "OPTIM.ADAM_EPS": 1e-3}
     | keys("TCP", N_CTX=4, CTX_INIT="", BLOCK=9, W=8.0)
 )
+MMA = {"OPTIM.WARMUP_EPOCH": 0} | keys(
+    "MMA", TEXT_CTX_INIT=PHOTO, ADAPTER_START=5, ADAPTER_END=12, ADAPTER_DIM=32, ADAPTER_SCALE=0.001
+)
 MMRLPP = [  # weight and BETA
     ("fgvc_aircraft", 2.0, 0.9), ("ucf101", 3.0, 0.9), ("dtd", 7.0, 0.9), ("oxford_pets", 0.01, 0.7), ("stanford_cars", 6.0, 0.7),
     ("caltech101", 3.0, 0.6), ("sun397", 3.0, 0.5), ("oxford_flowers", 7.0, 0.4), ("eurosat", 0.01, 0.2), ("food101", 1.0, 0.1),
@@ -175,6 +178,8 @@ TABLE = [
             (":vit_b16_maple", MAPLE | optim(0.0035, 4, 10)),
         )
     ),
+    ("MMA", "base2new", OTHERS, [16], optim(0.0015, 16, 5) | MMA),
+    ("MMA", "base2new", ["imagenet"], [16], optim(0.0015, 128, 5) | MMA),
     *(("MMRL", "base2new", [name], [16], adamw(0.001, 4, 10) | mmrl("MMRL", weight)) for name, weight in [("dtd", 6.0), ("oxford_pets", 0.2), ("caltech101", 0.5), ("stanford_cars", 7.0), ("food101", 5.0)]),
     ("MMRL", "base2new", ["eurosat"], [16], adamw(0.001, 4, 10) | keys("MMRL", REG_WEIGHT=0.01, REP_DIM=2048)),
     *(("MMRL", protocol, ["imagenet"], [16], adamw(0.001, 32, 5) | mmrl("MMRL", 0.5)) for protocol in ("base2new", "fewshot")),
@@ -192,7 +197,7 @@ TABLE = [
     ),
 ]  # fmt: skip
 # What the authors leave open is as from base to new.
-OPEN = [("VPT", "fewshot"), ("VPT", "xd"), ("IVLP", "fewshot"), ("IVLP", "xd"), ("IVLP:vit_b16_promptsrc", "fewshot"), ("IVLP:vit_b16_promptsrc", "xd"), ("MaPLe", "fewshot"), ("TextRefiner", "fewshot"), ("TCP", "fewshot"), ("TCP", "xd"), ("PromptKD", "fewshot"), ("DePT", "fewshot"), ("ATPrompt", "fewshot"), ("ATPrompt:vit_b16_maple", "fewshot")]  # fmt: skip
+OPEN = [("VPT", "fewshot"), ("VPT", "xd"), ("IVLP", "fewshot"), ("IVLP", "xd"), ("IVLP:vit_b16_promptsrc", "fewshot"), ("IVLP:vit_b16_promptsrc", "xd"), ("MaPLe", "fewshot"), ("TextRefiner", "fewshot"), ("TCP", "fewshot"), ("TCP", "xd"), ("MMA", "fewshot"), ("MMA", "xd"), ("PromptKD", "fewshot"), ("DePT", "fewshot"), ("ATPrompt", "fewshot"), ("ATPrompt:vit_b16_maple", "fewshot")]  # fmt: skip
 BEST_EPOCH = ("TextRefiner", "PromptKD")  # on validation images, as published
 HOSTS = {"vit_b16": "CoOp", **{f"vit_b16_{host.lower()}": host for host in ("CoCoOp", "KgCoOp", "CLIPFit", "CLIPAdapter", "TCP", "ATPrompt", "MaPLe", "PromptSRC", "MMRL", "PromptKD")}}  # fmt: skip
 
@@ -225,7 +230,7 @@ def test_what_the_authors_leave_open(method, protocol):
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_the_mode_paper_tests_the_best_epoch_where_its_authors_do(protocol):
-    for method in ("CoOp", "CoCoOp", "KgCoOp", "MaPLe", "PromptSRC", "CLIPFit", "TCP", "MMRL", *BEST_EPOCH):
+    for method in ("CoOp", "CoCoOp", "KgCoOp", "MaPLe", "PromptSRC", "CLIPFit", "TCP", "MMA", "MMRL", *BEST_EPOCH):
         final = config(method, protocol, options=["SETTINGS.MODE", "paper"]).TEST.FINAL_MODEL
         assert final == ("best_val" if method in BEST_EPOCH else "last_step")
 

@@ -32,7 +32,7 @@ def over(host: str = "CoOp", fit: bool = False, not_in: tuple[str, ...] = (), **
     return Form("Spotlighter", (SPOT + "HOST", host, SPOT + "FIT", fit, *own), host, not_in)
 
 
-HOSTS = ("ATPrompt", "CLIPAdapter", "CLIPFit", "CoCoOp", "CoOp", "IVLP", "KgCoOp", "MMRL", "MMRLpp", "MaPLe", "ProGrad", "PromptKD", "PromptSRC", "TCP", "TextRefiner", "VPT", "ZeroshotCLIP", "ZeroshotCLIP2")  # fmt: skip
+HOSTS = ("ATPrompt", "CLIPAdapter", "CLIPFit", "CoCoOp", "CoOp", "IVLP", "KgCoOp", "MMA", "MMRL", "MMRLpp", "MaPLe", "ProGrad", "PromptKD", "PromptSRC", "TCP", "TextRefiner", "VPT", "ZeroshotCLIP", "ZeroshotCLIP2")  # fmt: skip
 NO_AMP = {"ProGrad": ("amp",)}
 FORMS = {
     **{name: Form(name, not_in=NO_AMP.get(name, ())) for name in HOSTS},
@@ -61,9 +61,9 @@ FORMS = {
 # Those of `make test`: each form once, each precision often, and mixed precision where something learns in its own way.
 QUICK = {
     "ATPrompt": "amp", "ATPrompt, deep": "fp16", "over ATPrompt": "bf16", "CLIPAdapter": "fp16 amp", "CLIPFit": "bf16", "CoCoOp": "amp", "CoOp": "fp16 amp", "CoOp on a ResNet": "fp16", "IVLP": "fp32", "KgCoOp": "amp", "MaPLe": "fp16", "ProGrad": "bf16",
-    "MMRL": "amp", "MMRLpp": "fp16", "PromptKD": "amp", "PromptSRC": "fp32", "TCP": "amp", "TextRefiner": "amp", "VPT": "bf16", "ZeroshotCLIP": "fp16", "ZeroshotCLIP2": "amp",
+    "MMA": "amp", "MMRL": "amp", "MMRLpp": "fp16", "PromptKD": "amp", "PromptSRC": "fp32", "TCP": "amp", "TextRefiner": "amp", "VPT": "bf16", "ZeroshotCLIP": "fp16", "ZeroshotCLIP2": "amp",
     "over CLIPAdapter": "bf16", "over CLIPFit": "fp16", "over CoCoOp": "bf16", "over CoOp": "fp32", "over IVLP": "fp16", "over KgCoOp": "bf16", "over MaPLe": "amp",
-    "over ProGrad": "fp32", "over PromptKD": "fp16", "over MMRL": "fp16", "over MMRLpp": "bf16", "over PromptSRC": "bf16", "over TCP": "fp16", "over TextRefiner": "fp16", "over VPT": "amp",
+    "over ProGrad": "fp32", "over PromptKD": "fp16", "over MMA": "fp16", "over MMRL": "fp16", "over MMRLpp": "bf16", "over PromptSRC": "bf16", "over TCP": "fp16", "over TextRefiner": "fp16", "over VPT": "amp",
     "over ZeroshotCLIP": "fp32", "over ZeroshotCLIP2": "bf16", "DePT": "amp", "DePT over MaPLe": "fp16", "fit": "amp", "zoom": "amp fp16", "drop": "fp16", "drop and zoom": "amp",
     "drop by attention": "amp", "drop by prototypes": "bf16", "drop by random": "fp16", "budget": "fp16", "budget below one": "amp", "joint": "fp16", "full": "amp",
     "paper": "fp16",
@@ -84,10 +84,11 @@ def line(form: Form, precision: str, root, output, clips, teacher="", options=()
     """train.py's arguments: two epochs of a tiny CLIP with random weights."""
     method = form.host or form.trainer
     small = ["INPUT.SIZE", (32, 32), "DATALOADER.TRAIN_X.BATCH_SIZE", 6, f"TRAINER.{node(method)}.PREC", precision]
-    if method in ("PromptSRC", "MaPLe", "IVLP", "TCP", "VPT", "MMRL", "MMRLpp"):
+    if method in ("PromptSRC", "MaPLe", "IVLP", "TCP", "VPT", "MMA", "MMRL", "MMRLpp"):
         depths = {
             "MaPLe": ["PROMPT_DEPTH"],
             "TCP": ["BLOCK"],
+            "MMA": ["ADAPTER_START", "ADAPTER_END"],
             "MMRL": ["REP_LAYERS"],
             "MMRLpp": ["REP_LAYERS"],
             "VPT": ["PROMPT_DEPTH_VISION"],

@@ -20,6 +20,7 @@ INSTALLED = {
     "IVLP": {"IVLP": {"N_CTX_VISION": 2, "N_CTX_TEXT": 2, "CTX_INIT": "a photo of a", "PROMPT_DEPTH_VISION": 9, "PROMPT_DEPTH_TEXT": 9, "PREC": "auto"}},
     "KgCoOp": {"KGCOOP": {"N_CTX": 4, "CTX_INIT": "a photo of a", "W": 8.0, "PREC": "auto"}},
     "LinearProbe": {"LINEARPROBE": {"C": 0.316, "SEARCH": False, "PREC": "auto"}},
+    "MMA": {"MMA": {"TEXT_CTX_INIT": "a photo of a", "ADAPTER_START": 5, "ADAPTER_END": 12, "ADAPTER_DIM": 32, "ADAPTER_SCALE": 0.001, "PREC": "auto"}},
     "MMRL": {"MMRL": {"N_REP_TOKENS": 5, "REP_DIM": 512, "REP_LAYERS": (6, 7, 8, 9, 10, 11, 12), "ALPHA": 0.7, "LOGIT_SCALE": 100.0, "REG_WEIGHT": 1.0, "PREC": "auto"}},
     "MMRLpp": {"MMRLPP": {"N_REP_TOKENS": 5, "REP_DIM": 512, "REP_LAYERS": (6, 7, 8, 9, 10, 11, 12), "ALPHA": 0.7, "LOGIT_SCALE": 100.0, "REG_WEIGHT": 1.0, "BETA": 0.9, "RES_LORA_DIM": 4, "PROJ_LORA_DIM": 64, "PREC": "auto"}},
     "MaPLe": {"MAPLE": {"N_CTX": 2, "CTX_INIT": "a photo of a", "PROMPT_DEPTH": 9, "PREC": "auto"}},

@@ -35,7 +35,7 @@ PLAIN = (
     "Spotlighter",
     "DePT",
 )
-CHANGED = ("VPT", "IVLP", "MaPLe", "CLIPFit")
+CHANGED = ("VPT", "IVLP", "MaPLe", "MMA", "CLIPFit")
 
 
 @pytest.mark.parametrize("method", PLAIN)

@@ -28,6 +28,7 @@ METHODS = {
     "ATPrompt": ("ATPrompt",),
     "ATPrompt, deep": ("ATPrompt/embedded_maple",),
     "DePT": ("DePT",),
+    "MMA": ("MMA",),
     "MMRL": ("MMRL",),
     "Spotlighter": ("Spotlighter", "SPOTLIGHTER.JOINT", True),
     "Spotlighter over MaPLe": ("Spotlighter/embedded_maple",),

@@ -21,14 +21,15 @@ SETTINGS = {  # of methods whose defaults are for larger encoders
     "PromptSRC": DEPTHS | {"N_CTX_VISION": 2, "N_CTX_TEXT": 2},
     "Spotlighter": {"ZOOM": 1, "KEEP": 0.5},
     "TCP": {"BLOCK": 3},
+    "MMA": {"ADAPTER_START": 3, "ADAPTER_END": 4},
     "MMRL": {"REP_LAYERS": (3, 4)},
     "MMRLpp": {"REP_LAYERS": (3, 4)},
     "VPT": {"PROMPT_DEPTH_VISION": 2},
 }
 ZERO_SHOT = ("ZeroshotCLIP", "ZeroshotCLIP2")
 LEARNING = [
-    "ATPrompt", "CLAP", "CLIPAdapter", "CLIPFit", "CoCoOp", "CoOp", "DePT", "IVLP", "KgCoOp", "LinearProbe", "MMRL", "MMRLpp", "MaPLe", "ProGrad", "PromptKD", "PromptSRC", "Spotlighter",
-    "TaskRes", "TCP", "TextRefiner", "VPT",
+    "ATPrompt", "CLAP", "CLIPAdapter", "CLIPFit", "CoCoOp", "CoOp", "DePT", "IVLP", "KgCoOp", "LinearProbe", "MaPLe",
+    "MMA", "MMRL", "MMRLpp", "ProGrad", "PromptKD", "PromptSRC", "Spotlighter", "TaskRes", "TCP", "TextRefiner", "VPT",
 ]  # fmt: skip
 FIXED, BY_CHANCE = ("normalize",), ("random_flip", "normalize")
 
