@@ -196,6 +196,10 @@ def defaults_of(name: str) -> Path:
     return own if own.is_file() else CONFIGS / "published" / f"{name}.yaml"
 
 
+class UndeclaredKey(InputError, AttributeError):
+    """The error of a config without that key, with the sentence that says where its default belongs."""
+
+
 @contextlib.contextmanager
 def explain_undeclared_keys(cfg: CfgNode):
     """A trainer file written for Dassl declares no keys: where it misses one, say where its default belongs."""
@@ -205,7 +209,7 @@ def explain_undeclared_keys(cfg: CfgNode):
         key, name = missing_key(error, cfg), cfg.TRAINER.NAME
         if key is None or hasattr(TRAINER_REGISTRY.get(name), "extend_cfg"):
             raise
-        raise InputError(f"The trainer {name} asks for the config key {key}. {where_defaults_go(name)}") from error
+        raise UndeclaredKey(f"The trainer {name} asks for the config key {key}. {where_defaults_go(name)}") from error
 
 
 def where_defaults_go(name: str) -> str:
