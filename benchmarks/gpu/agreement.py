@@ -74,9 +74,9 @@ class Numbers(NamedTuple):
 
 def methods() -> dict[str, Form]:
     """By label: all methods of `trainers`, and Spotlighter's forms."""
-    names = TRAINER_REGISTRY.registered_names()
-    ours = [name for name in names if TRAINER_REGISTRY.get(name).__module__.startswith("trainers.")]
-    return {name: Form(name, "CoOp" if name == "Spotlighter" else name) for name in ours} | FORMS
+    kinds = {name: TRAINER_REGISTRY.get(name) for name in TRAINER_REGISTRY.registered_names()}
+    ours = {name: kind for name, kind in kinds.items() if kind.__module__.startswith("trainers.")}
+    return {name: Form(name, "CoOp" if hasattr(kind, "host_key") else name) for name, kind in ours.items()} | FORMS
 
 
 def cells(settings: Settings) -> Iterator[dict]:

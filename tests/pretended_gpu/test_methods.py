@@ -77,5 +77,7 @@ def test_no_method_is_left_out():
         for name in TRAINER_REGISTRY.registered_names()
         if TRAINER_REGISTRY.get(name).__module__.startswith("trainers.")
     }
-    assert registered == {*HOSTS, "Spotlighter"} and {*HOSTS, *(f"over {name}" for name in HOSTS)} <= QUICK.keys()
+    assert (
+        registered == {*HOSTS, "Spotlighter", "DePT"} and {*HOSTS, *(f"over {name}" for name in HOSTS)} <= QUICK.keys()
+    )
     assert {precision for said in QUICK.values() for precision in said.split()} == {"fp32", "fp16", "bf16", "amp"}
