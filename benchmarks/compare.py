@@ -70,6 +70,8 @@ ENTRIES = (
     Entry("CLIP-Adapter", "CLIPAdapter"),
     Entry("TextRefiner", "TextRefiner"),
     Entry("TaskRes", "TaskRes"),
+    Entry("Tip-Adapter", "TipAdapter"),
+    Entry("Tip-Adapter-F", "TipAdapterF"),
     Entry("linear probe", "LinearProbe"),
     Entry("ZS-LP", "CLAP", "embedded_zslp"),
     Entry("CLAP", "CLAP"),

@@ -31,6 +31,7 @@ import datasets as datasets  # before the authors' folder can be searched: the d
 from dassl.config import get_cfg_default
 from dassl.engine import TRAINER_REGISTRY, build_trainer
 from dassl.utils import set_random_seed
+from tests.published_scripts import RUNNERS, import_without_their_data_sets
 
 RECORD = Path(__file__).with_suffix(".json")
 CLASSES = ["airplane", "car_side", "dollar_bill", "inline_skate", "yin_yang"]  # of one to three words' tokens
@@ -117,6 +118,11 @@ CASES = {
     ),
     "CLIPAdapter": ("CLIP_Adapter", ("gaopengcuhk/CLIP-Adapter", "."), "clip_adapter", {}),
     "CLIPFit": ("CoOp_Fit", ("minglllli/CLIPFit", "CLIPFit"), "trainers.ClipFit", tree("COOP", COOP)),
+    "TipAdapter": ("", ("gaopengcuhk/Tip-Adapter", "."), "main", {}),
+    "TipAdapterF": (
+        "", ("gaopengcuhk/Tip-Adapter", "."), "main",
+        {"OPTIM.NAME": "adamw", "OPTIM.LR": 0.001, "OPTIM.WEIGHT_DECAY": 0.01, "OPTIM.ADAM_EPS": 1e-4, "OPTIM.WARMUP_EPOCH": 0},
+    ),
     "TextRefiner": (
         "TextRefiner", ("xjjxmu/TextRefiner", "."), "trainers.textrefiner",
         tree("COOP", COOP | {"CTX_INIT": "a photo of a"}) | tree("TF", {"MEMORY_SIZE": 25, "ALPHA": 0.2, "BALANCE": 10.0, "DISTILL": 5.0}),
@@ -286,6 +292,7 @@ def run(trainer) -> dict:
         losses.append(float(loss))
         return summary
 
+    getattr(trainer, "fill", lambda: None)()  # of what begins with something computed of the shots
     trainer.evaluator.process = lambda output, labels: outputs.append(output)
     trainer.evaluator.evaluate = lambda: {"accuracy": 0.0}
 
@@ -312,13 +319,19 @@ def run(trainer) -> dict:
     }
 
 
-def build(name: str, keys: dict, root: Path, checkpoint: Path, install=None):
-    """A trainer by its registered name, in the setting, with its own config keys."""
+def config_of(name: str, keys: dict, root: Path, install=None) -> CfgNode:
+    """The setting, with a trainer's own config keys."""
     cfg = get_cfg_default()
     if install is not None:
         install(cfg)
     for key, value in {**COMMON, **keys, "DATASET.ROOT": str(root), "TRAINER.NAME": name}.items():
         put(cfg, key, value)
+    return cfg
+
+
+def build(name: str, keys: dict, root: Path, checkpoint: Path, install=None):
+    """A trainer by its registered name, in the setting."""
+    cfg = config_of(name, keys, root, install)
     place, builder = BUILDERS.get(name, ("clip.clip", "")) if install is None else ("clip", "build_model")
     their_clip, apart = importlib.import_module(place), name in BUILDERS
     set_random_seed(cfg.SEED)
@@ -450,6 +463,8 @@ def main() -> None:
     importlib.import_module("packaging.version")
     sys.modules.setdefault("pkg_resources", SimpleNamespace(packaging=sys.modules["packaging"]))
     lend_templates(arguments.repository)
+    if not trainer_name:
+        import_without_their_data_sets()
     imported = importlib.import_module(module)
     if trainer_name == "ADAPTER":
         feed_features(TRAINER_REGISTRY.get("ADAPTER"))
@@ -462,7 +477,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         write_images(Path(scratch))
         checkpoint = write_checkpoint(Path(scratch) / "clip.pt", TEXT_LAYERS.get(arguments.method, LAYERS))
-        result = run(build(trainer_name, keys, Path(scratch), checkpoint))
+        if trainer_name:
+            result = run(build(trainer_name, keys, Path(scratch), checkpoint))
+        else:
+            result = RUNNERS[arguments.method](imported, Path(scratch), checkpoint)
     origin = {
         "repository": f"https://github.com/{repository}",
         "commit": commit,

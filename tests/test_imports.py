@@ -60,7 +60,7 @@ MAY_IMPORT = {
 FAMILIES = {"adapters"}  # folders of trainers/ in which each file is a method
 STANDS_ON = {"mmrlpp": "mmrl"}  # a method that is another one's by definition
 SHARED_BY_METHODS = {
-    "classifier", "clip_trainer", "config_keys", "deep_prompts", "features", "finished_run", "imagenet_templates", "memory",
+    "classifier", "clip_trainer", "config_keys", "deep_prompts", "features", "finished_run", "from_shots", "imagenet_templates", "memory",
     "plug_in", "prompted_clip", "prompts", "published_names", "representations", "texts",
 }  # fmt: skip
 

@@ -190,11 +190,11 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
             self.check_first_weights(learner, self.cfg.MODEL.INIT_WEIGHTS)
             load_pretrained_weights(learner, self.cfg.MODEL.INIT_WEIGHTS)
         self.optim = self.build_optimiser(learner)
-        self.sched = build_lr_scheduler(self.optim, self.cfg.OPTIM)
+        self.sched = None if self.optim is None else build_lr_scheduler(self.optim, self.cfg.OPTIM)
         self.register_model(self.learner_name, learner, self.optim, self.sched)
 
-    def build_optimiser(self, learner: Learner) -> torch.optim.Optimizer:
-        """Of all that is trained in the run's steps; a plug-in adds its own."""
+    def build_optimiser(self, learner: Learner) -> torch.optim.Optimizer | None:
+        """Of all that is trained in the run's steps; a plug-in adds its own. None where nothing is."""
         return build_optimizer(learner, self.cfg.OPTIM)
 
     def load_clip(

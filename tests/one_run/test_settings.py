@@ -77,6 +77,13 @@ PROMPTSRC = both("PROMPTSRC", 4, 9) | keys("PROMPTSRC", TEXT_LOSS_WEIGHT=25.0, I
 CLIPFIT = keys("CLIPFIT", W=8.0)  # their W1 and W2 are read nowhere; the weight is a constant of their code
 TASKRES = {"OPTIM.NAME": "adam"} | keys("TASKRES", RESIDUAL_SCALE=0.5, ENHANCED_BASE="")
 CLIPADAPTER = keys("CLIPADAPTER", RATIO=0.2, REDUCTION=4)
+TIP = {
+    "OPTIM.NAME": "adamw",
+    "OPTIM.WEIGHT_DECAY": 0.01,
+    "OPTIM.ADAM_EPS": 1e-4,
+    "OPTIM.WARMUP_EPOCH": 0,
+    "INPUT.RRCROP_SCALE": (0.5, 1.0),
+}
 TEXTREFINER = optim(0.002, 32, 10) | keys("TEXTREFINER", N_CTX=4, CTX_INIT=PHOTO)
 TCP = (
     optim(0.002, 32, 50)
@@ -150,6 +157,20 @@ TABLE = [
         ]
     ),
     # CLIP-Adapter's README: CoOp's command.
+    # Tip-Adapter's configs, one a data set, of RN50.
+    *(
+        (method, "fewshot", [dataset], ENDS, more | keys(method.upper(), ALPHA=alpha, BETA=1.0, AUGMENT=10, SEARCH=grid))
+        for dataset, alpha, grid in [
+            ("caltech101", 3.0, (12.0, 5.0)), ("dtd", 2.0, (13.0, 13.0)), ("eurosat", 2.0, (12.0, 10.0)),
+            ("fgvc_aircraft", 5.0, (30.0, 30.0)), ("food101", 1.17, (10.0, 10.0)), ("imagenet", 1.17, (7.0, 3.0)),
+            ("oxford_flowers", 10.0, (50.0, 50.0)), ("oxford_pets", 1.17, (7.0, 3.0)), ("stanford_cars", 3.0, (20.0, 10.0)),
+            ("sun397", 1.17, (12.0, 10.0)), ("ucf101", 3.0, (7.0, 3.0)),
+        ]
+        for method, more in [
+            ("TipAdapter", optim(0.002, 256, 1) | {"INPUT.RRCROP_SCALE": (0.5, 1.0)}),
+            ("TipAdapterF", optim(0.001, 256, 100 if dataset == "eurosat" else 20) | TIP),
+        ]
+    ),
     ("CLIPAdapter", "base2new", OTHERS, [16], optim(0.002, 32, 200) | CLIPADAPTER),
     ("CLIPAdapter", "fewshot", ["caltech101", "dtd"], [1], optim(0.002, 32, 50) | CLIPADAPTER),
     ("CLIPAdapter", "fewshot", ["caltech101", "dtd"], [2, 4], optim(0.002, 32, 100) | CLIPADAPTER),
@@ -198,6 +219,7 @@ TABLE = [
 ]  # fmt: skip
 # What the authors leave open is as from base to new.
 OPEN = [("VPT", "fewshot"), ("VPT", "xd"), ("IVLP", "fewshot"), ("IVLP", "xd"), ("IVLP:vit_b16_promptsrc", "fewshot"), ("IVLP:vit_b16_promptsrc", "xd"), ("MaPLe", "fewshot"), ("TextRefiner", "fewshot"), ("TCP", "fewshot"), ("TCP", "xd"), ("MMA", "fewshot"), ("MMA", "xd"), ("PromptKD", "fewshot"), ("DePT", "fewshot"), ("ATPrompt", "fewshot"), ("ATPrompt:vit_b16_maple", "fewshot")]  # fmt: skip
+STRENGTHS = ("TipAdapter", "TipAdapterF")  # validation images choose them, as published
 BEST_EPOCH = ("TextRefiner", "PromptKD")  # on validation images, as published
 HOSTS = {"vit_b16": "CoOp", **{f"vit_b16_{host.lower()}": host for host in ("CoCoOp", "KgCoOp", "CLIPFit", "CLIPAdapter", "TCP", "ATPrompt", "MaPLe", "PromptSRC", "MMRL", "PromptKD")}}  # fmt: skip
 
@@ -230,9 +252,21 @@ def test_what_the_authors_leave_open(method, protocol):
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_the_mode_paper_tests_the_best_epoch_where_its_authors_do(protocol):
-    for method in ("CoOp", "CoCoOp", "KgCoOp", "MaPLe", "PromptSRC", "CLIPFit", "TCP", "MMA", "MMRL", *BEST_EPOCH):
+    for method in (
+        "CoOp",
+        "CoCoOp",
+        "KgCoOp",
+        "MaPLe",
+        "PromptSRC",
+        "CLIPFit",
+        "TCP",
+        "MMA",
+        "MMRL",
+        *BEST_EPOCH,
+        *STRENGTHS,
+    ):
         final = config(method, protocol, options=["SETTINGS.MODE", "paper"]).TEST.FINAL_MODEL
-        assert final == ("best_val" if method in BEST_EPOCH else "last_step")
+        assert final == ("best_val" if method in BEST_EPOCH + STRENGTHS else "last_step")
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

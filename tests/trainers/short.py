@@ -37,8 +37,12 @@ METHODS = (
     "TaskRes",
     "TCP",
     "TextRefiner",
+    "TipAdapter",
+    "TipAdapterF",
     "VPT",
 )
+
+NO_STEPS = ("TipAdapter",)  # train nothing
 
 
 class ShortRuns:

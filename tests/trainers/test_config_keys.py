@@ -31,6 +31,8 @@ INSTALLED = {
     "TaskRes": {"TASKRES": {"RESIDUAL_SCALE": 0.5, "ENHANCED_BASE": "", "PREC": "auto"}},
     "TCP": {"TCP": {"N_CTX": 4, "CTX_INIT": "", "BLOCK": 9, "W": 8.0, "PREC": "auto"}},
     "TextRefiner": {"TEXTREFINER": {"N_CTX": 4, "CTX_INIT": "a photo of a", "CSC": False, "CLASS_TOKEN_POSITION": "end", "MEMORY_SIZE": 25, "ALPHA": 0.2, "MOMENTUM": 0.8, "BALANCE": 50.0, "DISTILL": 20.0, "PREC": "auto"}},
+    "TipAdapter": {"TIPADAPTER": {"ALPHA": 1.17, "BETA": 1.0, "AUGMENT": 10, "SEARCH": (7.0, 3.0), "PREC": "auto"}},
+    "TipAdapterF": {"TIPADAPTERF": {"ALPHA": 1.17, "BETA": 1.0, "AUGMENT": 10, "SEARCH": (7.0, 3.0), "PREC": "auto"}},
     "VPT": {"VPT": {"N_CTX_VISION": 8, "CTX_INIT": "a photo of a", "PROMPT_DEPTH_VISION": 12, "PREC": "auto"}},
     "ZeroshotCLIP": ZERO_SHOT,
     "ZeroshotCLIP2": ZERO_SHOT,

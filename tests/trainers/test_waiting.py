@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.trainers.short import METHODS, ShortRuns
+from tests.trainers.short import METHODS, NO_STEPS, ShortRuns
 
 STEPS, FREQUENCY = 6, 3
 READ = "readings.py"  # where all numbers are read together
@@ -26,7 +26,7 @@ def where(seen: dict) -> dict[str, int]:
 
 
 @pytest.mark.parametrize(
-    "method", [*(method for method in METHODS if method != "LinearProbe"), "Spotlighter"]
+    "method", [*(method for method in METHODS if method not in ("LinearProbe", *NO_STEPS)), "Spotlighter"]
 )  # solved on the CPU
 def test_training_waits_for_its_lines_alone(pretended_gpu, argv, method):
     """Spotlighter over MaPLe, whose steps run its edits too."""

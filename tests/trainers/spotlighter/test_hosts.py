@@ -24,6 +24,7 @@ CONFIGS = {
 }
 OFF = {"g": 0.0, "b": 0.0, "alpha": 0.0, "gamma": 0.0, "delta": 0.0}  # the head is its host then
 EVERY = [name for name in TRAINER_REGISTRY.registered_names() if TRAINER_REGISTRY.get(name).__module__.startswith("trainers.") and not hasattr(TRAINER_REGISTRY.get(name), "host_key")]  # fmt: skip
+REFUSED = ("LinearProbe", "TipAdapter", "TipAdapterF")
 hosts = pytest.mark.parametrize("host", CONFIGS)
 
 
@@ -126,7 +127,7 @@ def test_with_its_parts_off_the_head_is_its_host(runs, data_root, host, half):
 
 
 @pytest.mark.parametrize("half", ["base", "new"])
-@pytest.mark.parametrize("host", EVERY)
+@pytest.mark.parametrize("host", [name for name in EVERY if name not in REFUSED])
 @torch.no_grad()
 def test_over_every_method_zeros_are_the_host(runs, data_root, tmp_path, host, half):
     """Wherever its prompts have come to, and whatever the length of its texts, of which TextRefiner's are no unit rows."""
@@ -217,3 +218,12 @@ def test_full_head(data_root, tmp_path, host):
     full = ["TRAINER.SPOTLIGHTER.HEAD", "full"]
     assert train.main(line(data_root, tmp_path, None, host, options=full)) == 0
     assert results(tmp_path)["extra_trainable_parameters"] > 100_000
+
+
+@pytest.mark.parametrize("host", REFUSED)
+def test_a_host_whose_logits_are_no_cosines_alone_is_refused(data_root, tmp_path, capsys, host):
+    file = REPOSITORY / f"configs/trainers/{host}/embedded.yaml"
+    options = ["TRAINER.SPOTLIGHTER.HOST", host]
+    assert train.main(arguments(data_root, tmp_path, "Spotlighter", options=options, config_file=file)) == 2
+    said = capsys.readouterr().err
+    assert f"HOST {host} cannot carry Spotlighter" in said and ": its logits are " in said

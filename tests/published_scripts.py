@@ -1,0 +1,117 @@
+"""Authors whose code is no Dassl trainer but a script: its own functions, called on the setting of `published_code.py`.
+
+Each runner gets the script as a module, and gives what `published_code.run` gives of a trainer.
+"""
+
+import importlib
+import sys
+import tempfile
+from pathlib import Path
+from types import ModuleType
+from unittest import mock
+
+import torch
+import torch.nn.functional as F
+
+
+def import_without_their_data_sets() -> None:
+    """Scripts import data sets of their own, which nothing here reads."""
+    stand_in = ModuleType("datasets")
+    stand_in.build_dataset, stand_in.__path__ = None, []
+    for name in ("utils", "imagenet"):
+        part = ModuleType(f"datasets.{name}")
+        part.build_data_loader = part.ImageNet = None
+        sys.modules[f"datasets.{name}"] = part
+    sys.modules["datasets"] = stand_in
+
+
+class Pairs:
+    """Batches as the scripts' loaders give them: images and labels."""
+
+    def __init__(self, batches):
+        self.batches = batches
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __iter__(self):
+        return ((batch["img"], batch["label"]) for batch in self.batches)
+
+
+class Setting:
+    """What a script's `main` prepares: its CLIP, texts of the classes, and loaders of training and test images."""
+
+    def __init__(self, script, root: Path, checkpoint: Path):
+        from dassl.data import DataManager
+        from dassl.data.data_manager import build_data_loader
+        from tests import published_code as shared
+
+        cfg = shared.config_of("", {}, root)
+        data = DataManager(cfg)
+        in_order = build_data_loader(
+            cfg, data_source=data.dataset.train_x, tfm=data.test_loader.dataset.transform, is_train=False
+        )
+        state = torch.load(checkpoint, weights_only=True)
+        self.clip = importlib.import_module("clip.model").build_model(state).float()
+        self.shots, self.batches = Pairs(in_order), Pairs(shared.Batches(data.train_loader_x))
+        self.test = script.pre_load_features({"load_pre_feat": False, "cache_dir": tempfile.mkdtemp()}, "test", self.clip, Pairs(data.test_loader))  # fmt: skip
+        self.texts = script.clip_classifier(shared.CLASSES, ["a photo of a {}."], self.clip)  # (d, C)
+
+
+def run_tip_adapter(script, root: Path, checkpoint: Path, trained: bool) -> dict:
+    """Logits of the cache alone, and, of Tip-Adapter-F, what its training gives; ALPHA 1.17, BETA 1."""
+    from tests.published_code import EPOCHS, figures
+
+    setting = Setting(script, root, checkpoint)
+    folder = tempfile.mkdtemp()
+    cfg = {
+        "load_cache": False, "cache_dir": folder, "shots": 2, "augment_epoch": 2, "init_beta": 1, "init_alpha": 1.17,
+        "lr": 0.001, "train_epoch": EPOCHS,
+    }  # fmt: skip
+    with torch.no_grad():
+        keys, values = script.build_cache_model(cfg, setting.clip, setting.shots)
+    keys, values = keys.detach(), values.float()
+    first, (features, labels) = keys.t().clone(), setting.test
+    seen, losses, optimisers = [], [], []
+    cross_entropy, adamw = F.cross_entropy, torch.optim.AdamW
+
+    def loss(logits, target):
+        losses.append(cross_entropy(logits, target))
+        return losses[-1]
+
+    def optimiser(parameters, **keywords):
+        optimisers.append(adamw(parameters, **keywords))
+        return optimisers[-1]
+
+    def looked_at(logits, target):
+        seen.append(logits.detach().double())
+        return 100 * (logits.argmax(dim=1) == target).float().mean().item() + 1e-6  # above 0, so that an epoch is kept
+
+    arguments = (cfg, keys, values, features, labels, features, labels, setting.texts)
+    with (
+        mock.patch.object(script, "cls_acc", looked_at),  # theirs needs an older NumPy
+        mock.patch.object(script, "search_hp", lambda *_, **__: (1, 1.17)),
+        mock.patch.object(script.F, "cross_entropy", loss),
+        mock.patch.object(torch.optim, "AdamW", optimiser),
+    ):
+        script.run_tip_adapter(*arguments)
+        before = seen[1]  # zero-shot CLIP's are the first
+        if not trained:
+            return {"logits before": before, "losses": torch.zeros(0), "logits after": before, "learned": {}}
+        seen.clear()
+        script.run_tip_adapter_F(*arguments, setting.clip, setting.batches)
+    (weight,) = optimisers[0].param_groups[0]["params"]
+    last = [logits for logits in seen if len(logits) == len(features)][EPOCHS - 1]
+    learned = {"shape": list(first.shape), "first": figures(first), "change": figures(weight - first)}
+    return {
+        "logits before": before,
+        "losses": torch.stack(losses).detach().double(),
+        "logits after": last,
+        "learned": {"keys": learned},
+    }
+
+
+RUNNERS = {
+    "TipAdapter": lambda *parts: run_tip_adapter(*parts, trained=False),
+    "TipAdapterF": lambda *parts: run_tip_adapter(*parts, trained=True),
+}
