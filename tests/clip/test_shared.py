@@ -8,6 +8,7 @@ from clip import lengths
 from clip.edits import Edit
 from clip.lengths import cheapest
 from clip.parts import split
+from clip.shared import fits
 from clip.vit import Attention
 from tests.clip_weights import SMALL, random_state
 
@@ -146,3 +147,10 @@ def test_texts_are_encoded_without_what_they_share_and_padding(model, places, mo
     whole = model.encode_prompts(model.token_embedding(texts), end, (), int(end.max()) + 1)
     assert (found - whole).norm() <= 1e-5 * whole.norm()
     assert torch.allclose(model.encode_text(texts[1:2]), found[1:2], rtol=0, atol=1e-5)
+
+
+def test_deep_prompts_that_reach_behind_what_is_shared():
+    """They would have to replace what stands in each prompt's own part, wherever they begin."""
+    transformer = clip.build_model(random_state(SMALL)).transformer
+    edits = [clip.TextPrompts([torch.zeros(2, 128)], after=4)]
+    assert [fits(transformer, edits, shared) for shared in (3, 5, 6)] == [False, False, True]
