@@ -138,7 +138,7 @@ def test_commands(page):
 @functools.cache
 def all_options() -> set[str]:
     """Of all commands here."""
-    packages = ("benchmarks", "datasets", "one_run", "pretraining", "sweep")
+    packages = ("benchmarks", "datasets", "one_run", "pretraining", "sweep", "tests/drop_in")
     files = [*REPOSITORY.glob("*.py"), *(path for package in packages for path in (REPOSITORY / package).rglob("*.py"))]
     return {option for path in files for option in re.findall(r'"(--[\w-]+)"', path.read_text())} | {"--help"}
 
