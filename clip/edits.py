@@ -15,6 +15,9 @@ class Edit:
     Override what is needed, and return the sequence, of any length. An edit may also be an nn.Module.
     """
 
+    draws: bool = False
+    """Whether chance takes part in what it does, as in dropout."""
+
     size: int = 0
     """Pixels along a side of the images that it is for; 0: those that the encoder takes."""
 
@@ -34,6 +37,10 @@ class Edit:
 
     def before_block(self, x: Tensor, i: int) -> Tensor:
         return x
+
+    def project(self, x: Tensor, i: int) -> Tensor:
+        """What is added to block i's queries, keys and values (B, L, 3 D), of its attention's input x (B, L, D)."""
+        raise NotImplementedError
 
     def needs_class_attention(self, i: int) -> bool:
         """Whether `after_block` wants block i's attention; it costs one row, not the whole matrix."""

@@ -205,7 +205,7 @@ class CLIP(nn.Module):
             return self.ln_final(x).to(self.dtype) @ self.text_projection.to(self.dtype)
 
         wider = texts._replace(lengths=tuple(length + added for length in texts.lengths))
-        return in_parts(encode, self.text_parts(wider), prompts.device)
+        return in_parts(encode, self.text_parts(wider), prompts.device, any(edit.draws for edit in edits))
 
     def text_parts(self, texts: Texts) -> list[tuple[slice, slice]]:
         """The parts in which prompts are encoded: which groups and which of their rows."""

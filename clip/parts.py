@@ -82,11 +82,13 @@ def pieces_of(texts: Texts, size: Callable[[Texts], int], memory: float) -> list
     return [(slice(group, group + 1), some) for group in range(texts.groups) for some in rows]
 
 
-def in_parts(encode: Callable[..., Tensor], pieces: Sequence[tuple], device: torch.device) -> Tensor:
+def in_parts(
+    encode: Callable[..., Tensor], pieces: Sequence[tuple], device: torch.device, draws: bool = False
+) -> Tensor:
     """encode(*piece) (rows, ...) of each piece, one after another: (n, ...) on `device`.
 
     With more than one, backward encodes each part again, one after the other, rather than keep what all of them need.
-    Gradients are sums over parts then, so their last bits depend on the parts.
+    Gradients are sums over parts then, so their last bits depend on the parts. `draws`: chance takes part in it.
     """
     if len(pieces) == 1:
         return encode(*pieces[0])
@@ -98,9 +100,9 @@ def in_parts(encode: Callable[..., Tensor], pieces: Sequence[tuple], device: tor
 
     if not torch.is_grad_enabled():
         return torch.cat([encode_next(*piece) for piece in pieces])
-    # Nothing in the encoders is drawn at random, so no random state need be kept.
+    # Where nothing is drawn at random, no random state need be kept.
     return torch.cat(
-        [checkpoint(encode_next, *piece, use_reentrant=False, preserve_rng_state=False) for piece in pieces]
+        [checkpoint(encode_next, *piece, use_reentrant=False, preserve_rng_state=draws) for piece in pieces]
     )
 
 

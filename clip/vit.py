@@ -5,14 +5,16 @@ Vision transformer: Dosovitskiy et al., "An Image is Worth 16x16 Words", ICLR 20
     B images or texts      L tokens      D width      d joint width      N patches
 """
 
+import functools
 from collections import OrderedDict
+from collections.abc import Sequence
 
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from .edits import Edits, TextPrompts, VisualPrompts
+from .edits import Edit, Edits, TextPrompts, VisualPrompts
 from .errors import InputError, check_images
 
 
@@ -40,12 +42,16 @@ class Attention(nn.MultiheadAttention):
     """Self-attention with the parameters (and their first values) of PyTorch's module, through its fused kernel."""
 
     def forward(  # type: ignore[override]  # of one input, where PyTorch's takes three
-        self, x: Tensor, causal: bool = False, first_row: bool = False, rows: int | None = None
+        self, x: Tensor, causal: bool = False, first_row: bool = False, rows: int | None = None, edits: Sequence = ()
     ) -> tuple[Tensor, Tensor | None]:
         """x (B, L, D) -> (B, L, D), or of the first `rows` tokens alone, and the first one's attention (B, L) if asked for,
-        else None.
+        else None. `edits` are functions, of which each adds something (B, L, 3 D) to queries, keys and values.
         """
-        q, k, v = self.project(x) if rows is None else self.project_some(x, rows)
+        if edits:
+            q, k, v = self.split(sum((edit(x) for edit in edits), self.projected(x)))
+            q = q[:, :, :rows]
+        else:
+            q, k, v = self.project(x) if rows is None else self.project_some(x, rows)
         row = self._row(q[:, :, :1], k) if first_row else None
         return self.join(F.scaled_dot_product_attention(q, k, v, is_causal=causal)), row
 
@@ -105,9 +111,11 @@ class ResidualAttentionBlock(nn.Module):
         self.mlp = nn.Sequential(OrderedDict(layers))
         self.ln_2 = LayerNorm(width, eps)
 
-    def forward(self, x: Tensor, causal: bool = False, first_row: bool = False, rows: int | None = None):
+    def forward(
+        self, x: Tensor, causal: bool = False, first_row: bool = False, rows: int | None = None, **of_attention
+    ):
         """x (B, L, D) -> (B, L, D), or of the first `rows` tokens alone, and the first one's attention (B, L) or None."""
-        attended, row = self.attn(self.ln_1(x), causal, first_row, rows)
+        attended, row = self.attn(self.ln_1(x), causal, first_row, rows, **of_attention)
         x = (x if rows is None else x[:, :rows]) + attended
         return x + self.mlp(self.ln_2(x)), row
 
@@ -161,7 +169,9 @@ class Transformer(nn.Module):
                 break
             few = i + 1 == self.layers and not any(edit.reads_all(i) for edit in edits)
             wanted = [edit.needs_class_attention(i) for edit in edits]
-            x, row = block(x, self.causal, any(wanted), rows if few else None)
+            beside = [functools.partial(edit.project, i=i) for edit in edits if type(edit).project is not Edit.project]
+            more = {"edits": beside} if beside else {}
+            x, row = block(x, self.causal, any(wanted), rows if few else None, **more)
             length = x.shape[1]
             for edit, wants in zip(edits, wanted, strict=True):
                 if wants and x.shape[1] != length:

@@ -25,6 +25,18 @@ POSITIONS = ("end", "middle", "front")
 # By a method's config node and the data set's registered name: the prompts of its authors that are not CoOp's.
 TEMPLATES = {
     "CLIPFIT": {"DescribableTextures": "a photo of a {}, a type of texture."},
+    "CLIPLORA": dict.fromkeys(
+        (
+            "OxfordPets",
+            "OxfordFlowers",
+            "FGVCAircraft",
+            "DescribableTextures",
+            "EuroSAT",
+            "Food101",
+            "UCF101",
+        ),
+        DEFAULT_TEMPLATE,
+    ),
     "KGCOOP": {"DescribableTextures": "a photo of a {}, a type of texture."},
     "TCP": {
         "DescribableTextures": "a photo of a {}, a type of texture.",

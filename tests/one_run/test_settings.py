@@ -75,6 +75,9 @@ PROGRAD = keys("PROGRAD", N_CTX=16, CTX_INIT=True, LAMBDA=1.0)
 MAPLE = optim(0.0035, 4, 5) | keys("MAPLE", N_CTX=2, PROMPT_DEPTH=9, CTX_INIT=PHOTO)
 PROMPTSRC = both("PROMPTSRC", 4, 9) | keys("PROMPTSRC", TEXT_LOSS_WEIGHT=25.0, IMAGE_LOSS_WEIGHT=10.0, CTX_INIT=PHOTO)
 CLIPFIT = keys("CLIPFIT", W=8.0)  # their W1 and W2 are read nowhere; the weight is a constant of their code
+CLIPLORA = {"OPTIM.NAME": "adamw", "OPTIM.WEIGHT_DECAY": 0.01, "OPTIM.WARMUP_EPOCH": 0} | keys(
+    "CLIPLORA", R=2, ALPHA=1.0, DROPOUT=0.25
+)
 TASKRES = {"OPTIM.NAME": "adam"} | keys("TASKRES", RESIDUAL_SCALE=0.5, ENHANCED_BASE="")
 CLIPADAPTER = keys("CLIPADAPTER", RATIO=0.2, REDUCTION=4)
 TIP = {
@@ -144,6 +147,9 @@ TABLE = [
     ("CLIPFit", "fewshot", SOME, SHOTS, optim(0.002, 32, 100) | CLIPFIT),
     ("CLIPFit", "xd", ["imagenet"], [16], optim(0.002, 32, 20) | CLIPFIT),
     *((name, "fewshot", SOME, SHOTS, optim(0.1, 256, 300) | {"OPTIM.WEIGHT_DECAY": 0.0, "DATALOADER.VIEWS": 20} | keys("CLAP", CONSTRAINT=how)) for name, how in (("CLAP", "l2"), ("CLAP:vit_b16_zslp", "none"))),
+    ("CLIPLoRA", "fewshot", ["caltech101", "fgvc_aircraft"], SHOTS, CLIPLORA | optim(0.0002, 32, 160)),
+    ("CLIPLoRA", "fewshot", ["imagenet"], SHOTS, CLIPLORA | optim(0.0002, 32, 16)),
+    ("CLIPLoRA", "fewshot", ["eurosat"], SHOTS, CLIPLORA | optim(0.0002, 32, 1600)),
     ("LinearProbe", "fewshot", SOME, SHOTS, {"INPUT.TRANSFORMS": ("normalize",), "OPTIM.MAX_EPOCH": 1} | keys("LINEARPROBE", C=0.316, SEARCH=False)),
     *(
         ("TaskRes", protocol, *row)
@@ -221,7 +227,7 @@ TABLE = [
 OPEN = [("VPT", "fewshot"), ("VPT", "xd"), ("IVLP", "fewshot"), ("IVLP", "xd"), ("IVLP:vit_b16_promptsrc", "fewshot"), ("IVLP:vit_b16_promptsrc", "xd"), ("MaPLe", "fewshot"), ("TextRefiner", "fewshot"), ("TCP", "fewshot"), ("TCP", "xd"), ("MMA", "fewshot"), ("MMA", "xd"), ("PromptKD", "fewshot"), ("DePT", "fewshot"), ("ATPrompt", "fewshot"), ("ATPrompt:vit_b16_maple", "fewshot")]  # fmt: skip
 STRENGTHS = ("TipAdapter", "TipAdapterF")  # validation images choose them, as published
 BEST_EPOCH = ("TextRefiner", "PromptKD")  # on validation images, as published
-HOSTS = {"vit_b16": "CoOp", **{f"vit_b16_{host.lower()}": host for host in ("CoCoOp", "KgCoOp", "CLIPFit", "CLIPAdapter", "TCP", "ATPrompt", "MaPLe", "PromptSRC", "MMRL", "PromptKD")}}  # fmt: skip
+HOSTS = {"vit_b16": "CoOp", **{f"vit_b16_{host.lower()}": host for host in ("CoCoOp", "KgCoOp", "CLIPFit", "CLIPLoRA", "CLIPAdapter", "TCP", "ATPrompt", "MaPLe", "PromptSRC", "MMRL", "PromptKD")}}  # fmt: skip
 
 
 @pytest.mark.parametrize(

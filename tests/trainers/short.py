@@ -22,6 +22,7 @@ METHODS = (
     "CLAP",
     "CLIPAdapter",
     "CLIPFit",
+    "CLIPLoRA",
     "CoCoOp",
     "CoOp",
     "IVLP",

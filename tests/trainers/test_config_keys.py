@@ -14,6 +14,7 @@ INSTALLED = {
     "CLAP": {"CLAP": {"CONSTRAINT": "l2", "PREC": "auto"}},
     "CLIPAdapter": {"CLIPADAPTER": {"RATIO": 0.2, "REDUCTION": 4, "PREC": "auto"}},
     "CLIPFit": {"CLIPFIT": {"W": 8.0, "PREC": "auto"}},
+    "CLIPLoRA": {"CLIPLORA": {"R": 2, "ALPHA": 1.0, "DROPOUT": 0.25, "PREC": "auto"}},
     "CoCoOp": {"COCOOP": {"N_CTX": 16, "CTX_INIT": "", "PREC": "auto"}},
     "CoOp": {"COOP": {"N_CTX": 16, "CSC": False, "CTX_INIT": "", "CLASS_TOKEN_POSITION": "end", "PREC": "auto"}},
     "DePT": {"DEPT": {"HOST": "CoOp", "WEIGHT": 0.7, "LR_TIMES": 6.5}},

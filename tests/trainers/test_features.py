@@ -35,7 +35,7 @@ PLAIN = (
     "Spotlighter",
     "DePT",
 )
-CHANGED = ("VPT", "IVLP", "MaPLe", "MMA", "CLIPFit")
+CHANGED = ("VPT", "IVLP", "MaPLe", "MMA", "CLIPFit", "CLIPLoRA")
 
 
 @pytest.mark.parametrize("method", PLAIN)

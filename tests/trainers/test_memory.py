@@ -23,6 +23,7 @@ METHODS = {
     "MaPLe": ("MaPLe",),
     "PromptSRC": ("PromptSRC",),
     "CLIPFit": ("CLIPFit",),
+    "CLIPLoRA": ("CLIPLoRA", "CLIPLORA.DROPOUT", 0.0),
     "TextRefiner": ("TextRefiner",),
     "TCP": ("TCP",),
     "ATPrompt": ("ATPrompt",),

@@ -28,7 +28,7 @@ SETTINGS = {  # of methods whose defaults are for larger encoders
 }
 ZERO_SHOT = ("ZeroshotCLIP", "ZeroshotCLIP2")
 LEARNING = [
-    "ATPrompt", "CLAP", "CLIPAdapter", "CLIPFit", "CoCoOp", "CoOp", "DePT", "IVLP", "KgCoOp", "LinearProbe", "MaPLe",
+    "ATPrompt", "CLAP", "CLIPAdapter", "CLIPFit", "CLIPLoRA", "CoCoOp", "CoOp", "DePT", "IVLP", "KgCoOp", "LinearProbe", "MaPLe",
     "MMA", "MMRL", "MMRLpp", "ProGrad", "PromptKD", "PromptSRC", "Spotlighter", "TaskRes", "TCP", "TextRefiner", "VPT",
     "TipAdapter", "TipAdapterF",
 ]  # fmt: skip

@@ -14,6 +14,7 @@ CONFIGS = {
     "CoCoOp": "embedded_cocoop",
     "KgCoOp": "embedded_kgcoop",
     "CLIPFit": "embedded_clipfit",
+    "CLIPLoRA": "embedded_cliplora",
     "CLIPAdapter": "embedded_clipadapter",
     "TCP": "embedded_tcp",
     "ATPrompt": "embedded_atprompt",
