@@ -81,8 +81,7 @@ class Asked(NamedTuple):  # the classes asked for
 
 def check_host(fits: bool, name: str) -> None:
     if not fits:
-        why = "which does not learn its encoders' own features by one loss"
-        raise InputError(f"TRAINER.DEPT.HOST cannot be {name}, {why}: name a method such as CoOp.")
+        raise InputError(f"TRAINER.DEPT.HOST cannot be {name}, whose loss or features are others: name a method such as CoOp.")
 
 
 class DePTOverHost:
