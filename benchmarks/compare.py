@@ -71,6 +71,7 @@ ENTRIES = (
     Entry("CLIP-Adapter", "CLIPAdapter"),
     Entry("TextRefiner", "TextRefiner"),
     Entry("TaskRes", "TaskRes"),
+    Entry("GDA", "GDA"),
     Entry("Tip-Adapter", "TipAdapter"),
     Entry("Tip-Adapter-F", "TipAdapterF"),
     Entry("linear probe", "LinearProbe"),

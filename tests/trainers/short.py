@@ -25,6 +25,7 @@ METHODS = (
     "CLIPLoRA",
     "CoCoOp",
     "CoOp",
+    "GDA",
     "IVLP",
     "KgCoOp",
     "LinearProbe",
@@ -43,7 +44,7 @@ METHODS = (
     "VPT",
 )
 
-NO_STEPS = ("TipAdapter",)  # train nothing
+NO_STEPS = ("GDA", "TipAdapter")  # train nothing
 
 
 class ShortRuns:

@@ -18,6 +18,7 @@ INSTALLED = {
     "CoCoOp": {"COCOOP": {"N_CTX": 16, "CTX_INIT": "", "PREC": "auto"}},
     "CoOp": {"COOP": {"N_CTX": 16, "CSC": False, "CTX_INIT": "", "CLASS_TOKEN_POSITION": "end", "PREC": "auto"}},
     "DePT": {"DEPT": {"HOST": "CoOp", "WEIGHT": 0.7, "LR_TIMES": 6.5}},
+    "GDA": {"GDA": {"ALPHA": 0.1, "AUGMENT": 10, "SHRINK": True, "PREC": "auto"}},
     "IVLP": {"IVLP": {"N_CTX_VISION": 2, "N_CTX_TEXT": 2, "CTX_INIT": "a photo of a", "PROMPT_DEPTH_VISION": 9, "PROMPT_DEPTH_TEXT": 9, "PREC": "auto"}},
     "KgCoOp": {"KGCOOP": {"N_CTX": 4, "CTX_INIT": "a photo of a", "W": 8.0, "PREC": "auto"}},
     "LinearProbe": {"LINEARPROBE": {"C": 0.316, "SEARCH": False, "PREC": "auto"}},

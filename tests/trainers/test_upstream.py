@@ -30,7 +30,7 @@ ZERO_SHOT = ("ZeroshotCLIP", "ZeroshotCLIP2")
 LEARNING = [
     "ATPrompt", "CLAP", "CLIPAdapter", "CLIPFit", "CLIPLoRA", "CoCoOp", "CoOp", "DePT", "IVLP", "KgCoOp", "LinearProbe", "MaPLe",
     "MMA", "MMRL", "MMRLpp", "ProGrad", "PromptKD", "PromptSRC", "Spotlighter", "TaskRes", "TCP", "TextRefiner", "VPT",
-    "TipAdapter", "TipAdapterF",
+    "GDA", "TipAdapter", "TipAdapterF",
 ]  # fmt: skip
 FIXED, BY_CHANCE = ("normalize",), ("random_flip", "normalize")
 

@@ -20,7 +20,7 @@ from ..prompts import Learner
 
 
 class FeatureAdapter(Learner):
-    """f' = unit(ratio A(f) + (1 - ratio) f), with A(f) = relu(W2 relu(W1 f)) (eq. 4 and 6).
+    """f' = unit(ratio A(f) + (1 - ratio) f), with A(f) = relu(W2 relu(W1 f)).
 
     The authors mix features as the encoder gives them, and make unit rows of f' only. As A has no bias, A(c f) = c A(f)
     for c > 0, so that unit rows f give the same f'.

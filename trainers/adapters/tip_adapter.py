@@ -48,7 +48,7 @@ class Cache(ShotLearner):
         return alpha * self.votes(f @ self.keys.t(), beta)
 
     def votes(self, affinity: Tensor, beta: float) -> Tensor:
-        """phi(f K') V, phi(x) = exp(-beta (1 - x)) (eq. 4): affinities (B, N) -> (B, C)."""
+        """phi(f K') V, phi(x) = exp(-beta (1 - x)): affinities (B, N) -> (B, C)."""
         return (beta * (affinity - 1)).exp() @ F.one_hot(self.labels, self.classes).to(affinity.dtype)
 
     def of_rows(self, state, rows):

@@ -25,7 +25,7 @@ CONFIGS = {
 }
 OFF = {"g": 0.0, "b": 0.0, "alpha": 0.0, "gamma": 0.0, "delta": 0.0}  # the head is its host then
 EVERY = [name for name in TRAINER_REGISTRY.registered_names() if TRAINER_REGISTRY.get(name).__module__.startswith("trainers.") and not hasattr(TRAINER_REGISTRY.get(name), "host_key")]  # fmt: skip
-REFUSED = ("LinearProbe", "TipAdapter", "TipAdapterF")
+REFUSED = ("GDA", "LinearProbe", "TipAdapter", "TipAdapterF")
 hosts = pytest.mark.parametrize("host", CONFIGS)
 
 
