@@ -81,7 +81,7 @@ class Asked(NamedTuple):  # the classes asked for
 
 def check_host(fits: bool, name: str) -> None:
     if not fits:
-        raise InputError(f"TRAINER.DEPT.HOST cannot be {name}, whose loss or features are others: name a method such as CoOp.")
+        raise InputError(f"TRAINER.DEPT.HOST cannot be {name}, whose loss is another: name one such as CoOp.")
 
 
 class DePTOverHost:
