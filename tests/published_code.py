@@ -118,6 +118,7 @@ CASES = {
     ),
     "CLIPAdapter": ("CLIP_Adapter", ("gaopengcuhk/CLIP-Adapter", "."), "clip_adapter", {}),
     "CLIPFit": ("CoOp_Fit", ("minglllli/CLIPFit", "CLIPFit"), "trainers.ClipFit", tree("COOP", COOP)),
+    "GDA": ("", ("mrflogs/ICLR24", "."), "main_few_shots", {}),
     "TipAdapter": ("", ("gaopengcuhk/Tip-Adapter", "."), "main", {}),
     "TipAdapterF": (
         "", ("gaopengcuhk/Tip-Adapter", "."), "main",

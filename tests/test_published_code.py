@@ -40,6 +40,7 @@ OWN_KEYS = {
     "CLAP": tree("CLAP", {"CONSTRAINT": "l2", "PREC": "fp32"}),
     "CLAP none": tree("CLAP", {"CONSTRAINT": "none", "PREC": "fp32"}),
     "TaskRes": tree("TASKRES", {"RESIDUAL_SCALE": 0.5, "PREC": "fp32"}),
+    "GDA": tree("GDA", {"PREC": "fp32"}),
     "TipAdapter": tree("TIPADAPTER", {"PREC": "fp32"}),
     "TipAdapterF": CASES["TipAdapterF"][3] | tree("TIPADAPTERF", {"PREC": "fp32"}),
     "TextRefiner": tree(
