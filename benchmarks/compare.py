@@ -105,6 +105,7 @@ ENTRIES = (
     Entry("ATPrompt w/ Spotlighter", "Spotlighter", "embedded_atprompt", host="ATPrompt"),
     Entry("MaPLe w/ Spotlighter", "Spotlighter", "embedded_maple", host="MaPLe"),
     Entry("PromptSRC w/ Spotlighter", "Spotlighter", "embedded_promptsrc", host="PromptSRC"),
+    Entry("MMA w/ Spotlighter", "Spotlighter", "embedded_mma", host="MMA"),
     Entry("MMRL w/ Spotlighter", "Spotlighter", "embedded_mmrl", host="MMRL"),
     Entry("PromptKD w/ Spotlighter", "Spotlighter", "embedded_promptkd", host="PromptKD", teacher="PromptSRC"),
 )

@@ -227,7 +227,7 @@ TABLE = [
 OPEN = [("VPT", "fewshot"), ("VPT", "xd"), ("IVLP", "fewshot"), ("IVLP", "xd"), ("IVLP:vit_b16_promptsrc", "fewshot"), ("IVLP:vit_b16_promptsrc", "xd"), ("MaPLe", "fewshot"), ("TextRefiner", "fewshot"), ("TCP", "fewshot"), ("TCP", "xd"), ("MMA", "fewshot"), ("MMA", "xd"), ("PromptKD", "fewshot"), ("DePT", "fewshot"), ("ATPrompt", "fewshot"), ("ATPrompt:vit_b16_maple", "fewshot")]  # fmt: skip
 STRENGTHS = ("TipAdapter", "TipAdapterF")  # validation images choose them, as published
 BEST_EPOCH = ("TextRefiner", "PromptKD")  # on validation images, as published
-HOSTS = {"vit_b16": "CoOp", **{f"vit_b16_{host.lower()}": host for host in ("CoCoOp", "KgCoOp", "CLIPFit", "CLIPLoRA", "CLIPAdapter", "TCP", "ATPrompt", "MaPLe", "PromptSRC", "MMRL", "PromptKD")}}  # fmt: skip
+HOSTS = {"vit_b16": "CoOp", **{f"vit_b16_{host.lower()}": host for host in ("CoCoOp", "KgCoOp", "CLIPFit", "CLIPLoRA", "CLIPAdapter", "TCP", "ATPrompt", "MaPLe", "PromptSRC", "MMA", "MMRL", "PromptKD")}}  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ CONFIGS = {
     "ATPrompt": "embedded_atprompt",
     "MaPLe": "embedded_maple",
     "PromptSRC": "embedded_promptsrc",
+    "MMA": "embedded_mma",
     "MMRL": "embedded_mmrl",
     "PromptKD": "embedded_promptkd",
 }
