@@ -32,7 +32,11 @@ class ShotLearner(Learner):
         for name in self.sized:
             if prefix + name in state_dict:
                 own = getattr(self, name)
-                own.data = torch.empty_like(state_dict[prefix + name], device=own.device)
+                room = torch.empty_like(state_dict[prefix + name], device=own.device)
+                if isinstance(own, torch.nn.Parameter):
+                    own.data = room  # the optimiser has it
+                else:
+                    setattr(self, name, room)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 

@@ -32,12 +32,13 @@ def over(host: str = "CoOp", fit: bool = False, not_in: tuple[str, ...] = (), **
     return Form("Spotlighter", (SPOT + "HOST", host, SPOT + "FIT", fit, *own), host, not_in)
 
 
-HOSTS = ("ATPrompt", "CLIPAdapter", "CLIPFit", "CoCoOp", "CoOp", "IVLP", "KgCoOp", "MMA", "MMRL", "MMRLpp", "MaPLe", "ProGrad", "PromptKD", "PromptSRC", "TCP", "TextRefiner", "TipAdapter", "TipAdapterF", "VPT", "ZeroshotCLIP", "ZeroshotCLIP2")  # fmt: skip
-NO_HOSTS = ("TipAdapter", "TipAdapterF")  # of Spotlighter
+METHODS = ("ATPrompt", "CLAP", "CLIPAdapter", "CLIPFit", "CLIPLoRA", "CoCoOp", "CoOp", "GDA", "IVLP", "KgCoOp", "LinearProbe", "MMA", "MMRL", "MMRLpp", "MaPLe", "ProGrad", "PromptKD", "PromptSRC", "TCP", "TaskRes", "TextRefiner", "TipAdapter", "TipAdapterF", "VPT", "ZeroshotCLIP", "ZeroshotCLIP2")  # fmt: skip
+NO_HOSTS = ("GDA", "LinearProbe", "TipAdapter", "TipAdapterF")  # of Spotlighter
+HOSTS = [name for name in METHODS if name not in NO_HOSTS]
 NO_AMP = {"ProGrad": ("amp",)}
 FORMS = {
-    **{name: Form(name, not_in=NO_AMP.get(name, ())) for name in HOSTS},
-    **{f"over {name}": over(name, not_in=NO_AMP.get(name, ())) for name in HOSTS if name not in NO_HOSTS},
+    **{name: Form(name, not_in=NO_AMP.get(name, ())) for name in METHODS},
+    **{f"over {name}": over(name, not_in=NO_AMP.get(name, ())) for name in HOSTS},
     "CoOp on a ResNet": Form("CoOp", backbone="resnet"),
     "ATPrompt, deep": Form("ATPrompt", ("TRAINER.ATPROMPT.PROMPT_DEPTH", 2)),
     "DePT": Form("DePT", ("TRAINER.DEPT.HOST", "CoOp"), "CoOp"),
@@ -63,8 +64,8 @@ FORMS = {
 QUICK = {
     "ATPrompt": "amp", "ATPrompt, deep": "fp16", "over ATPrompt": "bf16", "CLIPAdapter": "fp16 amp", "CLIPFit": "bf16", "CoCoOp": "amp", "CoOp": "fp16 amp", "CoOp on a ResNet": "fp16", "IVLP": "fp32", "KgCoOp": "amp", "MaPLe": "fp16", "ProGrad": "bf16",
     "MMA": "amp", "MMRL": "amp", "MMRLpp": "fp16", "PromptKD": "amp", "PromptSRC": "fp32", "TCP": "amp", "TextRefiner": "amp", "VPT": "bf16", "ZeroshotCLIP": "fp16", "ZeroshotCLIP2": "amp",
-    "TipAdapter": "fp16 amp", "TipAdapterF": "fp16 amp",
-    "over CLIPAdapter": "bf16", "over CLIPFit": "fp16", "over CoCoOp": "bf16", "over CoOp": "fp32", "over IVLP": "fp16", "over KgCoOp": "bf16", "over MaPLe": "amp",
+    "TipAdapter": "fp16 amp", "TipAdapterF": "fp16 amp", "CLAP": "fp16 amp", "CLIPLoRA": "fp16 amp", "GDA": "fp16 amp", "LinearProbe": "fp16 amp", "TaskRes": "bf16 amp",
+    "over CLAP": "bf16", "over CLIPAdapter": "bf16", "over CLIPFit": "fp16", "over CLIPLoRA": "fp32", "over TaskRes": "fp16", "over CoCoOp": "bf16", "over CoOp": "fp32", "over IVLP": "fp16", "over KgCoOp": "bf16", "over MaPLe": "amp",
     "over ProGrad": "fp32", "over PromptKD": "fp16", "over MMA": "fp16", "over MMRL": "fp16", "over MMRLpp": "bf16", "over PromptSRC": "bf16", "over TCP": "fp16", "over TextRefiner": "fp16", "over VPT": "amp",
     "over ZeroshotCLIP": "fp32", "over ZeroshotCLIP2": "bf16", "DePT": "amp", "DePT over MaPLe": "fp16", "fit": "amp", "zoom": "amp fp16", "drop": "fp16", "drop and zoom": "amp",
     "drop by attention": "amp", "drop by prototypes": "bf16", "drop by random": "fp16", "budget": "fp16", "budget below one": "amp", "joint": "fp16", "full": "amp",
