@@ -79,7 +79,7 @@ def rebuild(run: Path, classes: str = "", root: str = "", epoch: int | None = No
 
 def loaded(trainer, run: Path, weights: dict | None):
     """With the run's weights, for tests alone."""
-    trainer.load_model(str(run), epoch=weights["epoch"] if weights else None)
+    trainer.load_trained(str(run), epoch=weights["epoch"] if weights else None)
     trainer.set_model_mode("eval")
     if hasattr(trainer, "encode_classes"):
         with torch.no_grad(), trainer.autocast():

@@ -212,7 +212,7 @@ def test_trained(trainer, model_dir: str, weights: dict | None) -> int:
     if trainer.get_model_names() and not model_dir:
         raise InputError(f"--eval-only needs --model-dir: {trainer.cfg.TRAINER.NAME} has learned parameters to load.")
     epoch = weights["epoch"] if weights else None
-    trainer.load_model(model_dir, epoch=epoch)
+    trainer.load_trained(model_dir, epoch=epoch)
     trainer.test()
     return epoch or 0
 

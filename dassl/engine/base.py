@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import inspect
 import os
 import time
 from collections import OrderedDict
@@ -156,6 +157,11 @@ class TrainerBase(ProjectedSteps):
             if not isinstance(state, dict):
                 raise InputError(f"The checkpoint {path} has no state_dict: take another checkpoint.")
             load_weights(self._models[name], state, path)
+
+    def load_trained(self, directory: str, epoch: int | None = None) -> None:
+        """`load_model`, with the config where its signature asks for it too: a published one has (directory, cfg, epoch)."""
+        asked = {"cfg": self.cfg} if "cfg" in inspect.signature(self.load_model).parameters else {}
+        self.load_model(directory, epoch=epoch, **asked)
 
     # --- TensorBoard ------------------------------------------------------------------------------------------
 

@@ -171,7 +171,7 @@ class SimpleTrainer(TrainerBase):
         if not self.cfg.TEST.NO_TEST:
             if self.cfg.TEST.FINAL_MODEL == "best_val" and self.get_model_names():
                 print("Deploy the model with the best val performance")
-                self.load_model(self.output_dir)
+                self.load_trained(self.output_dir)
             else:
                 print("Deploy the last-epoch model")
             self.test()

@@ -231,6 +231,15 @@ def test_loading(data_root, tmp_path, capsys):
     assert "skipped" in capsys.readouterr().out
 
 
+def test_a_load_model_that_takes_the_config(data_root, tmp_path, monkeypatch):
+    """As published files have it: the best model is loaded through it, and a named epoch's."""
+    asked = []
+    monkeypatch.setattr(Linear, "load_model", lambda self, directory, cfg, epoch=None: asked.append((cfg, epoch)))
+    trainer = run(config(data_root, tmp_path, "TEST.FINAL_MODEL", "best_val", "OPTIM.MAX_EPOCH", 1))
+    trainer.load_trained(str(tmp_path), epoch=1)
+    assert [(cfg is trainer.cfg, epoch) for cfg, epoch in asked] == [(True, None), (True, 1)]
+
+
 def test_log_lines(data_root, tmp_path, capsys):
     run(config(data_root, tmp_path, "OPTIM.MAX_EPOCH", 2))
     out = capsys.readouterr().out
