@@ -119,6 +119,9 @@ CASES = {
     "CLIPAdapter": ("CLIP_Adapter", ("gaopengcuhk/CLIP-Adapter", "."), "clip_adapter", {}),
     "CLIPFit": ("CoOp_Fit", ("minglllli/CLIPFit", "CLIPFit"), "trainers.ClipFit", tree("COOP", COOP)),
     "GDA": ("", ("mrflogs/ICLR24", "."), "main_few_shots", {}),
+    "CLIPLoRA": (
+        "", ("MaxZanella/CLIP-LoRA", "."), "lora", {"OPTIM.NAME": "adamw", "OPTIM.WEIGHT_DECAY": 0.01, "OPTIM.WARMUP_EPOCH": 0},
+    ),
     "TipAdapter": ("", ("gaopengcuhk/Tip-Adapter", "."), "main", {}),
     "TipAdapterF": (
         "", ("gaopengcuhk/Tip-Adapter", "."), "main",

@@ -4,10 +4,12 @@ Each runner gets the script as a module, and gives what `published_code.run` giv
 """
 
 import importlib
+import itertools
+import math
 import sys
 import tempfile
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from unittest import mock
 
 import torch
@@ -125,7 +127,101 @@ def run_gda(script, root: Path, checkpoint: Path) -> dict:
     return {"logits before": seen[-1], "losses": torch.zeros(0), "logits after": seen[-1], "learned": {}}
 
 
+class SameDropout:
+    """In place of PyTorch's: what is dropped follows from which of queries, keys and values it is for, and not from chance.
+    x is all three (3, B, L, D), or (L, B, D) of one after the other.
+    """
+
+    def __init__(self):
+        self.calls = itertools.count()
+
+    def __call__(self, x, p=0.5, training=True, inplace=False):
+        if not training:
+            return x
+        kept = torch.rand(3, x.shape[-1], generator=torch.Generator().manual_seed(0)) >= p  # (3, D)
+        factor = kept / (1 - p)
+        return x * (factor[:, None, None] if x.dim() == 4 else factor[next(self.calls) % 3])
+
+
+def run_lora(script, root: Path, checkpoint: Path) -> dict:
+    """Both encoders, rank 2, ALPHA 1, DROPOUT 0.25; the rate falls with each epoch, where theirs does with each step."""
+    from dassl.data import DataManager
+    from tests import published_code as shared
+    from tests.published_code import figures
+
+    cfg = shared.config_of("", {}, root)
+    data = DataManager(cfg)
+    train = Pairs(shared.Batches(data.train_loader_x))
+    torch.manual_seed(cfg.SEED)
+    model = importlib.import_module("clip.model").build_model(torch.load(checkpoint, weights_only=True)).float()
+    chance, apply, layers, first, losses, seen = torch.get_rng_state(), script.apply_lora, [], {}, [], []
+
+    def drawn(arguments, model):
+        """They draw layers that are overwritten, too; the matrices are drawn again, as if there were no such."""
+        layers.extend(apply(arguments, model))
+        torch.set_rng_state(chance)
+        for layer in layers:
+            for part in (layer.q_proj, layer.k_proj, layer.v_proj):
+                part.init_lora_param()
+        first.update(matrices())
+        return layers
+
+    def matrices() -> dict[str, torch.Tensor]:
+        """Those of all blocks and of queries, keys and values together."""
+        towers = {"text": layers[: shared.LAYERS], "visual": layers[shared.LAYERS :]}
+        parts = ("q_proj", "k_proj", "v_proj")
+        return {
+            f"lora.{tower}.{name}": torch.stack(
+                [torch.stack([getattr(getattr(block, part), f"w_lora_{name}") for part in parts]) for block in blocks]
+            ).detach()
+            for tower, blocks in towers.items()
+            for name in "AB"
+        }
+
+    def loss(logits, target, cross_entropy=F.cross_entropy):
+        losses.append(cross_entropy(logits, target))
+        return losses[-1]
+
+    def looked_at(logits, _):
+        seen.append(logits.detach().double())
+        return 0.0
+
+    def by_epoch(optimiser, steps, eta_min):
+        return torch.optim.lr_scheduler.LambdaLR(
+            optimiser, lambda step: (1 + math.cos(math.pi * (step // len(train)) / shared.EPOCHS)) / 2
+        )
+
+    arguments = SimpleNamespace(
+        encoder="both", position="all", backbone="ViT-B/16", params=["q", "k", "v"], r=2, alpha=1, dropout_rate=0.25,
+        n_iters=shared.EPOCHS * len(train), shots=1, lr=0.002, save_path=None, eval_only=False,
+    )  # fmt: skip
+    test, index = Pairs(data.test_loader), {"all": range(shared.LAYERS)}
+    dataset = SimpleNamespace(classnames=shared.CLASSES, template=["a photo of a {}."])
+    positions = importlib.import_module("loralib.utils")
+    with (
+        mock.patch.object(script, "apply_lora", drawn),
+        mock.patch.object(script, "cls_acc", looked_at),  # theirs needs an older NumPy
+        mock.patch.object(script.F, "cross_entropy", loss),
+        mock.patch.object(script.F, "dropout", SameDropout()),
+        mock.patch.object(torch.optim.lr_scheduler, "CosineAnnealingLR", by_epoch),
+        mock.patch.object(positions, "INDEX_POSITIONS_TEXT", index),
+        mock.patch.dict(positions.INDEX_POSITIONS_VISION, {"ViT-B/16": index}),
+    ):
+        script.run_lora(arguments, model, 100, dataset, train, test, test)
+    last = matrices()
+    return {
+        "logits before": seen[0],
+        "losses": torch.stack(losses).detach().double(),
+        "logits after": 100 * torch.cat(seen[1 + len(losses) :]),
+        "learned": {
+            name: {"shape": list(value.shape), "first": figures(value), "change": figures(last[name] - value)}
+            for name, value in first.items()
+        },
+    }
+
+
 RUNNERS = {
+    "CLIPLoRA": run_lora,
     "GDA": run_gda,
     "TipAdapter": lambda *parts: run_tip_adapter(*parts, trained=False),
     "TipAdapterF": lambda *parts: run_tip_adapter(*parts, trained=True),

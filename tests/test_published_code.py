@@ -25,7 +25,7 @@ from tests.published_code import (
     write_checkpoint,
     write_images,
 )  # fmt: skip
-from tests.published_scripts import RUNNERS
+from tests.published_scripts import RUNNERS, SameDropout
 from trainers.dept import TransferHead
 from trainers.prompted_clip import load_clip
 
@@ -36,6 +36,7 @@ OWN_KEYS = {
     "ZeroshotCLIP2": tree("ZSCLIP", {"PREC": "fp32"}),
     "KgCoOp": tree("KGCOOP", {"CTX_INIT": "a photo of a", "W": 8.0, "PREC": "fp32"}),
     "CLIPAdapter": tree("CLIPADAPTER", {"PREC": "fp32"}),
+    "CLIPLoRA": CASES["CLIPLoRA"][3] | tree("CLIPLORA", {"PREC": "fp32"}),
     "CLIPFit": tree("CLIPFIT", {"W": 8.0, "PREC": "fp32"}),
     "CLAP": tree("CLAP", {"CONSTRAINT": "l2", "PREC": "fp32"}),
     "CLAP none": tree("CLAP", {"CONSTRAINT": "none", "PREC": "fp32"}),
@@ -121,6 +122,8 @@ def test_as_published(case, setting, monkeypatch):
         monkeypatch.setattr("trainers.dept.TransferHead", AfterKgCoOp)
     method = TRAINER_REGISTRY.get(case.split()[0])
     (root, clip_of), keys = setting, OWN_KEYS.get(case, CASES[case][3])
+    if case == "CLIPLoRA":
+        monkeypatch.setattr("torch.nn.functional.dropout", SameDropout())
     trainer = build(case.split()[0], keys, root, clip_of(case), install=method.extend_cfg)
     if case == "MMRL new":
         trainer.model.prompt_learner.learned = {"dataset": "another", "classes": []}

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 
 import clip
 from dassl.engine import TRAINER_REGISTRY
+from dassl.utils import load_checkpoint
 
 from .clip_trainer import ClipTrainer
 from .prompts import Learner, embedded_prompts, readable
@@ -84,3 +85,40 @@ class CLIPLoRA(ClipTrainer):
         template = self.template()
         print(f"Prompts: {template.format(readable(classnames[0]))} ... ({len(classnames)} classes)")
         return LoRALearner(clip_model, classnames, template, self.keys)
+
+    def published_beside(self, state, path):
+        """The authors' `lora_weights.pt`: {"weights": {"layer_0": {"q_proj": {"w_lora_A", "w_lora_B"}, ...}, ...}, "metadata"},
+        the text encoder's blocks before the image encoder's.
+        """
+        checkpoint = load_checkpoint(path)
+        weights, stated = checkpoint.get("weights"), checkpoint.get("metadata")
+        if state or not (isinstance(weights, dict) and isinstance(stated, dict)):
+            return {}
+        ours = {
+            "r": self.keys.R,
+            "alpha": self.keys.ALPHA,
+            "encoder": "both",
+            "params": ["q", "k", "v"],
+            "position": "all",
+        }
+        for name, value in ours.items():
+            if stated.get(name) != value:
+                remedy = f"set TRAINER.CLIPLORA.{name.upper()}" if name in ("r", "alpha") else "take another file"
+                raise clip.InputError(
+                    f"{path} was trained with {name} {stated.get(name)}, and this run has {value}: {remedy}."
+                )
+        lora, parts = self.model.prompt_learner.lora, ("q_proj", "k_proj", "v_proj")
+        texts, images = len(lora["text"].A), len(lora["visual"].A)
+        towers = {"text": range(texts), "visual": range(texts, texts + images)}
+        try:
+            return {
+                f"lora.{tower}.{name}": torch.stack(
+                    [torch.stack([weights[f"layer_{i}"][part][f"w_lora_{name}"] for part in parts]) for i in blocks]
+                )  # (blocks, 3, r, D), (blocks, 3, D, r)
+                for tower, blocks in towers.items()
+                for name in "AB"
+            }
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise clip.InputError(
+                f"{path} has not the matrices of {texts} text and {images} image blocks ({error}): take the same backbone."
+            ) from error

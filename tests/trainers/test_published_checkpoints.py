@@ -105,15 +105,35 @@ def clip_adapter(state: dict) -> dict:
     return {"clip_adapter": saved(state)}
 
 
+def cliplora(state: dict) -> dict:
+    """No state dict: a block's matrices are in a dict, the text encoder's blocks first."""
+    blocks = [
+        {
+            part: {f"w_lora_{name}": state[f"lora.{tower}.{name}"][i, j].clone() for name in "AB"}
+            for j, part in enumerate(("q_proj", "k_proj", "v_proj"))
+        }
+        for tower in ("text", "visual")
+        for i in range(len(state[f"lora.{tower}.A"]))
+    ]
+    stated = {"r": 2, "alpha": 1, "encoder": "both", "params": ["q", "k", "v"], "position": "all"}
+    return {"prompt_learner": lambda path: save_lora(path, blocks, stated)}
+
+
+def save_lora(path, blocks: list, stated: dict) -> None:
+    path.parent.mkdir(parents=True)
+    torch.save({"weights": {f"layer_{i}": block for i, block in enumerate(blocks)}, "metadata": stated}, path)
+
+
 LAYOUTS = {
     "ATPrompt": atprompt,
     "CLIPAdapter": clip_adapter,
+    "CLIPLoRA": cliplora,
     "KgCoOp": kgcoop,
     "PromptSRC": promptsrc,
     "TextRefiner": textrefiner,
     "PromptKD": promptkd,
 }
-FOLDERS = {"ATPrompt": "prompt_learner", "CLIPAdapter": "clip_adapter", "KgCoOp": "prompt_learner", "PromptSRC": "VLPromptLearner", "TextRefiner": "prompt_learner", "PromptKD": "VLPromptLearner"}  # fmt: skip
+FOLDERS = {"ATPrompt": "prompt_learner", "CLIPAdapter": "clip_adapter", "CLIPLoRA": "prompt_learner", "KgCoOp": "prompt_learner", "PromptSRC": "VLPromptLearner", "TextRefiner": "prompt_learner", "PromptKD": "VLPromptLearner"}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -207,3 +227,22 @@ def test_textrefiner_over_promptkd_is_no_promptkd(data_root, tmp_path, runs, cap
     saved(theirs)(tmp_path / "theirs" / "VLPromptLearner" / f"model.pth.tar-{EPOCH}")
     assert evaluate(data_root, tmp_path / "test", "PromptKD", runs, tmp_path / "theirs") == 2
     assert "TextRefiner over PromptKD" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda file: file["metadata"].update(r=4), "was trained with r 4, and this run has 2: set TRAINER.CLIPLORA.R."),
+        (lambda file: file["metadata"].update(encoder="vision"), "was trained with encoder vision, and this run has both"),
+        (lambda file: file["weights"].popitem(), "has not the matrices of"),
+    ],
+)  # fmt: skip
+def test_a_cliplora_of_another_kind(data_root, tmp_path, runs, capsys, spoil, says):
+    write(tmp_path / "theirs", "CLIPLoRA", runs)
+    path = checkpoint(tmp_path / "theirs", "CLIPLoRA")
+    file = torch.load(path, weights_only=True)
+    spoil(file)
+    torch.save(file, path)
+    assert evaluate(data_root, tmp_path / "test", "CLIPLoRA", runs, tmp_path / "theirs") == 2
+    said = capsys.readouterr().err
+    assert says in said and len(said.splitlines()) == 1
