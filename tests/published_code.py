@@ -119,6 +119,8 @@ CASES = {
     "CLIPAdapter": ("CLIP_Adapter", ("gaopengcuhk/CLIP-Adapter", "."), "clip_adapter", {}),
     "CLIPFit": ("CoOp_Fit", ("minglllli/CLIPFit", "CLIPFit"), "trainers.ClipFit", tree("COOP", COOP)),
     "GDA": ("", ("mrflogs/ICLR24", "."), "main_few_shots", {}),
+    "GDA base": ("", ("mrflogs/ICLR24", "."), "main_base2new", {}),
+    "GDA new": ("", ("mrflogs/ICLR24", "."), "main_base2new", {}),
     "CLIPLoRA": (
         "", ("MaxZanella/CLIP-LoRA", "."), "lora", {"OPTIM.NAME": "adamw", "OPTIM.WEIGHT_DECAY": 0.01, "OPTIM.WARMUP_EPOCH": 0},
     ),

@@ -25,7 +25,7 @@ from tests.published_code import (
     write_checkpoint,
     write_images,
 )  # fmt: skip
-from tests.published_scripts import RUNNERS, SameDropout
+from tests.published_scripts import GDA_PASSES, RUNNERS, SameDropout
 from trainers.dept import TransferHead
 from trainers.prompted_clip import load_clip
 
@@ -42,6 +42,7 @@ OWN_KEYS = {
     "CLAP none": tree("CLAP", {"CONSTRAINT": "none", "PREC": "fp32"}),
     "TaskRes": tree("TASKRES", {"RESIDUAL_SCALE": 0.5, "PREC": "fp32"}),
     "GDA": tree("GDA", {"PREC": "fp32"}),
+    **dict.fromkeys(("GDA base", "GDA new"), tree("GDA", {"SHRINK": False, "AUGMENT": GDA_PASSES, "PREC": "fp32"})),
     "TipAdapter": tree("TIPADAPTER", {"PREC": "fp32"}),
     "TipAdapterF": CASES["TipAdapterF"][3] | tree("TIPADAPTERF", {"PREC": "fp32"}),
     "TextRefiner": tree(
@@ -127,6 +128,10 @@ def test_as_published(case, setting, monkeypatch):
     trainer = build(case.split()[0], keys, root, clip_of(case), install=method.extend_cfg)
     if case == "MMRL new":
         trainer.model.prompt_learner.learned = {"dataset": "another", "classes": []}
+    if case.startswith("GDA "):
+        trainer.is_transform_fixed = lambda: False  # else its passes are one
+    if case == "GDA new":
+        trainer.model.prompt_learner.names = []  # of the classes with shots, none is asked for
     if case in RUNNERS:  # whose scale is a constant; CLIP's is the same, but here rounded to fp16
         trainer.model.clip.logit_scale.fill_(math.log(100))
     ours = run(trainer)

@@ -87,6 +87,13 @@ TIP = {
     "OPTIM.WARMUP_EPOCH": 0,
     "INPUT.RRCROP_SCALE": (0.5, 1.0),
 }
+
+
+def gda(alpha: float, shrink: bool, passes: int) -> dict:
+    own = keys("GDA", ALPHA=alpha, SHRINK=shrink, AUGMENT=passes)
+    return {"INPUT.RRCROP_SCALE": (0.5, 1.0), "OPTIM.MAX_EPOCH": 1} | own
+
+
 TEXTREFINER = optim(0.002, 32, 10) | keys("TEXTREFINER", N_CTX=4, CTX_INIT=PHOTO)
 TCP = (
     optim(0.002, 32, 50)
@@ -163,6 +170,14 @@ TABLE = [
         ]
     ),
     # CLIP-Adapter's README: CoOp's command.
+    *(
+        ("GDA", "base2new", [dataset], [16], gda(0.1, False, 1 if dataset == "imagenet" else 10))
+        for dataset in ["imagenet", *OTHERS]
+    ),
+    *(
+        ("GDA", "fewshot", SOME, [shots], gda(alpha, True, 10))
+        for shots, alpha in [(1, 0.001), (2, 0.1), (4, 0.1), (8, 1.0), (16, 10.0)]
+    ),
     # Tip-Adapter's configs, one a data set, of RN50.
     *(
         (method, "fewshot", [dataset], ENDS, more | keys(method.upper(), ALPHA=alpha, BETA=1.0, AUGMENT=10, SEARCH=grid))
@@ -224,8 +239,8 @@ TABLE = [
     ),
 ]  # fmt: skip
 # What the authors leave open is as from base to new.
-OPEN = [("VPT", "fewshot"), ("VPT", "xd"), ("IVLP", "fewshot"), ("IVLP", "xd"), ("IVLP:vit_b16_promptsrc", "fewshot"), ("IVLP:vit_b16_promptsrc", "xd"), ("MaPLe", "fewshot"), ("TextRefiner", "fewshot"), ("TCP", "fewshot"), ("TCP", "xd"), ("MMA", "fewshot"), ("MMA", "xd"), ("PromptKD", "fewshot"), ("DePT", "fewshot"), ("ATPrompt", "fewshot"), ("ATPrompt:vit_b16_maple", "fewshot")]  # fmt: skip
-STRENGTHS = ("TipAdapter", "TipAdapterF")  # validation images choose them, as published
+OPEN = [("VPT", "fewshot"), ("VPT", "xd"), ("IVLP", "fewshot"), ("IVLP", "xd"), ("IVLP:vit_b16_promptsrc", "fewshot"), ("IVLP:vit_b16_promptsrc", "xd"), ("MaPLe", "fewshot"), ("TextRefiner", "fewshot"), ("TCP", "fewshot"), ("TCP", "xd"), ("MMA", "fewshot"), ("MMA", "xd"), ("GDA", "xd"), ("PromptKD", "fewshot"), ("DePT", "fewshot"), ("ATPrompt", "fewshot"), ("ATPrompt:vit_b16_maple", "fewshot")]  # fmt: skip
+STRENGTHS = ("GDA", "TipAdapter", "TipAdapterF")  # validation images choose them, as published
 BEST_EPOCH = ("TextRefiner", "PromptKD")  # on validation images, as published
 HOSTS = {"vit_b16": "CoOp", **{f"vit_b16_{host.lower()}": host for host in ("CoCoOp", "KgCoOp", "CLIPFit", "CLIPLoRA", "CLIPAdapter", "TCP", "ATPrompt", "MaPLe", "PromptSRC", "MMA", "MMRL", "PromptKD")}}  # fmt: skip
 
