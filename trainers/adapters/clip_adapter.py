@@ -10,6 +10,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
+from clip import InputError
 from dassl.engine import TRAINER_REGISTRY
 from dassl.metrics import compute_accuracy
 
@@ -66,7 +67,13 @@ class CLIPAdapter(ClipTrainer):
     learner_name = "clip_adapter"
 
     def build_prompted_clip(self, clip_model):
-        learner = FeatureAdapter(clip_model.visual.output_dim, self.keys.REDUCTION, self.keys.RATIO)
+        width = clip_model.visual.output_dim
+        if width < self.keys.REDUCTION:
+            raise InputError(
+                f"TRAINER.CLIPADAPTER.REDUCTION is {self.keys.REDUCTION}, and a feature of this backbone is {width} wide: choose "
+                f"1 to {width}."
+            )
+        learner = FeatureAdapter(width, self.keys.REDUCTION, self.keys.RATIO)
         return AdaptedCLIP(clip_model, self.dm.dataset.classnames, [self.template()], learner)
 
     @of_features

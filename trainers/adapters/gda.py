@@ -10,9 +10,11 @@ stand in for its own.
 import torch
 from torch import Tensor
 
+from clip import InputError
 from dassl.engine import TRAINER_REGISTRY
 
 from ..from_shots import FromShots, ShotLearner
+from ..plug_in import rows_of
 from ..prompted_clip import HandWrittenCLIP
 from ..prompts import imagenet_templates
 
@@ -72,10 +74,10 @@ class Gaussians(ShotLearner):
 
     def of(self, names: list[str], text: Tensor) -> tuple[Tensor, Tensor]:
         """Of the classes asked for: those with shots, or some of them; or else, if any has none, all by their texts."""
-        if not set(names) <= set(self.names):
+        rows = rows_of(names, self.names)
+        if -1 in rows:
             return self.of_texts(text)
         weight, bias = self.of_shots()
-        rows = [self.names.index(name) for name in names]
         return (weight, bias) if names == self.names else (weight[rows], bias[rows])
 
 
@@ -110,7 +112,18 @@ class GDA(FromShots):
         learner = Gaussians(names, clip_model.visual.output_dim, self.keys.ALPHA, self.keys.SHRINK)
         return GaussianCLIP(clip_model, names, templates, learner)
 
+    def check_shots(self) -> None:
+        """Refuse so few that they have no covariance: without SHRINK each class has one of its own."""
+        passes = 1 if self.is_transform_fixed() else self.keys.AUGMENT
+        counts = torch.tensor([item.label for item in self.dm.dataset.train_x]).bincount(minlength=self.num_classes)
+        if passes * int(counts.max() if self.keys.SHRINK else counts.min()) < 2:
+            raise InputError(
+                f"GDA needs two features of {'a' if self.keys.SHRINK else 'each'} class, and there is one: give it two shots, or "
+                "TRAINER.GDA.AUGMENT 2 or more with chance in INPUT.TRANSFORMS."
+            )
+
     def take_shots(self):
+        self.check_shots()
         f, y = self.shots(self.model.image_features, self.keys.AUGMENT)  # (V, N, d), (N,)
         learner = self.model.prompt_learner
         learner.f, learner.labels = f.flatten(0, 1), y.repeat(len(f))

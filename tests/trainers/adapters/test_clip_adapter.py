@@ -72,7 +72,7 @@ def test_trains_on_base_and_tests_on_new(data_root, tmp_path):
     assert train.main(line) == 0 and list(results(output)["classwise"]) == CLASSES[3:]
 
 
-@pytest.mark.parametrize(("key", "value"), [("RATIO", 1.5), ("REDUCTION", 0)])
+@pytest.mark.parametrize(("key", "value"), [("RATIO", 1.5), ("REDUCTION", 0), ("REDUCTION", 129)])
 def test_bad_values(data_root, tmp_path, capsys, key, value):
     assert train.main(arguments(data_root, tmp_path, "CLIPAdapter", options=[f"TRAINER.CLIPADAPTER.{key}", value])) == 2
     assert f"TRAINER.CLIPADAPTER.{key} is {value}" in capsys.readouterr().err

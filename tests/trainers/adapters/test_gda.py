@@ -58,6 +58,24 @@ def test_which_classifier_counts():
         assert torch.equal(ours, by_text)
 
 
+def test_classes_of_one_name():
+    """Each has the row of its own shots, also where they are asked for in another order; of three there is no third."""
+    learner, text = shots(), F.normalize(torch.randn(3, 4), dim=-1)
+    learner.names = ["crane", "b", "crane"]
+    weight, bias = learner.of_shots()
+    for ours, whole in zip(learner.of(["b", "crane", "crane"], text), (weight, bias), strict=True):
+        assert torch.equal(ours, whole[[1, 0, 2]])
+    for ours, by_text in zip(learner.of(["crane"] * 3, text), learner.of_texts(text), strict=True):
+        assert torch.equal(ours, by_text)
+
+
+@pytest.mark.parametrize(("shrink", "says"), [(True, "two features of a class"), (False, "two features of each class")])
+def test_too_few_for_a_covariance(data_root, tmp_path, capsys, shrink, says):
+    options = ["DATASET.NUM_SHOTS", 1, "TRAINER.GDA.AUGMENT", 1, "TRAINER.GDA.SHRINK", shrink]
+    assert train.main(line(data_root, tmp_path / "run", *options)) == 2
+    assert says in capsys.readouterr().err and not (tmp_path / "run" / "gaussians").exists()
+
+
 def test_a_new_class_by_its_text():
     """Its mean is that of the nearest shots, here all 30, and 16 copies of the text."""
     learner, text = shots(), F.normalize(torch.randn(2, 4), dim=-1)
