@@ -14,6 +14,10 @@ SMALL = {  # registered name -> what it needs on a CLIP of three blocks and five
     "MMRL": {"TRAINER.MMRL.REP_LAYERS": [2, 3]},
     "MMRLpp": {"TRAINER.MMRLpp.REP_LAYERS": [2, 3]},
     "MultiModalAdapter": {"TRAINER.MMADAPTER.ADAPTER_START": 2, "TRAINER.MMADAPTER.ADAPTER_END": 3},
+    **{  # DePT trains on base classes alone
+        f"ExtrasLinearProbe{name}": {"DATASET.SUBSAMPLE_CLASSES": "base"}
+        for name in ("CoOp", "CoCoOp", "KgCoOp", "MaPLe")
+    },
     "CoOp_sub": {"TRAINER.U": "{scratch}/U.pt"},  # a file of its authors' that holds directions
 }
 
