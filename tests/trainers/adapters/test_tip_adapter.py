@@ -10,6 +10,8 @@ import train
 from dassl.engine import build_trainer
 from tests.helpers import CLASSES, REPOSITORY, arguments, results
 from trainers.adapters.tip_adapter import Cache
+from trainers.prompted_clip import hand_written_text
+from trainers.prompts import imagenet_templates
 
 BOTH = ("TipAdapter", "TipAdapterF")
 
@@ -164,8 +166,46 @@ def test_new_classes_are_refused(data_root, tmp_path, method, capsys):
         ),
         (["DATALOADER.VIEWS", 2], "TipAdapter has no use for DATALOADER.VIEWS"),
         (["TRAINER.TIPADAPTER.SEARCH", (3.0,)], "TRAINER.TIPADAPTER.SEARCH is"),
+        (["TRAINER.TIPADAPTER.SEARCH", (3.0, 0.0)], "TRAINER.TIPADAPTER.SEARCH is"),
     ],
 )
 def test_refusals(data_root, tmp_path, capsys, options, says):
     assert train.main(line(data_root, tmp_path, "TipAdapter", *options)) == 2
     assert says in capsys.readouterr().err
+
+
+def test_the_first_of_equals_is_chosen(data_root, tmp_path):
+    """Of 200 values of BETA from 0.1, each with 20 of ALPHA: the smallest, where none is right; else the first of the best."""
+    trainer = built(data_root, tmp_path, "TipAdapter", "TRAINER.TIPADAPTER.SEARCH", (10.0, 20.0))
+    trainer.fill()
+    trainer.encode_classes()
+    cache, f = trainer.model.prompt_learner, F.normalize(torch.randn(400, 128), dim=-1)
+    trainer.validation = lambda: (f, torch.full((400,), -1))
+    trainer.choose()
+    assert cache.chosen == (0.1, 0.1)
+    zero_shot = trainer.model.logit_scale() * f @ trainer.model.text.t()
+    betas, alphas = ([0.1 + i * step for i in range(count)] for step, count in ((9.9 / 200, 200), (19.9 / 20, 20)))
+
+    def classes(alpha, beta):
+        said = (-beta * (1 - f @ cache.keys.t())).exp() @ F.one_hot(cache.labels, 3).float()
+        return (zero_shot + alpha * said).argmax(dim=1)
+
+    y = classes(alphas[15], betas[7])  # at which all are right
+    trainer.validation = lambda: (f, y)
+    trainer.choose()
+    best = next((alpha, beta) for beta in betas for alpha in alphas if torch.equal(classes(alpha, beta), y))
+    assert cache.chosen == pytest.approx(best)
+    assert min(best) > 0.1
+
+
+@pytest.mark.parametrize("method", ["GDA", *BOTH])
+def test_which_prompts(data_root, tmp_path, method):
+    """ImageNet and its variants have seven, other data sets their own."""
+    trainer = built(data_root, tmp_path, method)
+    clip_model, dataset = trainer.model.clip, trainer.dm.dataset
+    own = hand_written_text(clip_model, CLASSES[:3], ["a photo of a {}."])
+    seven = hand_written_text(clip_model, CLASSES[:3], imagenet_templates("SIMPLE_IMAGENET_TEMPLATES"))
+    assert (own - seven).abs().max() > 1e-3
+    torch.testing.assert_close(trainer.model.text, own)
+    dataset.__class__ = type("ImageNetV2", (type(dataset),), {})
+    torch.testing.assert_close(trainer.build_prompted_clip(clip_model).text, seven)
