@@ -114,7 +114,11 @@ def test_clean():
 
 
 OTHERS = [f"{name}.yaml" for name in OTHER_FILES]
-SHIPPED = [path for path in sorted((REPOSITORY / "configs").rglob("*.yaml")) if path.name not in OTHERS]
+SHIPPED = [  # those of configs/published are keys that foreign files lack, as a `defaults.yaml` has them
+    path
+    for path in sorted((REPOSITORY / "configs").rglob("*.yaml"))
+    if path.name not in OTHERS and path.parent.name != "published"
+]
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda p: str(p.relative_to(REPOSITORY)))
