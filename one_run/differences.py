@@ -75,6 +75,16 @@ def of_config(record: dict, former: dict, data_is_compared: bool = False) -> dic
     return {key: (ours.get(key), theirs.get(key)) for key in keys}
 
 
+def of_method(record: dict, former: dict) -> list[str]:
+    """Keys of the method that differ, in words: what is learned does not hold them, and a prediction may."""
+    keys = of_config(record, former)
+    return [
+        f"{key} is {theirs!r} there and {ours!r} here"
+        for key, (ours, theirs) in keys.items()
+        if key.startswith("TRAINER.") and not key.endswith("_DIR") and None not in (ours, theirs)
+    ]
+
+
 def differences_in_data(now: dict, then: dict, parts: Iterable[str] = PARTS) -> list[str]:
     """What differs between two identities in classes, images of `parts`, and weights, in words; the weightiest first."""
     said = list(itertools.chain(in_classes(now, then), in_images(now, then, parts), in_files(now, then)))

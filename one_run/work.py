@@ -20,6 +20,7 @@ from .differences import (
     differences,
     first_identity,
     in_short,
+    of_method,
     other_runs,
     refuse_other_training,
     refuse_to_go_on,
@@ -28,7 +29,7 @@ from .differences import (
 from .folder import FILE, BrokenRecord, alone_in, is_same_folder, sound_record, whole_record
 from .identity import identity_before, sha256_of_file
 from .judges import check_judges
-from .record import RunRecord, in_words
+from .record import RunRecord, as_json, in_words
 from .room import naming_what_takes_less
 
 
@@ -242,6 +243,11 @@ def weights_to_test(cfg: CfgNode, model_dir: str, epoch: int | None = None) -> d
                     f"{directory} was trained with {field} {former.get(field)}, and this test asks for {here}: "
                     f"choose the matching --model-dir or {field}."
                 )
+        here = {"method": cfg.TRAINER.NAME, "dataset": cfg.DATASET.NAME, "config": as_json(cfg)}
+        if said := of_method(here, former):
+            print(
+                f"Note: {directory} was trained with other settings of its method, and is tested with these: {in_short(said)}."
+            )
     if epoch is None and cfg.TEST.FINAL_MODEL == "last_step":
         epoch = last_epoch(model_dir)
     found = {path: sha256_of_file(path) for path in sorted(directory.glob(f"*/{file_of(epoch)}"))}

@@ -655,6 +655,16 @@ def test_no_train_builds_and_stops(data_root, tmp_path):
     assert not list(tmp_path.rglob("*.tar*"))
 
 
+def test_other_settings_of_the_method_are_named(trained, data_root, tmp_path, capsys):
+    """What is learned does not hold them, and a prediction may follow them: a test says so, and one with the run's own says nothing."""
+    flags = {"model_dir": trained / "CoOp", "eval_only": True, "subsample": "new"}
+    for where, options in (("front", ["TRAINER.COOP.CLASS_TOKEN_POSITION", "front"]), ("", [])):
+        train.main(arguments(data_root, tmp_path / f"test_{where}", "CoOp", options=options, **flags))
+        said = capsys.readouterr().out
+        note = "with other settings of its method, and is tested with these: TRAINER.COOP.CLASS_TOKEN_POSITION is 'end' there and 'front'"
+        assert (note in said) == bool(where) and said.count("with other settings of its method") == bool(where)
+
+
 def test_checkpoint_of_another_method(trained, data_root, tmp_path, capsys):
     line = arguments(data_root, tmp_path, "Spotlighter", model_dir=trained / "CoOp", eval_only=True)
     assert train.main(line) == 2

@@ -182,6 +182,15 @@ class SpotlighterOverHost(EncodesClassesOnce):
             f"The run in {key} {directory}",
             "name a run of the host on the same images, or leave it empty",
         )
+        node = self.config_node
+        theirs = ((record.get("config") or {}).get("TRAINER") or {}).get(node, {})
+        ours = {name: list(value) if isinstance(value, tuple) else value for name, value in self.keys.items()}
+        for name in sorted(ours.keys() & theirs.keys()):
+            if ours[name] != theirs[name]:
+                raise InputError(
+                    f"The run in {key} {directory} was trained with TRAINER.{node}.{name} {theirs[name]!r}, and here it is "
+                    f"{ours[name]!r}: set it to the run's, or leave {key} empty."
+                )
         if not hasattr(self, "load_registered"):
             raise InputError(
                 f"{key} takes runs of this project's methods, and {self.own.HOST} is none: leave it empty."

@@ -355,6 +355,17 @@ def test_a_finished_run_that_is_no_host_here(runs, data_root, tmp_path, capsys, 
     assert "TRAINER.SPOTLIGHTER.HOST_DIR" in sentence and says in sentence
 
 
+def test_a_host_with_other_keys_is_not_taken(runs, data_root, tmp_path, capsys):
+    """What a run has learned does not hold its method's keys, of which some leave all shapes alone."""
+    shutil.copytree(runs / "alone", tmp_path / "host")
+    record = results(tmp_path / "host")
+    there = record["config"]["TRAINER"]["COOP"]
+    there["CLASS_TOKEN_POSITION"] = "front" if there["CLASS_TOKEN_POSITION"] != "front" else "end"
+    (tmp_path / "host" / "results.json").write_text(json.dumps(record))
+    assert train.main(line(data_root, tmp_path / "run", HOST_DIR=tmp_path / "host")) == 2
+    assert f"TRAINER.COOP.CLASS_TOKEN_POSITION {there['CLASS_TOKEN_POSITION']!r}" in one_sentence(capsys)
+
+
 def test_zero_shot_clip_has_no_run_to_take(data_root, tmp_path, capsys):
     assert train.main(line(data_root, tmp_path / "run", HOST="ZeroshotCLIP", HOST_DIR=tmp_path)) == 2
     assert "trains nothing" in one_sentence(capsys)
