@@ -160,7 +160,9 @@ class RunRecord:
 
     def trained(self, epoch: int) -> None:
         """All epochs are done and saved: noted before the test, which a trainer may not come back from."""
-        self.content.update(epoch=epoch, why=f"all {epoch} epochs are trained and saved, and its test has not ended")
+        self.content.update(
+            trained=True, epoch=epoch, why=f"all {epoch} epochs are trained and saved, and its test has not ended"
+        )
         self.content["checkpoints"] = sha256_of_checkpoints(self.directory)
         self.write()
 
@@ -168,7 +170,8 @@ class RunRecord:
         """The results of the evaluation that came last, unrounded, in percent."""
         evaluator = trainer.evaluator
         results = getattr(evaluator, "results", None) or {}
-        self.content.pop("why", None)
+        for key in ("why", "trained"):
+            self.content.pop(key, None)
         if not getattr(trainer, "start_epoch", 0):  # a folder whose checkpoints are of different epochs
             self.content["resumed"] = None
         self.content.update(

@@ -257,7 +257,7 @@ def weights_to_test(cfg: CfgNode, model_dir: str, epoch: int | None = None) -> d
 
 def is_trained(record: dict) -> bool:
     """Whether a run has no result though all its epochs are trained and saved: something ended it in its test."""
-    return record.get("state") != "finished" and isinstance(record.get("epoch"), int)
+    return record.get("state") != "finished" and record.get("trained") is True
 
 
 def check_sums(found: dict[Path, str], directory: Path, finished_with) -> None:

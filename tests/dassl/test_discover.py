@@ -118,7 +118,7 @@ def test_train(tmp_path):
 
     unknown, mine, none = call("--trainer", "Nope"), call("TRAINER.NAME", "Mine"), call()
     assert none.returncode == 2 and "pass --trainer" in none.stderr
-    assert unknown.returncode == 2 and "CLIPFit, CoCoOp, CoOp, " in unknown.stderr
+    assert unknown.returncode == 2 and "CLIPFit, CLIPLoRA, CoCoOp, CoOp, " in unknown.stderr
     for said in (unknown, none):
         assert (
             "Not there, as it cannot be imported: trainers/mine.py (ZeroDivisionError: division by zero)" in said.stderr

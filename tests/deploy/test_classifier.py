@@ -74,7 +74,7 @@ def test_spotlighter(short, monkeypatch, form, zoom, host):
 
 PLANS = {
     "a glance": Plan(0.0, False, Zoom(0, 0.5, 2, 1.0), 3, 0.9),
-    "some tokens and regions": Plan(0.4, False, Zoom(0, 0.625, 2, 0.5), 2, 0.9),
+    "some tokens and regions": Plan(0.6, False, Zoom(0, 0.625, 2, 0.5), 2, 0.9),
     "some tokens": Plan(0.5, False, None, 0, 0.6),
 }
 

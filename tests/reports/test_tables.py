@@ -1,5 +1,7 @@
 """Results to cells: means, H, averages, and what a half-done sweep shows."""
 
+import shutil
+
 import pytest
 
 from reports.formats import as_text
@@ -82,10 +84,8 @@ def test_what_learns_something_for_each_class_has_no_new_half(two_sets):
     table = table_of(two_sets, "base2new")
     assert means(table)["dtd", "TaskRes"] == [80.0, None, None] and not table.problems
     assert means(table)["average", "TaskRes"] == [85.0, None, None]
-    (two_sets / "base2new/train_base/dtd/shots_16/TaskRes/vit_b16/seed2/results.json").unlink()
-    assert table_of(two_sets, "base2new").problems[1:] == [
-        "TaskRes/vit_b16 has no run of seed 2, 16 shots: dtd (base)."
-    ]
+    shutil.rmtree(two_sets / "base2new/train_base/dtd/shots_16/TaskRes/vit_b16/seed2")
+    assert table_of(two_sets, "base2new").problems == ["TaskRes/vit_b16 has no run of seed 2, 16 shots: dtd (base)."]
 
 
 def test_a_method_without_a_set_has_no_average(two_sets):
