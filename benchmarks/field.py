@@ -12,7 +12,7 @@ from clip import Edit
 from clip.model import CLIP, Attention
 from dassl.data.chance import SeededBatches
 from dassl.data.datasets import Datum
-from trainers.prompts import ContextLearner
+from trainers.shared.prompts import ContextLearner
 
 
 class UnfusedAttention(nn.Module):

@@ -21,9 +21,9 @@ from torch import Tensor
 import clip
 from clip.model import CLIP, ResidualAttentionBlock
 from dassl.metrics import compute_accuracy
-from trainers.clip_trainer import ClipTrainer
 from trainers.prograd import without_conflict
-from trainers.prompts import readable
+from trainers.shared.clip_trainer import ClipTrainer
+from trainers.shared.prompts import readable
 
 
 def unit(x: Tensor) -> Tensor:

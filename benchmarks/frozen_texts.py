@@ -1,4 +1,4 @@
-"""What it takes to find texts of hand-written prompts, beside encoding them (`trainers/texts.py`): processor time.
+"""What it takes to find texts of hand-written prompts, beside encoding them (`trainers/shared/texts.py`): processor time.
 
     python -m benchmarks.frozen_texts      # a minute on one core; it prints, and keeps nothing
 
@@ -20,9 +20,9 @@ import clip
 from benchmarks.steps import EMBEDDED, VIT_B_16, random_weights
 from dassl.data.features import FeatureStore
 from one_run.command import carry_out
-from trainers import texts
-from trainers.prompted_clip import load_clip
-from trainers.prompts import template_features
+from trainers.shared import texts
+from trainers.shared.prompted_clip import load_clip
+from trainers.shared.prompts import template_features
 
 PROMPTS = (16, 64, 256)
 TURNS = 5  # the median of so many, in pairs

@@ -24,7 +24,7 @@ from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import MetricMeter, set_random_seed
 from one_run.config import build_config, options_of
 from one_run.layout import CONFIGS
-from trainers.clip_trainer import ClipTrainer
+from trainers.shared.clip_trainer import ClipTrainer
 from trainers.spotlighter import over
 
 EMBEDDED = "ViT-Embedded/8"

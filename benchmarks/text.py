@@ -25,9 +25,9 @@ from clip.lengths import PRICES
 from clip.model import CLIP, convert_weights
 from dassl.utils import InputError
 from one_run.command import carry_out
-from trainers.memory import LEAST_MB, MB, of_images
-from trainers.prompted_clip import PromptedCLIP
-from trainers.prompts import ContextLearner, of_imagenet
+from trainers.shared.memory import LEAST_MB, MB, of_images
+from trainers.shared.prompted_clip import PromptedCLIP
+from trainers.shared.prompts import ContextLearner, of_imagenet
 
 BATCH = 32  # images of a step
 MOST = 1000  # classes

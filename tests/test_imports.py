@@ -59,10 +59,7 @@ MAY_IMPORT = {
 }
 FAMILIES = {"adapters"}  # folders of trainers/ in which each file is a method
 STANDS_ON = {"mmrlpp": "mmrl"}  # a method that is another one's by definition
-SHARED_BY_METHODS = {
-    "classifier", "clip_trainer", "config_keys", "deep_prompts", "features", "finished_run", "from_shots", "imagenet_templates", "memory",
-    "plug_in", "prompted_clip", "prompts", "published_names", "representations", "texts",
-}  # fmt: skip
+NO_METHODS = {"shared", "imagenet_templates"}  # what they stand on, and a name that files written for CoOp import
 
 
 def part_of(module: str) -> str:
@@ -172,7 +169,7 @@ def modules_of_methods() -> dict[str, list[Path]]:
             found[name] = [path]
         elif (path / "__init__.py").is_file() and name not in FAMILIES:
             found[name] = [*path.rglob("*.py")]
-    return {name: found[name] for name in found if name not in SHARED_BY_METHODS and path_ends(name) != "__init__"}
+    return {name: found[name] for name in found if name not in NO_METHODS and path_ends(name) != "__init__"}
 
 
 def path_ends(name: str) -> str:

@@ -27,7 +27,7 @@ from tests.published_code import (
 )  # fmt: skip
 from tests.published_scripts import GDA_PASSES, RUNNERS, SameDropout
 from trainers.dept import TransferHead
-from trainers.prompted_clip import load_clip
+from trainers.shared.prompted_clip import load_clip
 
 RECORDED = json.loads(RECORD.read_text())
 # Keys of ours where they are not those of the published code.

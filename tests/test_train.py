@@ -140,7 +140,7 @@ def snapshot(folder):
 
 
 def test_text_features_once_per_evaluation(data_root, tmp_path, monkeypatch):
-    from trainers.clip_trainer import PromptedCLIP
+    from trainers.shared.clip_trainer import PromptedCLIP
 
     calls = []
     original = PromptedCLIP.text_features

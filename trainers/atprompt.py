@@ -15,9 +15,9 @@ from yacs.config import CfgNode
 import clip
 from dassl.engine import TRAINER_REGISTRY
 
-from .clip_trainer import ClipTrainer
-from .deep_prompts import CoupledPromptLearner, learner_of
-from .prompts import ContextLearner, ContextPrompts, NamesInContext, initial_context
+from .shared.clip_trainer import ClipTrainer
+from .shared.deep_prompts import CoupledPromptLearner, learner_of
+from .shared.prompts import ContextLearner, ContextPrompts, NamesInContext, initial_context
 
 # By the data set's registered name: what the authors' search has found.
 ATTRIBUTES = {

@@ -14,8 +14,8 @@ import clip
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import load_checkpoint
 
-from .clip_trainer import ClipTrainer
-from .prompts import Learner, embedded_prompts, readable
+from .shared.clip_trainer import ClipTrainer
+from .shared.prompts import Learner, embedded_prompts, readable
 
 
 class LowRank(nn.Module, clip.Edit):

@@ -13,8 +13,8 @@ import clip
 from dassl.engine import TRAINER_REGISTRY
 from dassl.metrics import compute_accuracy
 
-from .clip_trainer import ClipTrainer
-from .prompts import Learner, embedded_prompts, readable, zero_shot_text_features
+from .shared.clip_trainer import ClipTrainer
+from .shared.prompts import Learner, embedded_prompts, readable, zero_shot_text_features
 
 
 class ShiftBlocks(clip.Edit):

@@ -16,10 +16,10 @@ from torch import Tensor
 from clip.parts import Texts, in_parts
 from dassl.engine import TRAINER_REGISTRY
 
-from .clip_trainer import ClipTrainer
-from .prompted_clip import PromptedCLIP, known_of
-from .prompts import ContextLearner
-from .published_names import load_clip_to_cpu  # noqa: F401  for other code
+from .shared.clip_trainer import ClipTrainer
+from .shared.prompted_clip import PromptedCLIP, known_of
+from .shared.prompts import ContextLearner
+from .shared.published_names import load_clip_to_cpu  # noqa: F401  for other code
 
 
 class ConditionalContext(ContextLearner):

@@ -5,9 +5,9 @@ The words around a class name are learned vectors, shared by all classes or one 
 
 from dassl.engine import TRAINER_REGISTRY
 
-from .clip_trainer import ClipTrainer
-from .prompts import POSITIONS, ContextLearner
-from .published_names import CustomCLIP, PromptLearner, TextEncoder, load_clip_to_cpu  # noqa: F401  for other code
+from .shared.clip_trainer import ClipTrainer
+from .shared.prompts import POSITIONS, ContextLearner
+from .shared.published_names import CustomCLIP, PromptLearner, TextEncoder, load_clip_to_cpu  # noqa: F401  for other code
 
 
 @TRAINER_REGISTRY.register()

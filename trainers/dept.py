@@ -18,10 +18,10 @@ from clip import InputError
 from dassl.engine import TRAINER_REGISTRY, TrainerX
 from dassl.optim import build_optimizer
 
-from .config_keys import ConfigKeys
-from .features import of_features
-from .plug_in import host_of, over, rows_of
-from .prompted_clip import PromptedCLIP
+from .shared.config_keys import ConfigKeys
+from .shared.features import of_features
+from .shared.plug_in import host_of, over, rows_of
+from .shared.prompted_clip import PromptedCLIP
 
 
 class ChannelWise(nn.Module):

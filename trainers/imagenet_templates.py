@@ -4,7 +4,7 @@
 class name, read when they are first asked for.
 """
 
-from .prompts import imagenet_templates
+from .shared.prompts import imagenet_templates
 
 LISTS = {
     "IMAGENET_TEMPLATES": "OPENAI_IMAGENET_TEMPLATES",

@@ -6,8 +6,8 @@ PROMPT_DEPTH_VISION 0 it is deep language prompting.
 
 from dassl.engine import TRAINER_REGISTRY
 
-from .clip_trainer import ClipTrainer
-from .deep_prompts import DeepPromptLearner, design_details, from_published
+from .shared.clip_trainer import ClipTrainer
+from .shared.deep_prompts import DeepPromptLearner, design_details, from_published
 
 
 @TRAINER_REGISTRY.register()

@@ -11,10 +11,10 @@ from torch import Tensor
 from dassl.engine import TRAINER_REGISTRY
 from dassl.metrics import compute_accuracy
 
-from .clip_trainer import ClipTrainer
-from .features import of_features
-from .prompts import ContextLearner
-from .published_names import load_clip_to_cpu  # noqa: F401  for other code
+from .shared.clip_trainer import ClipTrainer
+from .shared.features import of_features
+from .shared.prompts import ContextLearner
+from .shared.published_names import load_clip_to_cpu  # noqa: F401  for other code
 
 
 @TRAINER_REGISTRY.register()

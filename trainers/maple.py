@@ -5,8 +5,8 @@ Both encoders get learned prompts in their first blocks, and the visual ones are
 
 from dassl.engine import TRAINER_REGISTRY
 
-from .clip_trainer import ClipTrainer
-from .deep_prompts import CoupledPromptLearner, learner_of
+from .shared.clip_trainer import ClipTrainer
+from .shared.deep_prompts import CoupledPromptLearner, learner_of
 
 
 @TRAINER_REGISTRY.register()

@@ -13,9 +13,9 @@ import torch.nn as nn
 import clip
 from dassl.engine import TRAINER_REGISTRY
 
-from .clip_trainer import ClipTrainer
-from .deep_prompts import check_depth
-from .prompts import Learner, embedded_prompts
+from .shared.clip_trainer import ClipTrainer
+from .shared.deep_prompts import check_depth
+from .shared.prompts import Learner, embedded_prompts
 
 
 class ScaledGradient(torch.autograd.Function):

@@ -18,11 +18,11 @@ from torch import Tensor
 from dassl.engine import TRAINER_REGISTRY
 from dassl.metrics import compute_accuracy
 
-from .clip_trainer import ClipTrainer
-from .deep_prompts import check_depth
-from .prompted_clip import PromptedCLIP
-from .prompts import Learner, embedded_prompts, zero_shot_text_features
-from .representations import RepresentationTokens, RepresentedCLIP, are_ascending
+from .shared.clip_trainer import ClipTrainer
+from .shared.deep_prompts import check_depth
+from .shared.prompted_clip import PromptedCLIP
+from .shared.prompts import Learner, embedded_prompts, zero_shot_text_features
+from .shared.representations import RepresentationTokens, RepresentedCLIP, are_ascending
 
 
 class RepresentationLearner(Learner):

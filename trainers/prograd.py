@@ -15,9 +15,9 @@ from clip import InputError
 from dassl.engine import TRAINER_REGISTRY
 from dassl.metrics import compute_accuracy
 
-from .clip_trainer import ClipTrainer
-from .features import of_features
-from .prompts import ContextLearner, ContextPrompts, NamesInContext, initial_context
+from .shared.clip_trainer import ClipTrainer
+from .shared.features import of_features
+from .shared.prompts import ContextLearner, ContextPrompts, NamesInContext, initial_context
 
 
 class PaddedContext(NamesInContext):
@@ -78,7 +78,7 @@ class ProGrad(ClipTrainer):
         if rest != "." or not words:
             raise InputError(
                 f"TRAINER.PROGRAD.CTX_INIT is True, and the prompt {self.template()!r} does not end with the class "
-                "name: set it to False, or add a prompt that does to TEMPLATES in trainers/prompts.py."
+                "name: set it to False, or add a prompt that does to TEMPLATES in trainers/shared/prompts.py."
             )
         return PaddedContext(clip_model, classnames, self.keys.N_CTX, words.strip())
 

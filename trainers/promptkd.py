@@ -23,11 +23,11 @@ from dassl.data.datasets import build_dataset
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import load_checkpoint
 
-from .clip_trainer import ClipTrainer
-from .deep_prompts import MOST_WORDS, VisualPromptLearner, design_details, from_published
-from .finished_run import check_finished, last_checkpoint, record_in
-from .prompted_clip import PromptedCLIP
-from .prompts import ContextPrompts
+from .shared.clip_trainer import ClipTrainer
+from .shared.deep_prompts import MOST_WORDS, VisualPromptLearner, design_details, from_published
+from .shared.finished_run import check_finished, last_checkpoint, record_in
+from .shared.prompted_clip import PromptedCLIP
+from .shared.prompts import ContextPrompts
 
 WEIGHT = 1000.0  # of the loss, as published,
 WEIGHTS = {"FGVCAircraft": 200.0, "OxfordFlowers": 200.0, "DescribableTextures": 200.0}  # but for these data sets

@@ -16,10 +16,10 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from dassl.engine import TRAINER_REGISTRY
 from dassl.metrics import compute_accuracy
 
-from .clip_trainer import ClipTrainer
-from .deep_prompts import DeepPromptLearner, design_details, from_published
-from .prompted_clip import PromptedCLIP
-from .prompts import DEFAULT_TEMPLATE, features_of_templates, imagenet_templates, total
+from .shared.clip_trainer import ClipTrainer
+from .shared.deep_prompts import DeepPromptLearner, design_details, from_published
+from .shared.prompted_clip import PromptedCLIP
+from .shared.prompts import DEFAULT_TEMPLATE, features_of_templates, imagenet_templates, total
 
 TEMPLATE_COUNT = 60  # as published: "a photo of a {}." and the first 59 others of CLIP's 80 for ImageNet
 

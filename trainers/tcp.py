@@ -17,9 +17,9 @@ from clip.vit import QuickGELU
 from dassl.engine import TRAINER_REGISTRY
 from dassl.metrics import compute_accuracy
 
-from .clip_trainer import ClipTrainer
-from .features import of_features
-from .prompts import ContextPrompts, NamesInContext, initial_context, zero_shot_text_features
+from .shared.clip_trainer import ClipTrainer
+from .shared.features import of_features
+from .shared.prompts import ContextPrompts, NamesInContext, initial_context, zero_shot_text_features
 
 # By the data set's registered name: what stands behind the learned context, where it is not the class name and what
 # follows it in the hand-written prompt.

@@ -20,11 +20,11 @@ from dassl.engine import TRAINER_REGISTRY
 from dassl.metrics import compute_accuracy
 from dassl.utils import load_checkpoint
 
-from .clip_trainer import ClipTrainer
-from .features import of_features
-from .prompted_clip import PromptedCLIP
-from .prompts import POSITIONS, ContextLearner
-from .published_names import load_clip_to_cpu  # noqa: F401  for other code
+from .shared.clip_trainer import ClipTrainer
+from .shared.features import of_features
+from .shared.prompted_clip import PromptedCLIP
+from .shared.prompts import POSITIONS, ContextLearner
+from .shared.published_names import load_clip_to_cpu  # noqa: F401  for other code
 
 TOP = 5  # patches that the class token attends to most
 REMEMBERED = 2**30  # bytes of tokens that training may keep, rather than compute them again in every epoch

@@ -6,9 +6,9 @@ hand-written and never change.
 
 from dassl.engine import TRAINER_REGISTRY
 
-from .clip_trainer import ClipTrainer
-from .deep_prompts import VisualPromptLearner, design_details, from_published
-from .prompted_clip import HandWrittenCLIP
+from .shared.clip_trainer import ClipTrainer
+from .shared.deep_prompts import VisualPromptLearner, design_details, from_published
+from .shared.prompted_clip import HandWrittenCLIP
 
 
 @TRAINER_REGISTRY.register()

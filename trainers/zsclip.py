@@ -5,9 +5,9 @@ One hand-written prompt per data set, or an ensemble of prompts; nothing is trai
 
 from dassl.engine import TRAINER_REGISTRY
 
-from .clip_trainer import ClipTrainer
-from .prompted_clip import HandWrittenCLIP
-from .prompts import imagenet_templates
+from .shared.clip_trainer import ClipTrainer
+from .shared.prompted_clip import HandWrittenCLIP
+from .shared.prompts import imagenet_templates
 
 
 @TRAINER_REGISTRY.register()

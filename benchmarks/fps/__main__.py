@@ -9,7 +9,7 @@ from benchmarks import fps
 from benchmarks.machine import device_name, result_file, versions
 from dassl.utils import InputError, write_json
 from one_run.command import carry_out
-from trainers.prompted_clip import resolve_precision
+from trainers.shared.prompted_clip import resolve_precision
 
 from .measure import measure
 from .predictors import BACKBONES, MAIN, build_clip, build_rows, class_names, spotlighter_name

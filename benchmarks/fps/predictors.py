@@ -15,8 +15,8 @@ from torch import Tensor
 from benchmarks.field import AllTokens, FieldEvaluation
 from clip.model import CLIP, convert_weights
 from one_run.config import build_config, options_of
-from trainers.prompted_clip import HandWrittenCLIP, PromptedCLIP, load_clip
-from trainers.prompts import DEFAULT_TEMPLATE, ContextLearner
+from trainers.shared.prompted_clip import HandWrittenCLIP, PromptedCLIP, load_clip
+from trainers.shared.prompts import DEFAULT_TEMPLATE, ContextLearner
 from trainers.spotlighter.bank import Shots, remember
 from trainers.spotlighter.budgeted import BudgetedCLIP
 from trainers.spotlighter.checks import check_encoder

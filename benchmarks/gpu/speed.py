@@ -17,7 +17,7 @@ from benchmarks.fps.predictors import Predictor, build_clip, build_rows, class_n
 from benchmarks.statistics import quartiles
 from benchmarks.steps import EMBEDDED, steps
 from clip import InputError
-from trainers.prompted_clip import resolve_precision
+from trainers.shared.prompted_clip import resolve_precision
 
 from .cells import Settings, cell
 

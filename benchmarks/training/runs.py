@@ -124,8 +124,8 @@ def places() -> dict[str, list[tuple[Any, str]]]:
     from dassl.engine.base import TrainerBase
     from dassl.engine.trainer import SimpleTrainer
     from one_run import record, work
-    from trainers.clip_trainer import ClipTrainer
-    from trainers.prompted_clip import PromptedCLIP
+    from trainers.shared.clip_trainer import ClipTrainer
+    from trainers.shared.prompted_clip import PromptedCLIP
 
     return {
         "weights": [(ClipTrainer, "load_clip")],

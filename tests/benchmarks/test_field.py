@@ -9,8 +9,8 @@ from benchmarks.field import FieldDataset, FieldEvaluation, UnfusedAttention
 from benchmarks.fps.predictors import build_clip, class_names, config
 from clip.model import CLIP
 from dassl.data.datasets import Datum
-from trainers.clip_trainer import PromptedCLIP
-from trainers.prompts import ContextLearner
+from trainers.shared.clip_trainer import PromptedCLIP
+from trainers.shared.prompts import ContextLearner
 
 BACKBONE = "ViT-Embedded/8"
 NAMES = class_names()[:7]

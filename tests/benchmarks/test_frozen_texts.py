@@ -2,7 +2,7 @@
 
 from benchmarks import frozen_texts
 from benchmarks.steps import EMBEDDED
-from trainers import texts
+from trainers.shared import texts
 
 
 def test_it_encodes_and_finds(capsys, monkeypatch):

@@ -23,7 +23,7 @@ def test_a_trainer_is_told_its_batch():
 
 
 def test_a_step_is_compiled_if_asked(monkeypatch):
-    monkeypatch.setattr("trainers.clip_trainer.check_way", lambda *_: None)
+    monkeypatch.setattr("trainers.shared.clip_trainer.check_way", lambda *_: None)
     trainer = steps.build("MaPLe", steps.EMBEDDED, 3, use_cuda=False, options=["TRAIN.COMPILE", "compile"])
     assert trainer.encoders.parts and not steps.build("MaPLe", steps.EMBEDDED, 3, use_cuda=False).encoders.parts
 

@@ -148,7 +148,7 @@ def test_the_introduction_counts_right(tmp_path, capsys, monkeypatch):
     """With a test set alone, whose predictions are known: all are called the first class."""
     folders(tmp_path / "set", 3, ("train", "test"))
     nearest_none = lambda model, names, template: torch.zeros(len(names), 128)  # noqa: E731  so the first one is taken
-    monkeypatch.setattr("trainers.clip_trainer.zero_shot_text_features", nearest_none)
+    monkeypatch.setattr("trainers.shared.clip_trainer.zero_shot_text_features", nearest_none)
     assert train.main(line(tmp_path / "set", tmp_path / "out", DATASET__NUM_SHOTS=1, OPTIM__MAX_EPOCH=1)) == 0
     said = capsys.readouterr().out
     assert "Zero-shot CLIP: 25.0% of 12 test images" in said

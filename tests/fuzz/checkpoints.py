@@ -15,7 +15,7 @@ from dassl.engine import TrainerBase
 from dassl.optim import build_lr_scheduler
 from dassl.utils import load_checkpoint, load_pretrained_weights, resume_from_checkpoint
 from dassl.utils.resume import random_states
-from trainers.clip_trainer import load_learner
+from trainers.shared.clip_trainer import load_learner
 
 from .harness import RIGHT, Kind, Wrong
 from .mutate import paths_in, spoilt_bytes

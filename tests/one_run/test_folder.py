@@ -138,4 +138,4 @@ def test_a_record_has_one_reader():
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Constant) and node.value == "results.json"
     }
-    assert naming - {"trainers/finished_run.py"} == {"one_run/folder.py"}
+    assert naming - {"trainers/shared/finished_run.py"} == {"one_run/folder.py"}

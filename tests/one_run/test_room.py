@@ -10,7 +10,7 @@ import train
 from dassl.engine.trainer import SimpleTrainer
 from dassl.utils.memory import is_out_of_memory
 from tests.helpers import arguments, results
-from trainers.clip_trainer import ClipTrainer
+from trainers.shared.clip_trainer import ClipTrainer
 
 
 def too_much_for_pytorch():

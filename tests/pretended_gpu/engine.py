@@ -40,7 +40,7 @@ def random_numbers_go_on(gpu, written: str, folder: str) -> None:
 
 def other_gpus_are_not_asked(gpu) -> None:
     """While the random numbers are put back that a loader takes, and those of Spotlighter's mapping modules."""
-    from trainers.clip_trainer import random_numbers_kept
+    from trainers.shared.clip_trainer import random_numbers_kept
 
     gpu.backend.devices = 8
     state = torch.cuda.get_rng_state()
@@ -56,7 +56,7 @@ def other_gpus_are_not_asked(gpu) -> None:
 
 def auto_is_fp16(gpu) -> None:
     from dassl.utils import device_of_run
-    from trainers.prompted_clip import resolve_precision
+    from trainers.shared.prompted_clip import resolve_precision
 
     assert device_of_run() == torch.device("gpu") and device_of_run(use_cuda=False) == torch.device("cpu")
     assert resolve_precision("auto", device_of_run()) == "fp16"
@@ -66,7 +66,7 @@ def auto_is_fp16(gpu) -> None:
 def what_is_not_deterministic_is_refused(gpu, line: list[str], refused: bool) -> None:
     """A loss with the gradient of a bilinear reading, which CUDA sums up in any order; afterwards all is as before."""
     import train
-    from trainers.clip_trainer import ClipTrainer
+    from trainers.shared.clip_trainer import ClipTrainer
 
     compute = ClipTrainer.compute_loss
 

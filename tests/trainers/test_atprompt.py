@@ -13,7 +13,7 @@ from dassl.engine import TRAINER_REGISTRY, build_trainer
 from tests.clip_weights import SMALL, random_state
 from tests.helpers import CLASSES, REPOSITORY, arguments, results
 from trainers.atprompt import ATTRIBUTES, AnchoredContext, AnchoredCoupledPrompts, attributes_of
-from trainers.prompted_clip import PromptedCLIP
+from trainers.shared.prompted_clip import PromptedCLIP
 
 NAMES = ["cat", "german_shepherd"]
 FORMS = {"CoOp's": (AnchoredContext, {}), "MaPLe's": (AnchoredCoupledPrompts, {"PROMPT_DEPTH": 2})}

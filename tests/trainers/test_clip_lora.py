@@ -10,7 +10,7 @@ from yacs.config import CfgNode
 import clip
 from tests.clip_weights import SMALL, random_state
 from trainers.clip_lora import LoRALearner
-from trainers.prompted_clip import PromptedCLIP
+from trainers.shared.prompted_clip import PromptedCLIP
 
 NAMES, TEMPLATE = ["cat", "german_shepherd", "ice cream"], "a photo of a {}."
 

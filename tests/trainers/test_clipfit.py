@@ -12,8 +12,8 @@ from dassl.engine import build_trainer
 from tests.clip_weights import SMALL, random_state
 from tests.helpers import CLASSES, arguments, results
 from trainers.clipfit import FitLearner
-from trainers.prompted_clip import PromptedCLIP
-from trainers.prompts import template_of
+from trainers.shared.prompted_clip import PromptedCLIP
+from trainers.shared.prompts import template_of
 
 NAMES, TEMPLATE = ["cat", "german_shepherd", "ice cream"], "a photo of a {}, a type of thing."
 

@@ -19,8 +19,8 @@ from tests.trainers.by_hand import (
     tokens_by_hand,
     write_checkpoint,
 )
-from trainers.deep_prompts import CoupledPromptLearner
-from trainers.prompted_clip import PromptedCLIP
+from trainers.shared.deep_prompts import CoupledPromptLearner
+from trainers.shared.prompted_clip import PromptedCLIP
 
 KEYS = {"CTX_INIT": "a photo of a", "N_CTX": 2, "PROMPT_DEPTH": 3}
 FOLDER = "MultiModalPromptLearner"

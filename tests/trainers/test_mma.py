@@ -9,7 +9,7 @@ import train
 from tests.clip_weights import SMALL, random_state
 from tests.helpers import CLASSES, arguments, results
 from trainers.mma import AdapterLearner, BesideBlocks
-from trainers.prompted_clip import PromptedCLIP
+from trainers.shared.prompted_clip import PromptedCLIP
 
 NAMES = ["cat", "german_shepherd", "ice cream"]
 SHAPES = {

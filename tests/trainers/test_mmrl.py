@@ -11,7 +11,7 @@ from tests.clip_weights import SMALL, random_state
 from tests.helpers import CLASSES, arguments, results
 from trainers.mmrl import RepresentationLearner
 from trainers.mmrlpp import SharedRepresentationLearner
-from trainers.representations import RepresentedCLIP
+from trainers.shared.representations import RepresentedCLIP
 
 NAMES, TEMPLATE = ["cat", "german_shepherd", "ice cream"], "a photo of a {}, a type of thing."
 SHAPES = {"N_REP_TOKENS": 2, "REP_DIM": 12, "REP_LAYERS": (2, 3), "BETA": 0.6, "RES_LORA_DIM": 3, "PROJ_LORA_DIM": 5}

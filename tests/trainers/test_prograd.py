@@ -9,9 +9,9 @@ import train
 from clip.simple_tokenizer import SimpleTokenizer
 from dassl.engine import build_trainer
 from tests.helpers import arguments
-from trainers.clip_trainer import ClipTrainer
 from trainers.prograd import without_conflict
-from trainers.prompts import TEMPLATES
+from trainers.shared.clip_trainer import ClipTrainer
+from trainers.shared.prompts import TEMPLATES
 
 
 def built(data_root, output, options=()):

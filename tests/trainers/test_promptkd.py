@@ -16,9 +16,9 @@ from dassl.config import read_tree
 from dassl.engine import build_trainer
 from dassl.errors import InputError
 from tests.helpers import CLASSES, REPOSITORY, arguments, results
-from trainers.deep_prompts import DeepPromptLearner
-from trainers.prompted_clip import load_clip
 from trainers.promptkd import PromptKD, Teacher, distillation_loss, teacher_checkpoint, teacher_prompts
+from trainers.shared.deep_prompts import DeepPromptLearner
+from trainers.shared.prompted_clip import load_clip
 
 BACKBONE = "ViT-Embedded/8"
 DESIGN = {"trainer": "IVLP", "vision_ctx": 3, "vision_depth": 2, "language_ctx": 2, "language_depth": 3}

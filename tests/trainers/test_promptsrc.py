@@ -18,10 +18,10 @@ from tests.trainers.by_hand import (
     tokens_by_hand,
     write_checkpoint,
 )
-from trainers.clip_trainer import ClipTrainer
-from trainers.prompted_clip import load_clip
-from trainers.prompts import imagenet_templates
 from trainers.promptsrc import PromptSRC, epoch_weights, templates
+from trainers.shared.clip_trainer import ClipTrainer
+from trainers.shared.prompted_clip import load_clip
+from trainers.shared.prompts import imagenet_templates
 
 SHAPES = {"ctx": (4, 128), **{f"text.{i}": (4, 128) for i in range(2)}, **{f"visual.{i}": (4, 128) for i in range(3)}}
 

@@ -9,8 +9,8 @@ import train
 from dassl.engine import build_trainer
 from tests.clip_weights import SMALL, random_state
 from tests.helpers import CLASSES, arguments, results
-from trainers.prompted_clip import PromptedCLIP
-from trainers.prompts import template_of, zero_shot_text_features
+from trainers.shared.prompted_clip import PromptedCLIP
+from trainers.shared.prompts import template_of, zero_shot_text_features
 from trainers.tcp import BEHIND, ClassAwareLearner
 
 NAMES = ["cat", "german_shepherd", "ice cream"]

@@ -14,10 +14,10 @@ from torch import Tensor
 from dassl.engine import TRAINER_REGISTRY
 from dassl.metrics import compute_accuracy
 
-from ..classifier import ClassifierCLIP, ClassLearner, first_vectors
-from ..clip_trainer import ClipTrainer
-from ..features import of_features
-from ..prompts import readable
+from ..shared.classifier import ClassifierCLIP, ClassLearner, first_vectors
+from ..shared.clip_trainer import ClipTrainer
+from ..shared.features import of_features
+from ..shared.prompts import readable
 
 
 class PrototypeLearner(ClassLearner):

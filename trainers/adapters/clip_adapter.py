@@ -14,10 +14,10 @@ from clip import InputError
 from dassl.engine import TRAINER_REGISTRY
 from dassl.metrics import compute_accuracy
 
-from ..clip_trainer import ClipTrainer
-from ..features import of_features
-from ..prompted_clip import HandWrittenCLIP
-from ..prompts import Learner
+from ..shared.clip_trainer import ClipTrainer
+from ..shared.features import of_features
+from ..shared.prompted_clip import HandWrittenCLIP
+from ..shared.prompts import Learner
 
 
 class FeatureAdapter(Learner):

@@ -13,10 +13,10 @@ from torch import Tensor
 from clip import InputError
 from dassl.engine import TRAINER_REGISTRY
 
-from ..from_shots import FromShots, ShotLearner
-from ..plug_in import rows_of
-from ..prompted_clip import HandWrittenCLIP
-from ..prompts import imagenet_templates
+from ..shared.from_shots import FromShots, ShotLearner
+from ..shared.plug_in import rows_of
+from ..shared.prompted_clip import HandWrittenCLIP
+from ..shared.prompts import imagenet_templates
 
 GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)  # of ALPHA, among which validation images choose
 NEAREST, TEXTS = 64, 16  # shots and copies of the text whose mean is a new class's

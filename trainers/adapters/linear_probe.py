@@ -15,10 +15,10 @@ from torch import Tensor
 from dassl.data.transforms import build_transform
 from dassl.engine import TRAINER_REGISTRY
 
-from ..classifier import ClassLearner
-from ..clip_trainer import ClipTrainer
-from ..features import Encoded, random_numbers_kept
-from ..prompted_clip import PromptedCLIP
+from ..shared.classifier import ClassLearner
+from ..shared.clip_trainer import ClipTrainer
+from ..shared.features import Encoded, random_numbers_kept
+from ..shared.prompted_clip import PromptedCLIP
 
 GRID, HALVINGS = (1e6, 1e4, 1e2, 1, 1e-2, 1e-4, 1e-6), 8  # of CoOp's search
 

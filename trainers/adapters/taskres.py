@@ -14,9 +14,9 @@ from clip import InputError
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import load_checkpoint
 
-from ..classifier import ClassifierCLIP, ClassLearner, first_vectors
-from ..clip_trainer import ClipTrainer
-from ..prompts import readable
+from ..shared.classifier import ClassifierCLIP, ClassLearner, first_vectors
+from ..shared.clip_trainer import ClipTrainer
+from ..shared.prompts import readable
 
 
 class ResidualLearner(ClassLearner):

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from dassl.engine import TRAINER_REGISTRY
 
-from ..from_shots import FromShots, ShotLearner
-from ..prompted_clip import HandWrittenCLIP
-from ..prompts import imagenet_templates
+from ..shared.from_shots import FromShots, ShotLearner
+from ..shared.prompted_clip import HandWrittenCLIP
+from ..shared.prompts import imagenet_templates
 
 SEARCHED = 200, 20  # values of beta and alpha on the authors' grid
 

@@ -26,8 +26,8 @@ So a budget (BUDGET, `plan.py`) spends what zero-shot CLIP costs, or any other s
 
 from dassl.engine import TRAINER_REGISTRY, TrainerX
 
-from ..config_keys import ConfigKeys
-from ..plug_in import host_of
+from ..shared.config_keys import ConfigKeys
+from ..shared.plug_in import host_of
 from .bank import Shots, remember
 from .checks import are_blocks
 from .classes import Classes

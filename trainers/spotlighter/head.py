@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from clip import InputError
 
-from ..plug_in import rows_of
+from ..shared.plug_in import rows_of
 from .centred import Centred, Seen
 from .classes import BELIEVED, Classes, cosines, lengths
 from .drop import DropTokens, standardise

@@ -9,7 +9,7 @@ from torch import Tensor
 from clip import Edit, InputError
 from clip.model import CLIP
 
-from ..prompts import zero_shot_text_features
+from ..shared.prompts import zero_shot_text_features
 
 
 class HostModel(Protocol):

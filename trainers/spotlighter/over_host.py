@@ -7,12 +7,12 @@ from clip import InputError
 from dassl.data.data_manager import build_data_loader
 from dassl.data.transforms import build_transform
 
-from .. import plug_in
-from ..clip_trainer import EncodesClassesOnce, check_features, random_numbers_kept
-from ..features import of_features
-from ..finished_run import check_alike, check_finished, last_checkpoint, record_in
-from ..memory import Need
-from ..prompts import template_of
+from ..shared import plug_in
+from ..shared.clip_trainer import EncodesClassesOnce, check_features, random_numbers_kept
+from ..shared.features import of_features
+from ..shared.finished_run import check_alike, check_finished, last_checkpoint, record_in
+from ..shared.memory import Need
+from ..shared.prompts import template_of
 from .bank import Shots, remember
 from .budgeted import BudgetedCLIP
 from .checks import check_budget, check_encoder

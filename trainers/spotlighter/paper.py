@@ -33,7 +33,7 @@ from torch import Tensor
 from clip import InputError
 from dassl.optim import build_lr_scheduler, build_optimizer
 
-from ..features import of_features
+from ..shared.features import of_features
 from .classes import Classes, lengths
 from .head import Bank, Selection, SpotlighterHead
 from .over_host import SpotlighterOverHost

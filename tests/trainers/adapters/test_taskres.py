@@ -11,8 +11,8 @@ from one_run.predictor import Predictor
 from tests.helpers import arguments, results
 from tests.test_train import one_sentence
 from tests.trainers.by_hand import write_checkpoint
-from trainers.classifier import first_vectors
-from trainers.prompts import imagenet_templates
+from trainers.shared.classifier import first_vectors
+from trainers.shared.prompts import imagenet_templates
 
 SCALE, BASE = "TRAINER.TASKRES.RESIDUAL_SCALE", "TRAINER.TASKRES.ENHANCED_BASE"
 

@@ -10,8 +10,8 @@ import train
 from dassl.engine import build_trainer
 from tests.helpers import CLASSES, REPOSITORY, arguments, results
 from trainers.adapters.tip_adapter import Cache
-from trainers.prompted_clip import hand_written_text
-from trainers.prompts import imagenet_templates
+from trainers.shared.prompted_clip import hand_written_text
+from trainers.shared.prompts import imagenet_templates
 
 BOTH = ("TipAdapter", "TipAdapterF")
 

@@ -8,9 +8,9 @@ from yacs.config import CfgNode
 from dassl.engine import TrainerX
 from dassl.optim import build_lr_scheduler, build_optimizer
 from tests.helpers import REPOSITORY, arguments
-from trainers.clip_trainer import ClipTrainer
-from trainers.prompted_clip import load_clip
-from trainers.prompts import zero_shot_text_features
+from trainers.shared.clip_trainer import ClipTrainer
+from trainers.shared.prompted_clip import load_clip
+from trainers.shared.prompts import zero_shot_text_features
 
 PREFIX = "TRAINER.SPOTLIGHTER."
 ZERO_SHOT = REPOSITORY / "configs/trainers/ZeroshotCLIP/embedded.yaml"  # declares no host's keys

@@ -13,8 +13,8 @@ from clip.vit import ResidualAttentionBlock
 from dassl.engine import build_trainer
 from tests.helpers import REPOSITORY, results, train_elsewhere
 from tests.trainers.spotlighter.runs import ShiftedTexts, learned, line, one_sentence
-from trainers.prompted_clip import load_clip
-from trainers.prompts import zero_shot_text_features
+from trainers.shared.prompted_clip import load_clip
+from trainers.shared.prompts import zero_shot_text_features
 from trainers.spotlighter import Keys, choice
 from trainers.spotlighter.budgeted import BudgetedCLIP
 from trainers.spotlighter.drop import AttentionMaps

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from clip import InputError
 from tests.trainers.spotlighter.world import NAMES, SCALE, B, C, D, K, N, ridge_by_clusters, unit
-from trainers.plug_in import rows_of
+from trainers.shared.plug_in import rows_of
 from trainers.spotlighter import head as heads
 from trainers.spotlighter import tokens
 from trainers.spotlighter.bank import build_bank, cluster, remember

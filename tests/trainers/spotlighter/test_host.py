@@ -6,8 +6,8 @@ import torch
 from clip import InputError
 from dassl.engine import TRAINER_REGISTRY
 from tests.trainers.spotlighter.runs import PlainHost, ShiftedTexts
-from trainers.prompted_clip import load_clip
-from trainers.prompts import zero_shot_text_features
+from trainers.shared.prompted_clip import load_clip
+from trainers.shared.prompts import zero_shot_text_features
 from trainers.spotlighter import Spotlighter, SpotlighterOverHost, over
 from trainers.spotlighter.host import check_host, part, required_parts
 

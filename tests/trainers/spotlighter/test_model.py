@@ -8,8 +8,8 @@ from yacs.config import CfgNode
 from clip.vit import Attention
 from tests.trainers.spotlighter.runs import ShiftedTexts
 from tests.trainers.spotlighter.world import SECOND_LOOK
-from trainers.prompted_clip import load_clip
-from trainers.prompts import zero_shot_text_features
+from trainers.shared.prompted_clip import load_clip
+from trainers.shared.prompts import zero_shot_text_features
 from trainers.spotlighter import Keys, tokens
 from trainers.spotlighter.bank import regions, remember
 from trainers.spotlighter.drop import SCORES

@@ -16,7 +16,7 @@ from one_run import work
 from tests.helpers import REPOSITORY, results
 from tests.trainers.spotlighter.runs import EPOCHS, ZERO_SHOT, PlainHost, PlugInHost, learned, line, one_sentence
 from tests.trainers.spotlighter.world import SECOND_LOOK
-from trainers import clip_trainer
+from trainers.shared import clip_trainer
 from trainers.spotlighter import fit, over_host
 from trainers.spotlighter.head import SpotlighterHead
 from trainers.spotlighter.trained import Scalars

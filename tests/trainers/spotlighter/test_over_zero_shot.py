@@ -12,8 +12,8 @@ from dassl.engine import build_trainer
 from datasets.caltech101 import Caltech101
 from one_run.config import build_config
 from tests.helpers import CLASSES, REPOSITORY, arguments, results
-from trainers.prompted_clip import PromptedCLIP
-from trainers.prompts import zero_shot_text_features
+from trainers.shared.prompted_clip import PromptedCLIP
+from trainers.shared.prompts import zero_shot_text_features
 from trainers.spotlighter.trained import Scalars
 
 CONFIGS = REPOSITORY / "configs/trainers/Spotlighter"

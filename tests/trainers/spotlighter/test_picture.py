@@ -8,7 +8,7 @@ from PIL import Image
 import train
 from dassl.data.transforms import build_transform
 from tests.helpers import arguments
-from trainers.prompted_clip import load_clip
+from trainers.shared.prompted_clip import load_clip
 from trainers.spotlighter.look import Look
 from trainers.spotlighter.picture import draw
 

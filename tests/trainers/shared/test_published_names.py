@@ -1,4 +1,4 @@
-"""CoOp's names over our parts (../trainers/published_names.py, ../trainers/imagenet_templates.py)."""
+"""CoOp's names over our parts (../../../trainers/shared/published_names.py, ../../../trainers/imagenet_templates.py)."""
 
 import pytest
 import torch
@@ -11,8 +11,8 @@ from trainers.cocoop import load_clip_to_cpu as of_cocoop
 from trainers.coop import CoOp, CustomCLIP, PromptLearner, TextEncoder, load_clip_to_cpu
 from trainers.imagenet_templates import IMAGENET_TEMPLATES, IMAGENET_TEMPLATES_SELECT
 from trainers.kgcoop import load_clip_to_cpu as of_kgcoop
-from trainers.prompted_clip import PromptedCLIP
-from trainers.prompts import POSITIONS, ContextLearner
+from trainers.shared.prompted_clip import PromptedCLIP
+from trainers.shared.prompts import POSITIONS, ContextLearner
 from trainers.textrefiner import load_clip_to_cpu as of_textrefiner
 
 NAMES = ["yin_yang", "car side", "dog"]

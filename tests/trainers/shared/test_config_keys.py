@@ -1,4 +1,4 @@
-"""Config keys as data (../trainers/config_keys.py): every method's keys, with the default, type and place of each."""
+"""Config keys as data (../../../trainers/shared/config_keys.py): every method's keys, with the default, type and place of each."""
 
 import pytest
 from yacs.config import CfgNode
@@ -6,7 +6,7 @@ from yacs.config import CfgNode
 import trainers as trainers
 from dassl.config import get_cfg_default
 from dassl.engine import TRAINER_REGISTRY
-from trainers.config_keys import ConfigKeys
+from trainers.shared.config_keys import ConfigKeys
 
 ZERO_SHOT = {"ZSCLIP": {"PREC": "auto"}}
 INSTALLED = {

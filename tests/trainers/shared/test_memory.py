@@ -1,4 +1,4 @@
-"""Memory (../trainers/memory.py): every method learns the same in parts; what there is, what is said and what is refused."""
+"""Memory (../../../trainers/shared/memory.py): every method learns the same in parts; what there is, what is said and what is refused."""
 
 import pytest
 import torch
@@ -8,8 +8,8 @@ from clip.parts import activations
 from dassl.engine import build_trainer
 from dassl.utils import set_random_seed
 from tests.helpers import REPOSITORY, arguments, results
-from trainers import memory
-from trainers.memory import LEAST_MB, MB, limits, memory_of, of_machine, text_memory
+from trainers.shared import memory
+from trainers.shared.memory import LEAST_MB, MB, limits, memory_of, of_machine, text_memory
 
 CPU = torch.device("cpu")
 METHODS = {

@@ -1,4 +1,4 @@
-"""Features of frozen images, encoded once for all runs (../../trainers/features.py, ../../dassl/data/features.py)."""
+"""Features of frozen images, encoded once for all runs (../../../trainers/shared/features.py, ../../../dassl/data/features.py)."""
 
 import json
 import shutil
@@ -18,9 +18,9 @@ from dassl.data.features import FeatureStore, facts_of_images
 from dassl.engine import SimpleTrainer
 from tests.helpers import arguments, results
 from tests.trainers.stored_runs import are_equal, built, run
-from trainers import texts
 from trainers.coop import CoOp
-from trainers.prompted_clip import PromptedCLIP
+from trainers.shared import texts
+from trainers.shared.prompted_clip import PromptedCLIP
 
 PLAIN = (
     "ZeroshotCLIP",

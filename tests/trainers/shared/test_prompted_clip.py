@@ -1,4 +1,4 @@
-"""A frozen CLIP and its precision (../trainers/prompted_clip.py)."""
+"""A frozen CLIP and its precision (../../../trainers/shared/prompted_clip.py)."""
 
 import re
 
@@ -8,8 +8,8 @@ import torch
 import clip
 from tests.clip_weights import SMALL, random_state
 from tests.foreign import of_open_clip
-from trainers.prompted_clip import PromptedCLIP, load_clip, resolve_precision
-from trainers.prompts import zero_shot_text_features
+from trainers.shared.prompted_clip import PromptedCLIP, load_clip, resolve_precision
+from trainers.shared.prompts import zero_shot_text_features
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 BACKBONE = "ViT-Embedded/8"

@@ -1,4 +1,4 @@
-"""Texts of hand-written prompts, encoded once for all runs (../../trainers/texts.py)."""
+"""Texts of hand-written prompts, encoded once for all runs (../../../trainers/shared/texts.py)."""
 
 import inspect
 import sys
@@ -11,8 +11,14 @@ import clip
 import train
 from tests.helpers import CLASSES, arguments
 from tests.trainers.stored_runs import are_equal, built, run
-from trainers import texts
-from trainers.prompts import features_of_templates, mean_of_units, template_features, total, zero_shot_text_features
+from trainers.shared import texts
+from trainers.shared.prompts import (
+    features_of_templates,
+    mean_of_units,
+    template_features,
+    total,
+    zero_shot_text_features,
+)
 
 METHODS = (
     "ZeroshotCLIP",

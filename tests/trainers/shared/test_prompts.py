@@ -1,4 +1,4 @@
-"""Prompt building (../trainers/prompts.py) against prompts put together by hand."""
+"""Prompt building (../../../trainers/shared/prompts.py) against prompts put together by hand."""
 
 import pytest
 import torch
@@ -8,8 +8,8 @@ from yacs.config import CfgNode
 import clip
 from clip.simple_tokenizer import SimpleTokenizer
 from trainers.clipfit import FitLearner
-from trainers.prompted_clip import PromptedCLIP
-from trainers.prompts import ContextLearner, ContextPrompts, initial_context, same_texts, zero_shot_text_features
+from trainers.shared.prompted_clip import PromptedCLIP
+from trainers.shared.prompts import ContextLearner, ContextPrompts, initial_context, same_texts, zero_shot_text_features
 
 NAMES = ["cat", "Boeing 747-400", "german_shorthaired_pointer"]
 

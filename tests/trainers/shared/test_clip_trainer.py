@@ -1,4 +1,4 @@
-"""The trainer under all methods (../trainers/clip_trainer.py): what it refuses and computes once, checkpoints, facts."""
+"""The trainer under all methods (../../../trainers/shared/clip_trainer.py): what it refuses and computes once, checkpoints, facts."""
 
 import re
 
@@ -12,9 +12,9 @@ from datasets.base import Benchmark
 from datasets.splits import Item
 from tests.helpers import arguments
 from tests.trainers.by_hand import built, write_checkpoint
-from trainers.clip_trainer import load_learner
-from trainers.prompted_clip import load_clip
-from trainers.prompts import ContextPrompts
+from trainers.shared.clip_trainer import load_learner
+from trainers.shared.prompted_clip import load_clip
+from trainers.shared.prompts import ContextPrompts
 
 
 @pytest.mark.parametrize(

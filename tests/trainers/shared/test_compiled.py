@@ -1,4 +1,4 @@
-"""Encoders compiled for the training step (../trainers/compiled.py), on the CPU: graphs have not been seen on a GPU."""
+"""Encoders compiled for the training step (../../../trainers/shared/compiled.py), on the CPU: graphs have not been seen on a GPU."""
 
 import contextlib
 
@@ -11,7 +11,7 @@ from dassl.utils import set_random_seed
 from tests.helpers import arguments
 from tests.trainers.by_hand import built
 from tests.trainers.short import ShortRuns
-from trainers import compiled as module
+from trainers.shared import compiled as module
 
 
 def learned(argv: list[str]) -> tuple[list[float], dict[str, torch.Tensor]]:

@@ -1,4 +1,4 @@
-"""Prompts in both encoders (../trainers/deep_prompts.py) against plain loops over CLIP's blocks."""
+"""Prompts in both encoders (../../../trainers/shared/deep_prompts.py) against plain loops over CLIP's blocks."""
 
 import pytest
 import torch
@@ -17,8 +17,8 @@ from tests.trainers.by_hand import (
     texts_by_hand,
     tokens_by_hand,
 )
-from trainers.deep_prompts import DeepPromptLearner, VisualPromptLearner, design_details, from_published
-from trainers.prompted_clip import PromptedCLIP
+from trainers.shared.deep_prompts import DeepPromptLearner, VisualPromptLearner, design_details, from_published
+from trainers.shared.prompted_clip import PromptedCLIP
 
 KEYS = {"CTX_INIT": "a photo of a", "N_CTX_TEXT": 2, "N_CTX_VISION": 3, "PROMPT_DEPTH_TEXT": 3, "PROMPT_DEPTH_VISION": 3}  # fmt: skip
 
