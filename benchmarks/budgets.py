@@ -20,13 +20,14 @@ import time
 from functools import partial
 from pathlib import Path
 from statistics import fmean
+from typing import NamedTuple
 
 import matplotlib
 import torch
 
 from benchmarks.ablation.cells import cell_file
 from benchmarks.ablation.encoded import BATCH, EncodedImages, train_host
-from benchmarks.ablation.rows import accuracy, fitted, tables_of, texts_of
+from benchmarks.ablation.rows import Texts, accuracy, fitted, tables_of, texts_of
 from benchmarks.embedded import CROWDED, add_arguments, cells_of, folder_of, in_processes, trainer_on, world_of
 from benchmarks.machine import RESULTS
 from benchmarks.statistics import paired_interval, signed
@@ -36,6 +37,8 @@ from one_run.layout import ROOT
 from reports.cells import harmonic_mean
 from trainers.spotlighter.bank import Shots, remember
 from trainers.spotlighter.choice import spend
+from trainers.spotlighter.classes import Classes
+from trainers.spotlighter.over_host import SpotlighterOverHost
 from trainers.spotlighter.plan import one_look
 
 BUDGETS = (0.6, 1.0, 1.5, 2.6)
@@ -92,8 +95,22 @@ def build(root: str, set_name: str, seed: int, half: str):
     return trainer_on(root, set_name, seed, "Spotlighter", options)
 
 
-def measured(root: str, set_name: str, seed: int, budgets: list[float], images: int) -> dict:
-    """Accuracies, base and new, of all rows, and the plans that were chosen."""
+class Trained(NamedTuple):
+    """A trainer with its host and scalars, and no plan yet, and what its looks are scored on."""
+
+    base: SpotlighterOverHost
+    tables: dict[str, EncodedImages]  # "train", "base" and "new"
+    shots: Shots
+    texts: Texts
+
+    def remember(self, seen: Shots) -> dict[str, Classes]:
+        """The head remembers the shots; the classes of either half."""
+        head, texts = self.base.head, self.texts
+        remember(head, seen, texts.t["base"], texts.z["base"], texts.names["base"])
+        return {half: head.describe(texts.t[half], texts.z[half], texts.names[half]) for half in ("base", "new")}
+
+
+def trained(root: str, set_name: str, seed: int, images: int) -> Trained:
     base, new = (build(root, set_name, seed, half) for half in ("base", "new"))
     tables = tables_of(base, new, folder_of(root, set_name).resolve(), images)
     spotlit, head, train = base.spotlit, base.head, tables["train"]
@@ -108,11 +125,19 @@ def measured(root: str, set_name: str, seed: int, budgets: list[float], images: 
     head.load_state_dict(fitted(base, shots, texts, seed).state_dict() | {k: v for k, v in head.state_dict().items() if k.startswith("drop.")}, strict=False)  # fmt: skip
     base.shot_batches = lambda pictures=False: zip(train.images.split(BATCH), train.y.split(BATCH), strict=True)
     base.survey_shots()
-    t, z, names = texts.t["base"], texts.z["base"], texts.names["base"]
+    head.plan = head.zoom = None
+    return Trained(base, tables, shots, texts)
+
+
+def measured(root: str, set_name: str, seed: int, budgets: list[float], images: int) -> dict:
+    """Accuracies, base and new, of all rows, and the plans that were chosen."""
+    run = trained(root, set_name, seed, images)
+    base, tables, shots, texts = run
+    spotlit, head, train = base.spotlit, base.head, tables["train"]
+    t, z = texts.t["base"], texts.z["base"]
 
     def answers(looking: Looking, seen: Shots) -> list[float]:
-        remember(head, seen, t, z, names)
-        described = {half: head.describe(texts.t[half], texts.z[half], texts.names[half]) for half in ("base", "new")}
+        described = run.remember(seen)
         return [looking.accuracy(tables[half], described[half]) for half in ("base", "new")]
 
     def spent(budget: float, how: str = "own", random_tokens: bool = False):
@@ -124,7 +149,6 @@ def measured(root: str, set_name: str, seed: int, budgets: list[float], images: 
         plan = {"words": head.plan.in_words(spotlit.cost.patch), "cost": head.plan.cost, "cpu_seconds": taken}
         return answers(looking, seen), plan
 
-    head.plan = head.zoom = None
     accuracies = {HEAD: answers(Looking(base, "own", False), shots)}
     plans = {HEAD: {"words": HEAD, "cost": one_look(spotlit.cost, 1.0, spotlit.drop.after).cost}}
     for budget in budgets:
