@@ -35,7 +35,8 @@ from dassl.utils import replace_file, write_json
 from one_run.command import carry_out
 from one_run.layout import ROOT
 from reports.cells import harmonic_mean
-from trainers.spotlighter.bank import Shots, remember
+from trainers.spotlighter.bank import Bank, Shots, remember
+from trainers.spotlighter.centred import Centred
 from trainers.spotlighter.choice import spend
 from trainers.spotlighter.classes import Classes
 from trainers.spotlighter.over_host import SpotlighterOverHost
@@ -44,6 +45,7 @@ from trainers.spotlighter.plan import one_look
 BUDGETS = (0.6, 1.0, 1.5, 2.6)
 HEAD = "all tokens, one look"  # Spotlighter without a budget, which the others are compared with
 CONTROLS = {"random regions": "random", "centre": "centre", "oracle": "oracle", "random tokens": "own"}
+FREE = {"regions by the head": "head", "regions by the bank": "bank"}  # tried, and not kept: `map_by`
 REFERENCES = {
     "KEEP 0.6": "KEEP 0.6",
     "ZOOM 3": "Spotlighter, ZOOM 3",
@@ -61,11 +63,31 @@ def control(name: str, budget: float) -> str:
 # --- cells -------------------------------------------------------------------------------------------------------
 
 
+class Known(NamedTuple):
+    """What the head knows once it has seen all shots at all tokens."""
+
+    bank: Bank
+    classes: dict[str, Classes]  # of either half
+
+
+@torch.no_grad()
+def map_by(how: str, head, f: torch.Tensor, v: torch.Tensor, known: Known, half: str) -> torch.Tensor:
+    """(B, G * G) where the head's activation is, or where the prototypes of the two likeliest classes disagree most, of a whole look
+    with all its tokens (B, d), (B, G * G, d), for which no budget is charged.
+    """
+    bank, classes = known.bank, known.classes[half]
+    if how == "head":
+        return head.explain(f, v, classes, bank.image_mean, bank.token_mean).activation
+    two = head.believe(f, classes, bank.image_mean).most[:, :2]  # (B, 2)
+    nearest = Centred(v, bank.token_mean, head.scalars.g_v).nearest(classes.prototypes, two)  # (B, 2, G * G)
+    return (nearest[:, 0] - nearest[:, 1]).abs()
+
+
 class Looking:
     """A trainer's looks at tables of images, with the regions of a control where one is named."""
 
-    def __init__(self, trainer, how: str, random_tokens: bool):
-        self.spotlit, self.how = trainer.spotlit, how
+    def __init__(self, trainer, how: str, random_tokens: bool, known: Known | None = None):
+        self.spotlit, self.how, self.known = trainer.spotlit, how, known
         self.spotlit.drop.by = "random" if random_tokens else trainer.own.SCORE
         self.place: torch.Tensor | None = None
         look_first = type(self.spotlit).look_first
@@ -76,16 +98,22 @@ class Looking:
 
         self.spotlit.look_first = placed  # type: ignore[method-assign]
 
-    def batches(self, table: EncodedImages):
-        activation = None if self.how == "own" else table.activation(self.how)
+    def batches(self, table: EncodedImages, half: str = "base"):
+        activation = None if self.how in ("own", *FREE.values()) else table.activation(self.how)
         for rows in torch.arange(len(table.y)).split(BATCH):
+            images = table.images[rows]
             self.place = None if activation is None else activation[rows]
-            yield table.images[rows], table.y[rows]
+            if self.how in FREE.values():
+                with torch.no_grad():
+                    whole = self.spotlit.model.image_features(images, tokens=True)
+                self.place = map_by(self.how, self.spotlit.head, *whole, self.known, half)
+            yield images, table.y[rows]
 
     @torch.no_grad()
-    def accuracy(self, table: EncodedImages, classes) -> float:
+    def accuracy(self, table: EncodedImages, classes, half: str) -> float:
         logits = [
-            self.spotlit.answer(images, self.spotlit.first_look(images), classes) for images, _ in self.batches(table)
+            self.spotlit.answer(images, self.spotlit.first_look(images), classes)
+            for images, _ in self.batches(table, half)
         ]
         return accuracy(torch.cat(logits), table.y)
 
@@ -129,7 +157,7 @@ def trained(root: str, set_name: str, seed: int, images: int) -> Trained:
     return Trained(base, tables, shots, texts)
 
 
-def measured(root: str, set_name: str, seed: int, budgets: list[float], images: int) -> dict:
+def measured(root: str, set_name: str, seed: int, budgets: list[float], controls: list[str], images: int) -> dict:
     """Accuracies, base and new, of all rows, and the plans that were chosen."""
     run = trained(root, set_name, seed, images)
     base, tables, shots, texts = run
@@ -138,10 +166,10 @@ def measured(root: str, set_name: str, seed: int, budgets: list[float], images: 
 
     def answers(looking: Looking, seen: Shots) -> list[float]:
         described = run.remember(seen)
-        return [looking.accuracy(tables[half], described[half]) for half in ("base", "new")]
+        return [looking.accuracy(tables[half], described[half], half) for half in ("base", "new")]
 
     def spent(budget: float, how: str = "own", random_tokens: bool = False):
-        looking = Looking(base, how, random_tokens)
+        looking = Looking(base, how, random_tokens, known)
         head.plan = head.zoom = None
         begun = time.process_time()
         seen = spend(spotlit, budget, shots, looking.batches(train), t, z, seed)
@@ -151,20 +179,25 @@ def measured(root: str, set_name: str, seed: int, budgets: list[float], images: 
 
     accuracies = {HEAD: answers(Looking(base, "own", False), shots)}
     plans = {HEAD: {"words": HEAD, "cost": one_look(spotlit.cost, 1.0, spotlit.drop.after).cost}}
+    classes = run.remember(shots)
+    known = Known(head.bank, classes)
     for budget in budgets:
         accuracies[own(budget)], plans[own(budget)] = spent(budget)
-    for name, how in CONTROLS.items():
+    for name in controls:
+        how = (CONTROLS | FREE)[name]
         if 1.0 in budgets and (how != "oracle" or train.boxes is not None):
             row = control(name, 1.0)
             accuracies[row], plans[row] = spent(1.0, how, random_tokens=name == "random tokens")
     return {"accuracies": accuracies, "plans": plans}
 
 
-def run_cell(set_name: str, seed: int, root: str, budgets: list[float], images: int, work: Path) -> str:
+def run_cell(
+    set_name: str, seed: int, root: str, budgets: list[float], controls: list[str], images: int, work: Path
+) -> str:
     torch.set_num_threads(1)
     begun = time.monotonic()
     with contextlib.redirect_stdout(io.StringIO()):
-        cell = measured(root, set_name, seed, budgets, images)
+        cell = measured(root, set_name, seed, budgets, controls, images)
     write_json({"set": set_name, "seed": seed, **cell}, str(cell_file(work, set_name, seed)))
     return f"{set_name}, seed {seed}: {time.monotonic() - begun:.0f} s"
 
@@ -255,7 +288,7 @@ def as_json(table: Table, cells: list[dict], world: int, command: str) -> dict:
     if crowded and control("oracle", 1.0) in table.rows:
         won = {
             row: table.gain(row, HEAD, crowded)[0]
-            for row in (own(1.0), *(control(name, 1.0) for name in CONTROLS))
+            for row in (own(1.0), *(control(name, 1.0) for name in CONTROLS | FREE))
             if row in table.rows
         }
         found["clutter_and_small"] = won | {"share_of_the_oracles": won[own(1.0)] / won[control("oracle", 1.0)]}
@@ -275,7 +308,7 @@ def draw(table: Table, path: Path) -> None:
     axes.plot(
         table.cost(HEAD, table.sets), table.mean(HEAD, table.sets), "s", color="#1f77b4", label="all tokens, one look"
     )
-    for marker, name in zip("vx^D", CONTROLS, strict=True):
+    for marker, name in zip("vx^DPs", CONTROLS | FREE, strict=True):
         row = control(name, 1.0)
         if table.sets_of(row) == table.sets:
             axes.plot(table.cost(row, table.sets), table.mean(row, table.sets), marker, label=f"budget 1, {name}")
@@ -305,6 +338,14 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.budgets", description=__doc__.splitlines()[0])
     add_arguments(parser, seeds=[1, 2, 3, 4, 5])
     parser.add_argument("--budgets", nargs="+", type=float, default=list(BUDGETS), help="(0.6 1 1.5 2.6)")
+    parser.add_argument(
+        "--controls",
+        nargs="+",
+        choices=[*CONTROLS, *FREE],
+        default=list(CONTROLS),
+        metavar="CONTROL",
+        help=f"some of: {', '.join(CONTROLS)}, and, with a map that is had for nothing, {', '.join(FREE)}",
+    )
     parser.add_argument("--images", type=int, default=50, help="test images a class")
     parser.add_argument("--name", default="budgets", help="of the results: <out>/<name>.md, .json and .png")
     parser.add_argument("--out", default=str(RESULTS), help="folder of the table")
@@ -316,7 +357,7 @@ def measure(args: argparse.Namespace, command: str) -> None:
     work, cells = Path(args.work) / args.name, cells_of(args)
     work.mkdir(parents=True, exist_ok=True)
     todo = [cell for cell in cells if not cell_file(work, *cell).is_file()]
-    do = partial(run_cell, root=args.root, budgets=args.budgets, images=args.images, work=work)
+    do = partial(run_cell, root=args.root, budgets=args.budgets, controls=args.controls, images=args.images, work=work)
     for number, _, said in in_processes(do, todo, args.workers):
         print(f"{number} {said}", flush=True)
     found = [json.loads(cell_file(work, *cell).read_text()) for cell in cells]

@@ -4,10 +4,15 @@ import json
 import math
 
 import pytest
+import torch
+import torch.nn.functional as F
 
 from benchmarks import budgets
 from benchmarks.budgets import CONTROLS, HEAD, Table, control, own
 from benchmarks.machine import RESULTS
+from trainers.spotlighter.bank import Bank
+from trainers.spotlighter.classes import Classes
+from trainers.spotlighter.head import SpotlighterHead
 
 
 def cell(name, seed, cost=0.9, **rows):
@@ -43,6 +48,29 @@ def test_the_committed_tables_are_what_their_cells_give(name):
     assert budgets.markdown(table, world, command, 50) == (RESULTS / f"{name}.md").read_text(encoding="utf-8")
     again = budgets.as_json(table, content["cells"], world, command)
     assert json.dumps(again, indent=4, separators=(",", ": ")) == written
+
+
+def test_regions_by_the_bank_are_where_the_two_likeliest_classes_differ():
+    """Four tokens in two dimensions: the second is like the one class, the last like the other, more so."""
+    head = SpotlighterHead(logit_scale=100.0, prototypes=1)
+    with torch.no_grad():
+        head.scalars.g.zero_()
+        head.scalars.g_v.zero_()
+    text = torch.eye(3)[:, :3]  # three classes
+    classes = Classes(text, text[:, None])  # each with its text as its one prototype
+    bank = Bank(**{name: torch.zeros(3) for name in Bank._fields})
+    f = F.normalize(torch.tensor([[0.7, 0.7, 0.1]]), dim=-1)  # the third class is not among the two likeliest
+    v = F.normalize(torch.tensor([[[0.5, 0.5, 0.0], [1.0, 0.2, 0.0], [0.1, 0.1, 1.0], [0.0, 1.0, 0.0]]]), dim=-1)
+    found = budgets.map_by("bank", head, f, v, budgets.Known(bank, {"new": classes}), "new")[0]
+    assert found.argsort(descending=True).tolist()[:2] == [3, 1] and found[0] == found[2] == pytest.approx(0, abs=1e-6)
+
+
+def test_maps_for_nothing(root, tmp_path):
+    argv = ["--root", root, "--sets", "species", "--seeds", 1, "--images", 2, "--budgets", 1, "--workers", 1, "--name", "free"]  # fmt: skip
+    argv = [str(part) for part in [*argv, "--work", tmp_path / "work", "--out", tmp_path]]
+    assert budgets.main([*argv, "--controls", *budgets.FREE]) == 0
+    rows = json.loads((tmp_path / "free.json").read_text())["rows"]
+    assert set(rows) - {"KEEP 0.6", "ZOOM 3"} == {HEAD, own(1.0), *(control(name, 1.0) for name in budgets.FREE)}
 
 
 def test_a_small_run(root, tmp_path):
