@@ -34,10 +34,9 @@ from dassl.utils import InputError, is_picture, read_image, replace_file
 from one_run.command import carry_out
 from one_run.differences import is_its_root
 from one_run.rebuild import rebuild, record_of_training, refuse_test
+from one_run.shown import METHOD, check_spotlighter
 from trainers.spotlighter.look import look
 from trainers.spotlighter.picture import draw, percent, printable
-
-METHOD = "Spotlighter"
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -60,10 +59,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 def check_run(run: Path) -> None:
     """Refuse what is no run of Spotlighter; whether it can be built again is looked at later."""
     record = record_of_training(run)
-    if record.get("method") != METHOD:
-        raise InputError(
-            f"{run} is a run of {record.get('method')}, which selects no tokens: pass a training run of {METHOD}."
-        )
+    check_spotlighter(run, record)
     refuse_test(run, record)
 
 

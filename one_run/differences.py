@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dassl.checkpoints import file_of, last_epoch, models_in
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import InputError, load_checkpoint
+from trainers.shared.ours import other_files
 
 from .folder import is_identity
 from .identity import ACT, PARTS, flatten, is_run_folder
@@ -42,7 +43,7 @@ def differences(record: dict, former: dict, data_is_compared: bool = False) -> l
     if both_known:
         parts = ("unlabelled", "test") if is_drawn_anew(record) else PARTS
         said += differences_in_data(record["identity"], former["identity"], parts)
-    return said
+    return said + other_files(record.get("methods") or {}, former.get("methods"))
 
 
 def is_drawn_anew(run: dict) -> bool:
@@ -155,6 +156,15 @@ def trained_on(run: str, record: dict | None, epoch: int | None = None) -> dict 
 def first_identity(*said: dict | None) -> dict | None:
     """The first that one of these records and checkpoints holds."""
     return next((each["identity"] for each in said if each and is_identity(each.get("identity"))), None)
+
+
+def refuse_other_file(methods: dict, former: dict | None, run: str) -> None:
+    """What the run in `run` has learned is for the trainer file that trained it; `methods` as a record states them."""
+    if said := other_files(methods, (former or {}).get("methods")):
+        raise InputError(
+            f"The run in {run} was trained by another file: {in_short(said)}. Put that file back, or train again in another "
+            "--output-dir."
+        )
 
 
 def refuse_to_go_on(now: dict, then: dict | None, run: str) -> None:

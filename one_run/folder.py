@@ -22,6 +22,7 @@ NONE = type(None)
 KINDS: dict[str, tuple[type, ...]] = {  # of what others build on in a record; an older one may lack some
     "state": (str, NONE),
     "method": (str, NONE),
+    "methods": (dict, NONE),
     "accuracy": (float, int, NONE),
     "config": (dict, NONE),
     "weights": (dict, NONE),
@@ -70,6 +71,8 @@ def sound_record(folder: str | os.PathLike) -> dict | None:
     odd = [name for name, kinds in KINDS.items() if type(record.get(name)) not in kinds]
     if not odd and not 0 <= (record.get("accuracy") or 0) <= 100:
         odd = ["accuracy"]
+    if not odd and not is_methods(record.get("methods") or {}):
+        odd = ["methods"]
     if not odd and record.get("identity") is not None and not is_identity(record["identity"]):
         odd = ["identity"]
     if odd:
@@ -87,6 +90,16 @@ def is_identity(value) -> bool:
     return all(isinstance(name, str) for name in names) and all(
         isinstance(part, dict) and type(part.get("count")) is int and isinstance(part.get("sha256"), str)
         for part in value["images"].values()
+    )
+
+
+def is_methods(value: dict) -> bool:
+    """Whether it says as a record does by which files of a user's a run is trained."""
+    return all(
+        isinstance(file, dict)
+        and {"file", "sha256"} <= file.keys()
+        and all(isinstance(said, str) for said in file.values())
+        for file in value.values()
     )
 
 

@@ -90,10 +90,15 @@ def identity_before(cfg, known: dict | None = None, trains: bool = True) -> dict
 def unlabelled_images_of(cfg) -> Callable | None:
     """The function of the run's method, or of the host that it stands on, that gives what it learns from beside its data
     set's parts; None where there is none."""
-    method = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
-    while hasattr(method, "host_key"):
-        method = TRAINER_REGISTRY.get(flatten(cfg)[method.host_key])
-    return getattr(method, "unlabelled_images", None)
+    return getattr(TRAINER_REGISTRY.get(methods_of(cfg)[-1]), "unlabelled_images", None)
+
+
+def methods_of(cfg) -> list[str]:
+    """The registered name of a run's method, and of the host that it stands on."""
+    names = [cfg.TRAINER.NAME]
+    while key := getattr(TRAINER_REGISTRY.get(names[-1]), "host_key", ""):
+        names.append(flatten(cfg)[key])
+    return names
 
 
 def seen(items: Sequence, root: str) -> dict:

@@ -20,11 +20,12 @@ import torch
 from dassl.checkpoints import models_in
 from dassl.utils import InputError, write_json
 from dassl.utils.memory import peak_memory
+from trainers.shared.ours import files_of_users, other_files
 
 from .command import users_errors
 from .differences import differences, in_short, of_config
 from .folder import FILE, is_same_folder, whole_record
-from .identity import identity_of, sha256_of_checkpoints, sha256_of_images
+from .identity import identity_of, methods_of, sha256_of_checkpoints, sha256_of_images
 from .interrupts import signal_of
 
 
@@ -54,6 +55,9 @@ class RunRecord:
         self.content = {
             "state": "running",
             "method": cfg.TRAINER.NAME,
+            "methods": files_of_users(
+                methods_of(cfg)
+            ),  # by which files of a user's it is trained: name -> file and hash
             "dataset": cfg.DATASET.NAME,
             "backbone": cfg.MODEL.BACKBONE.NAME,
             "seed": cfg.SEED,
@@ -119,7 +123,9 @@ class RunRecord:
         if former is None or former.get("state") == "finished" or former.get("weights") or self.content["weights"]:
             return False
         compared = bool(former.get("identity"))  # before it goes on
-        return bool(models_in(self.directory)) and not of_config(self.content, former, data_is_compared=compared)
+        if of_config(self.content, former, data_is_compared=compared):
+            return False
+        return bool(models_in(self.directory)) and not other_files(self.content["methods"], former.get("methods"))
 
     def goes_on_from(self, folder: str, former: dict | None, epoch: int) -> list[str]:
         """Keep what the run in `folder`, whose record is `former`, had otherwise in its config; it is returned in words."""

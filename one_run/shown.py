@@ -8,11 +8,13 @@ from pathlib import Path
 from PIL import ImageOps
 
 from dassl.data.datasets import build_dataset
+from dassl.errors import InputError
 from dassl.utils import read_image
 from trainers.spotlighter.gallery import gallery
 
 from .rebuild import config_of_record, rebuild, record_of_training
 
+METHOD = "Spotlighter"
 KIND, QUALITY, SIDE = "image/webp", 70, 88  # pixels: twice what the page shows
 
 
@@ -36,7 +38,17 @@ def small(path: str) -> bytes:
     return out.getvalue()
 
 
+def check_spotlighter(run: Path, record: dict) -> None:
+    """Refuse what is no run of Spotlighter, or one of another file that is called so."""
+    method = record["method"]
+    if other := (record.get("methods") or {}).get(method):
+        method = f"{method}, as {other['file']} has it"
+    if method != METHOD:
+        raise InputError(f"{run} is a run of {method}, which selects no tokens: pass a training run of {METHOD}.")
+
+
 def token_pictures(run: Path, number: int) -> list[tuple[str, bytes]]:
     """What the Spotlighter of a training run looks at in so many test images: (what it is, a picture)."""
+    check_spotlighter(run, record_of_training(run))
     with contextlib.redirect_stdout(io.StringIO()):
         return list(gallery(rebuild(run), number))

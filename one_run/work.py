@@ -14,6 +14,7 @@ from dassl.engine import build_trainer
 from dassl.utils import InputError, collect_env_info, device_of_run, set_random_seed, setup_logger
 from dassl.utils.files import remove_leftovers
 from dassl.utils.resume import latest
+from trainers.shared.ours import files_of_users
 
 from .config import explain_undeclared_keys
 from .differences import (
@@ -22,12 +23,13 @@ from .differences import (
     in_short,
     of_method,
     other_runs,
+    refuse_other_file,
     refuse_other_training,
     refuse_to_go_on,
     trained_on,
 )
 from .folder import FILE, BrokenRecord, alone_in, is_same_folder, sound_record, whole_record
-from .identity import identity_before, sha256_of_file
+from .identity import identity_before, methods_of, sha256_of_file
 from .judges import check_judges
 from .record import RunRecord, as_json, in_words
 from .room import naming_what_takes_less
@@ -101,6 +103,8 @@ def work(record: RunRecord, cfg: CfgNode, model_dir: str, epoch: int | None, tes
     resumed = latest(folder, models_in(folder)) if folder and not test else None
     if cfg.RESUME and not goes_on and resumed is None and os.path.isdir(folder):
         raise InputError(f"{folder} holds no checkpoint to go on from: correct --resume, or leave it out.")
+    if cfg.RESUME:
+        refuse_other_file(record.content["methods"], trained, folder)
     if resumed is None:
         changed, learned_from = [], trained_on(folder, trained, epoch) if folder else None
     else:
@@ -243,6 +247,7 @@ def weights_to_test(cfg: CfgNode, model_dir: str, epoch: int | None = None) -> d
                     f"{directory} was trained with {field} {former.get(field)}, and this test asks for {here}: "
                     f"choose the matching --model-dir or {field}."
                 )
+        refuse_other_file(files_of_users(methods_of(cfg)), former, str(directory))
         here = {"method": cfg.TRAINER.NAME, "dataset": cfg.DATASET.NAME, "config": as_json(cfg)}
         if said := of_method(here, former):
             print(

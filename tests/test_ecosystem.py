@@ -5,6 +5,7 @@ The first file below is of that kind: its own text encoder and prompt learner wi
 draws prompts into the encoders or takes them in their call; it registers the whole model and loads what fits of it.
 """
 
+import hashlib
 import shutil
 from pathlib import Path
 
@@ -391,6 +392,9 @@ def test_a_file_takes_the_place_of_ours(house, data_root, tmp_path):
     assert done.stdout.count("takes the place of") == 1
     assert said in (tmp_path / "ZeroshotCLIP2/log.txt").read_text()
     assert results(tmp_path / "ZeroshotCLIP2")["accuracy"] > 20
+    stated = {name: list(results(tmp_path / name)["methods"].values()) for name in ("ZeroshotCLIP2", "ZeroshotCLIP")}
+    sha256 = hashlib.sha256((house / "trainers/beside.py").read_bytes()).hexdigest()
+    assert stated == {"ZeroshotCLIP2": [{"file": "trainers/beside.py", "sha256": sha256}], "ZeroshotCLIP": []}
 
 
 def test_it_is_no_host_of_spotlighter(house, data_root, tmp_path):

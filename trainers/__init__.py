@@ -4,7 +4,8 @@ named when it is asked for, and stops none of the others. Adapters, which are ma
 
 A trainer file written for Dassl and CoOp's `clip` goes in unchanged; as it declares no config keys,
 its defaults stand in `configs/trainers/<registered name>/defaults.yaml`. Packages that it brings, such as a `clip` of its
-own, stand in a folder of its name.
+own, stand in a folder of its name. It may be called as any file or folder here, and register any name: it is the one that is
+taken then (shared/ours.py).
 """
 
 from clip import InputError as InputError
@@ -15,5 +16,8 @@ try:
 except ImportError:  # upstream Dassl has no such function: a train.py there imports the files it wants by name
     pass
 else:
+    from .shared.ours import gives_way
+
     find_what_is_brought(__name__)
+    TRAINER_REGISTRY.gives_way = gives_way
     import_modules(__name__, TRAINER_REGISTRY)

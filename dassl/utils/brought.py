@@ -7,9 +7,14 @@
 Nobody else's imports change. What is brought is imported as `trainers.packages_of_theirs.clip`, so that its classes can be
 pickled. A package `trainers/theirs/` that holds a `clip/` finds that one so too. Only import statements are looked at:
 `importlib.import_module("clip")` is everybody's.
+
+Where a file is called as a package beside it, the package has the name, as ever in Python, and the file is imported as
+`trainers.file_of_theirs`. `from .theirs import ...` in other files of the folder then finds the file: who wants the package
+names a module of it. What is put into the folder of such a package is the file's alone.
 """
 
 import builtins
+import functools
 import sys
 from collections.abc import Iterator
 from importlib import import_module
@@ -23,6 +28,7 @@ from typing import NamedTuple
 __all__ = ["find_what_is_brought"]
 
 BROUGHT = "packages_of_"  # trainers.packages_of_theirs holds what trainers/theirs.py brings
+FILE_OF = "file_of_"  # trainers.file_of_theirs is trainers/theirs.py, beside a package that is called so
 
 
 class Route(NamedTuple):
@@ -41,6 +47,15 @@ class Route(NamedTuple):
         """A package's own modules are found by relative imports, as ever; only packages in it are looked for."""
         return self.name.rpartition(".")[2].startswith(BROUGHT)
 
+    def brings_packages(self) -> bool:
+        return self.is_of_a_file() or (
+            any(self.folder.glob("*/__init__.py")) and not self.folder.with_suffix(".py").is_file()
+        )
+
+
+def is_package(folder: Path) -> bool:
+    return (folder / "__init__.py").is_file()
+
 
 def find_what_is_brought(package: str) -> None:
     """From now on, modules below `package` find what stands in the folder of their name."""
@@ -58,29 +73,32 @@ class Finder(MetaPathFinder):
         parent, _, stem = fullname.rpartition(".")
         for folder in map(Path, path):
             if stem.startswith(BROUGHT) and (own := folder / stem.removeprefix(BROUGHT)).is_dir():
-                if (init := own / "__init__.py").is_file():
-                    return spec_from_file_location(fullname, init, submodule_search_locations=[str(own)])
                 spec = ModuleSpec(fullname, None, is_package=True)
                 spec.submodule_search_locations = [str(own)]
                 return spec
-            file, own = folder / f"{stem}.py", folder / stem
-            if file.is_file() and own.is_dir():
-                brings = Route(own, f"{parent}.{BROUGHT}{stem}")
-                loader = Loader(fullname, str(file), [brings, *self.routes(parent)], brings)
+            own = folder / stem.removeprefix(FILE_OF)
+            file = own.with_name(f"{own.name}.py")
+            if file.is_file() and own.is_dir() and is_package(own) == stem.startswith(FILE_OF):
+                brings = Route(own, f"{parent}.{BROUGHT}{own.name}")
+                loader = Loader(fullname, str(file), [brings, *self.routes(parent)], self.files, brings)
                 return spec_from_file_location(fullname, file, loader=loader)
         spec, routes = PathFinder.find_spec(fullname, path), self.routes(parent)
         if spec is None or not isinstance(spec.loader, SourceFileLoader):
             return None
-        is_ours = getattr(sys.modules[parent], "__file__", None) and not spec.submodule_search_locations
-        if is_ours and parent.rpartition(".")[2].startswith(BROUGHT):
-            return None  # a method in a folder such as `adapters`, beside a file that is called so: it brings nothing
         if spec.submodule_search_locations:
             routes = [Route(Path(spec.submodule_search_locations[0]), fullname), *routes]
-        routes = [route for route in routes if route.is_of_a_file() or any(route.folder.glob("*/__init__.py"))]
-        if not routes:
+        routes = [route for route in routes if route.brings_packages()]
+        if not routes and not self.files:
             return None
-        spec.loader = Loader(fullname, spec.loader.path, routes)
+        spec.loader = Loader(fullname, spec.loader.path, routes, self.files)
         return spec
+
+    @functools.cached_property
+    def files(self) -> dict[str, str]:
+        """What a file that is called as a package beside it is imported as, by the name that it would have."""
+        folder = Path(next(iter(sys.modules[self.package].__path__)))
+        stems = [file.stem for file in folder.glob("*.py") if is_package(file.with_suffix(""))]
+        return {f"{self.package}.{stem}": f"{self.package}.{FILE_OF}{stem}" for stem in stems}
 
     def routes(self, name: str) -> list[Route]:
         """Of a package and those that it lies in, the nearest first, but for the one that all of this is about."""
@@ -95,10 +113,14 @@ class Finder(MetaPathFinder):
 class Loader(SourceFileLoader):
     """Loads a file whose import statements look into folders first."""
 
-    def __init__(self, fullname: str, path: str, routes: list[Route], beside: Route | None = None):
-        """routes: of absolute imports. beside: of `from .name import ...`, which in a file looks into its folder too."""
+    def __init__(
+        self, fullname: str, path: str, routes: list[Route], files: dict[str, str], beside: Route | None = None
+    ):
+        """routes: of absolute imports. files: what `from name import ...` means, by the name's own meaning.
+        beside: of `from .name import ...`, which in a file looks into its folder too.
+        """
         super().__init__(fullname, path)
-        self.routes, self.beside = routes, beside
+        self.routes, self.files, self.beside = routes, files, beside
 
     def exec_module(self, module: ModuleType) -> None:
         # Import statements call what their module has for `__import__`, whenever they are carried out.
@@ -106,6 +128,9 @@ class Loader(SourceFileLoader):
         super().exec_module(module)
 
     def import_(self, name, globals=None, locals=None, fromlist=(), level=0):
+        called = f"{self.name.rpartition('.')[0]}.{name}" if level == 1 else name
+        if fromlist and level < 2 and called in self.files and not self.is_package(self.name):
+            return builtins.__import__(self.files[called], globals, locals, fromlist, 0)
         beside = self.beside if level == 1 else None
         if beside and not name and any(beside.has(each) for each in fromlist or ()):  # from . import losses
             return SimpleNamespace(**{each: self.sibling(each, beside, globals) for each in fromlist})

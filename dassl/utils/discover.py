@@ -7,7 +7,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-from .brought import BROUGHT
+from .brought import FILE_OF
 from .registry import LeftOut, Registry
 
 __all__ = ["import_modules"]
@@ -22,12 +22,11 @@ def import_modules(package: str, registry: Registry, passing_over: tuple[str, ..
         if module.name in passing_over:
             continue
         file, init = f"{module.name}.py", f"{module.name}/__init__.py"
-        if not (folder / file).is_file():
+        is_package, is_file = (folder / init).is_file(), (folder / file).is_file()
+        if is_package:
             import_one(folder, package, module.name, init, registry)
-            continue
-        import_one(folder, package, module.name, file, registry)
-        if (folder / init).is_file():  # a file that is called as a folder with methods in it stops none of these
-            import_one(folder, package, BROUGHT + module.name, init, registry)
+        if is_file:  # beside a package of its name, it is no other file's hindrance
+            import_one(folder, package, FILE_OF * is_package + module.name, file, registry)
 
 
 def import_one(folder: Path, package: str, name: str, file: str, registry: Registry) -> None:

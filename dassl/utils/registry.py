@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..errors import InputError
+from .brought import FILE_OF
 
 __all__ = ["LeftOut", "Registry", "check_availability", "get_most_similar_str_to_a_from_b"]
 
@@ -27,10 +28,21 @@ class LeftOut:
         what = " ".join(traceback.format_exception_only(self.error)[-1].split()).removeprefix("dassl.errors.")
         return f"{what}, line {self.error.lineno}" if isinstance(self.error, SyntaxError) else what
 
+    def lacking(self) -> str:
+        """The file of its package that has not what this one wants of it; "" where it fails otherwise."""
+        near = self.error.name if type(self.error) is ImportError else None
+        is_near = near is not None and near.rpartition(".")[0] == self.module.rpartition(".")[0]
+        return written_in(near) if near is not None and is_near else ""
+
     def explain(self, name: str, kind: str) -> Exception:
         """The error for whoever asks for one of its names; a bug in the file comes with its traceback, as the cause."""
         error = InputError if isinstance(self.error, InputError) else ImportError
         explained = error(f"{self.file} cannot be imported, so there is no {kind} {name}: {self.reason}")
+        if near := self.lacking():
+            explained = InputError(
+                f"{explained}. {near} is not the one that {self.file} was written for: give it another name, and put "
+                "that one back."
+            )
         explained.__cause__ = self.error
         return explained
 
@@ -50,7 +62,7 @@ class Registry:
         """gives_way: whether the first of two objects of one name leaves it to the second; else they are an error."""
         self._name = name
         self._obj_map: dict = {}
-        self._gives_way = gives_way
+        self.gives_way = gives_way
         self._replaced: dict[str, list] = {}  # what has given way under a name, to be there again if need be
         self._left_out: list[LeftOut] = []
 
@@ -65,14 +77,15 @@ class Registry:
         former = self._obj_map.get(name)
         if former is None or force or _same_source(former, obj):
             self._obj_map[name] = obj
-        elif self._gives_way(former, obj):
+        elif self.gives_way(former, obj):
             self._obj_map[name] = obj
             self._put_aside(name, former)
-        elif self._gives_way(obj, former):
+        elif self.gives_way(obj, former):
             self._put_aside(name, obj)
         else:
             raise InputError(
-                f"{obj.__module__} registers a {self._name} named {name}, as {former.__module__} does already: rename or remove one of them."
+                f"{written_in(obj.__module__)} registers a {self._name} named {name}, as {written_in(former.__module__)} does "
+                "already: rename or remove one of them."
             )
         return obj
 
@@ -95,8 +108,10 @@ class Registry:
 
     def replaced(self, name: str) -> str:
         """A sentence on what a registered name stands for here, where another has given way to it; "" elsewhere."""
-        aside = ", ".join(_file_of(obj) for obj in self._replaced.get(name, []))
-        return f"{name} is {_file_of(self.get(name))}'s, which takes the place of {aside}'s." if aside else ""
+        aside = ", ".join(written_in(obj.__module__) for obj in self._replaced.get(name, []))
+        return (
+            f"{name} is {written_in(self.get(name).__module__)}'s, which takes the place of {aside}'s." if aside else ""
+        )
 
     def get(self, name: str):
         self.check(name)
@@ -110,7 +125,7 @@ class Registry:
         kind = kind or self._name
         for file in self._left_out:
             is_clash = isinstance(file.error, InputError)
-            stem = file.module.rpartition(".")[2]
+            stem = file.module.rpartition(".")[2].removeprefix(FILE_OF)
             if (name in file.names and (is_clash or name not in self)) or (
                 name not in self and str(name).lower() == stem.lower()
             ):
@@ -118,7 +133,7 @@ class Registry:
             if name in file.names:
                 print(
                     f"warning: {file.file}, which has a {kind} {name} too, cannot be imported ({file.reason}): "
-                    f"{self._obj_map[name].__module__}'s is taken.",
+                    f"{written_in(self._obj_map[name].__module__)}'s is taken.",
                     file=sys.stderr,
                 )
         check_availability(name, self.registered_names(), kind, self.left_out())
@@ -140,10 +155,12 @@ def _is_of(obj, module: str) -> bool:
     return f"{obj.__module__}.".startswith(f"{module}.")
 
 
-def _file_of(obj) -> str:
-    """trainers.coop -> trainers/coop.py; trainers.spotlighter, a folder, -> trainers/spotlighter"""
-    is_package = hasattr(sys.modules.get(obj.__module__), "__path__")
-    return obj.__module__.replace(".", "/") + ("" if is_package else ".py")
+def written_in(module: str) -> str:
+    """trainers.coop -> trainers/coop.py; trainers.spotlighter, a package, -> trainers/spotlighter; the file beside that
+    package, trainers.file_of_spotlighter, -> trainers/spotlighter.py
+    """
+    is_package = hasattr(sys.modules.get(module), "__path__")
+    return module.replace(f".{FILE_OF}", ".").replace(".", "/") + ("" if is_package else ".py")
 
 
 def _same_source(a, b) -> bool:

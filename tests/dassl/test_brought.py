@@ -7,7 +7,7 @@ import textwrap
 
 import pytest
 
-from dassl.utils import Registry
+from dassl.utils import Registry, import_modules
 from tests.helpers import REPOSITORY
 
 ZOO = {
@@ -44,9 +44,6 @@ ZOO = {
     "family/member.py": "from food import KIND\n",
     "family/member/food/__init__.py": "KIND = 'the member'\n",
     "family/aunt.py": "from food import KIND\n",
-    "both.py": "from food import KIND\n",
-    "both/food/__init__.py": "KIND = 'the file'\n",
-    "both/__init__.py": "KIND = 'the folder'\n",
 }  # fmt: skip
 EVERYBODYS = {
     "food/__init__.py": "KIND = 'everybody'\n",
@@ -102,23 +99,46 @@ def test_a_folder_and_families(folder):
     assert (member.KIND, aunt.KIND) == ("the member", "everybody")
 
 
-def test_a_file_before_a_folder_of_its_name(folder):
-    """A folder with methods in it, such as `adapters`, keeps them all beside a file that is called so."""
-    import stall
+BOTH = {
+    "both.py": "from food import KIND\nclass Kind: pass\n",
+    "both/food/__init__.py": "KIND = 'the file'\n",
+    "both/__init__.py": "from food import KIND\nfrom . import inner\n",
+    "both/inner.py": "from food import KIND\n",
+    "reader.py": "from .both import KIND\nfrom stall.both import KIND as SAME\nfrom .both.inner import KIND as INNER\n",
+}
 
-    from dassl.utils import import_modules
+
+def import_both(folder) -> Registry:
+    for name, text in BOTH.items():
+        (folder / "stall" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "stall" / name).write_text(text)
+    import stall  # noqa: F401
 
     registry = Registry("KIND")
-    (folder / "stall/both/broken.py").write_text("1 / 0\n")
-    (folder / "stall/both/__init__.py").write_text("KIND = 'the folder'\nfrom . import inner\n")
-    (folder / "stall/both/inner.py").write_text("from food import KIND\n")
     import_modules("stall", registry)
-    assert stall.both.KIND == "the file" and stall.packages_of_both.KIND == "the folder"
-    assert stall.packages_of_both.inner.KIND == "everybody" and registry.left_out() == ""
-    (folder / "stall/both/__init__.py").write_text("from . import broken\n")
-    del sys.modules["stall.packages_of_both"]
-    import_modules("stall", registry)
-    assert "stall/both/__init__.py (ZeroDivisionError" in registry.left_out()
+    return registry
+
+
+def test_a_file_beside_a_package_of_its_name(folder):
+    """Each finds its own, and what the file brings is not the package's; other files that name it mean the file."""
+    assert import_both(folder).left_out() == ""
+    import stall
+
+    assert stall.both.KIND == stall.both.inner.KIND == "everybody" and stall.file_of_both.KIND == "the file"
+    assert stall.reader.KIND == stall.reader.SAME == "the file" and stall.reader.INNER == "everybody"
+    kind = pickle.loads(pickle.dumps(stall.file_of_both.Kind))
+    assert kind is stall.file_of_both.Kind
+
+
+@pytest.mark.parametrize(
+    ("broken", "left_out"), [("both.py", "stall/both.py"), ("both/inner.py", "stall/both/__init__.py")]
+)
+def test_whichever_of_both_is_broken(folder, monkeypatch, broken, left_out):
+    monkeypatch.setitem(BOTH, broken, "1 / 0\n")
+    said = import_both(folder).left_out()
+    assert f"{left_out} (ZeroDivisionError" in said or (f"{left_out}, stall/reader.py (Zero" in said)
+    assert ("stall.both" in sys.modules) == (broken == "both.py")
+    assert ("stall.file_of_both" in sys.modules) == (broken != "both.py")
 
 
 def test_what_is_brought_can_be_pickled(folder):

@@ -91,7 +91,7 @@ def test_a_name_that_stands_twice(zoo, tmp_path):
     for module in ("zoo.cat", "zoo.lion"):
         sys.modules.pop(module, None)
     import_modules("zoo", zoo)
-    with pytest.raises(InputError, match=r"zoo/lion\.py .*registers a ANIMAL named Cat, as zoo\.cat does already"):
+    with pytest.raises(InputError, match=r"zoo/lion\.py .*registers a ANIMAL named Cat, as zoo/cat\.py does already"):
         zoo.get("Cat")
 
 

@@ -12,6 +12,7 @@ from ..shared.clip_trainer import EncodesClassesOnce, check_features, random_num
 from ..shared.features import of_features
 from ..shared.finished_run import check_alike, check_finished, last_checkpoint, record_in
 from ..shared.memory import Need
+from ..shared.ours import files_of_users, other_files
 from ..shared.prompts import template_of
 from .bank import Shots, remember
 from .budgeted import BudgetedCLIP
@@ -182,6 +183,8 @@ class SpotlighterOverHost(EncodesClassesOnce):
             f"The run in {key} {directory}",
             "name a run of the host on the same images, or leave it empty",
         )
+        if said := other_files(files_of_users([self.own.HOST]), record.get("methods")):
+            raise InputError(f"The run in {key} {directory} was trained by another file: {said[0]}: name another run.")
         node = self.config_node
         theirs = ((record.get("config") or {}).get("TRAINER") or {}).get(node, {})
         ours = {name: list(value) if isinstance(value, tuple) else value for name, value in self.keys.items()}
