@@ -215,7 +215,7 @@ def explain_undeclared_keys(cfg: CfgNode):
 def where_defaults_go(name: str) -> str:
     return (
         f"(The trainer {name} declares no config keys itself: put their defaults into "
-        f"configs/trainers/{name}/defaults.yaml.)"
+        f"configs/trainers/{name}/defaults.yaml of this code, not of its authors'.)"
     )
 
 

@@ -74,17 +74,17 @@ class Method:
 # --- names -------------------------------------------------------------------------------------------------------
 
 
-def check_name(name: str, known: Iterable[str], kind: str) -> str:
-    """The name, if it is known; otherwise the nearest known ones are said."""
+def check_name(name: str, known: Iterable[str], kind: str, hint: str = "") -> str:
+    """The name, if it is known; otherwise the nearest known ones are said, and the `hint`."""
     known = sorted(known)
     if name in known:
         return name
     lower = {other.lower(): other for other in known}
     near = [lower[other] for other in difflib.get_close_matches(name.lower(), lower, n=3)]  # the nearest first
     raise InputError(
-        f"The {kind} {name!r} is unknown; the nearest: {', '.join(near)}."
+        f"The {kind} {name!r} is unknown; the nearest: {', '.join(near)}.{hint}"
         if near
-        else f"The {kind} {name!r} is unknown; known are: {', '.join(known)}."
+        else f"The {kind} {name!r} is unknown; known are: {', '.join(known)}.{hint}"
     )
 
 
@@ -109,7 +109,8 @@ def find_method(text: str) -> Method:
     """METHOD or METHOD:CFG; capitals do not matter, as the folders of scripts/ have none."""
     name, colon, config = text.partition(":")
     name = {known.lower(): known for known in method_names()}.get(name.lower(), name)
-    method = method_names()[check_name(name, method_names(), "method")]
+    hint = f" One of yours is known by its folder, {CONFIGS}/trainers/<registered name>, with a settings file: vit_b16.yaml."
+    method = method_names()[check_name(name, method_names(), "method", hint)]
     if colon:
         check_name(config, configs_in(f"trainers/{method.name}"), f"config of {method.name}")
         method = Method(method.name, config)

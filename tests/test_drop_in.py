@@ -1,5 +1,6 @@
 """The check of others' trainer files (drop_in/), on a made-up repository."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,8 @@ def extend_cfg(cfg):
     cfg.TRAINER.SHARED_WORDS.PREC = "fp16"
     cfg.TRAINER.SHARED_WORDS.FLAG = args.flag
 """
+
+NODES = {"Spotlighter": "COOP", "TaskRes": "TaskRes", "CoOp": "COOP"}  # of keys that this code has for such files
 
 
 @pytest.fixture
@@ -67,6 +70,45 @@ def test_the_table(repository, capsys):
     assert (head, line) == ("| file | result | error |", "|---|---|---|")
     assert words == "| `code/trainers/words.py` | runs |  |"
     assert broken.startswith("| `other/broken.py` | fails | ") and "No module named 'nowhere_at_all'" in broken
+
+
+@pytest.mark.parametrize(
+    ("file", "name", "output"),
+    [
+        ("spotlighter.py", "Spotlighter", "table.json"),
+        ("shared.py", "SharedWords", "table.md"),
+        ("CoOp.py", "CoOp", "table.md"),
+        ("taskres.py", "TaskRes", "table.json"),
+    ],
+)
+def test_a_file_that_is_called_as_ours(tmp_path, capsys, file, name, output):
+    """Its own class is the one that is run; the table goes into a file too."""
+    (tmp_path / "theirs/trainers").mkdir(parents=True)
+    (tmp_path / "theirs/train.py").write_text(SCRIPT)
+    text = TRAINER.replace("SharedWords", name)
+    if name in NODES:
+        text = text.replace("cfg.TRAINER.SHARED_WORDS.COUNT", "2").replace("SHARED_WORDS", NODES[name])
+    (tmp_path / "theirs/trainers" / file).write_text(text)
+    line = ["--repository", str(tmp_path / "theirs"), "--epochs", "1", "--output", str(tmp_path / output)]
+    assert main(line) == 0
+    table, written = capsys.readouterr().out, (tmp_path / output).read_text()
+    assert table.endswith(f"| `trainers/{file}` | runs |  |\n")
+    if output.endswith(".md"):
+        assert written == table
+        return
+    said = json.loads(written)
+    (row,) = said.pop("files")
+    assert row == {"file": f"trainers/{file}", "runs": True, "result": "runs", "brought": [], "errors": []}
+    assert (said["repository"], said["epochs"], said["commits"]["authors"]) == ("theirs", 1, None)
+
+
+@pytest.mark.parametrize(
+    ("output", "says"), [("table.txt", "ends in .md or .json"), ("none/table.md", "in a folder that is there")]
+)
+def test_where_the_table_cannot_go(repository, tmp_path, capsys, output, says):
+    with pytest.raises(SystemExit) as ended:
+        main(["--repository", str(repository), "--output", str(tmp_path / output)])
+    assert ended.value.code == 2 and says in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("more", "says"), [(["--file", "nope.py"], "nope.py"), ([], "file that registers a trainer")])

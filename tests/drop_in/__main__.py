@@ -1,14 +1,16 @@
 """Which trainer files of a public repository train, save and test here, unchanged: its checkout -> a table.
 
-    python -m tests.drop_in --repository FOLDER [--file trainers/coop.py] [--epochs 2]
+    python -m tests.drop_in --repository FOLDER [--file trainers/coop.py] [--epochs 2] [--output table.md]
 
 Each file is put into `trainers/` of a copy of this code, alone. Where it fails so, once more with the modules beside it
 that it imports, then with its own `clip` and whatever else it imports from its repository, in a folder of its name.
-Its config keys are those of this repository's `defaults.yaml`, or else of `extend_cfg` in the authors' `train.py`. It
+Its config keys are those that this code's `configs/` has for it (`trainers/<Method>/defaults.yaml`, else
+`published/<Method>.yaml`), or else those of `extend_cfg` in the authors' `train.py`; their `configs/` are not read. It
 trains some epochs on a small data set with a small CLIP (tests/published_code.py), is saved, loaded and tested, in a
 process of its own. Without a GPU, "cuda", which published code says anyway, is the CPU there, and `.half()` does nothing.
 
-The exit code is 1 where a file fails.
+`--output` writes the table into a file too, as Markdown (.md) or with all that is known (.json). The exit code is 1 where
+a file fails.
 """
 
 import argparse
@@ -18,14 +20,17 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from dassl.utils.files import replace_file, write_json
 from tests.drop_in.repository import Attempt, attempts, declared_keys, trainer_files
 from tests.drop_in.run import SAID
 from tests.helpers import REPOSITORY
 
 HOUSE = ("clip", "configs", "dassl", "datasets", "inert", "one_run", "trainers")  # what a run needs
 LIMIT = 600  # seconds for a file
+HEAD = "| file | result | error |\n|---|---|---|"
 
 
 def build_house(house: Path, attempt: Attempt) -> None:
@@ -72,25 +77,71 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--repository", type=Path, required=True, help="folder of the authors' repository")
     parser.add_argument("--file", action="append", type=Path, help="one of its trainer files; default: all")
     parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--output", type=Path, help="a file for the table too: .md or .json")
     arguments = parser.parse_args(argv)
+    check_output(parser, arguments.output)
     repository = arguments.repository.resolve()
     files = [repository / file for file in arguments.file or ()] or trainer_files(repository)
     missing = [str(file) for file in files if not file.is_file()]
     if missing or not files:
         parser.error(f"{repository} has no {', '.join(missing) or 'file that registers a trainer'}")
-    print("| file | result | error |\n|---|---|---|")
-    failed = False
+    print(HEAD)
+    rows = []
     for file in files:
         errors = []
         for attempt in attempts(file, repository):
             attempt.error = carry_out(attempt, repository, arguments.epochs)
             if not attempt.error:
                 break
-            errors.append(attempt.error.replace("|", "/"))
-        said = " // ".join(dict.fromkeys(errors)) if attempt.error else ""
-        print(f"| `{file.relative_to(repository)}` | {attempt.result()} | {said} |", flush=True)
-        failed = failed or bool(attempt.error)
-    return int(failed)
+            errors.append(attempt.error)
+        errors = list(dict.fromkeys(errors)) if attempt.error else []
+        brought = [str(path.relative_to(repository)) for path in [*attempt.beside, *attempt.below]]
+        rows.append(Row(str(file.relative_to(repository)), not errors, attempt.result(), brought, errors))
+        print(rows[-1].in_markdown(), flush=True)
+        if arguments.output:
+            write(arguments.output, repository, arguments.epochs, rows)
+    return int(not all(row.runs for row in rows))
+
+
+@dataclass(frozen=True)
+class Row:
+    """How a file went."""
+
+    file: str  # in its repository, as what it brought
+    runs: bool
+    result: str
+    brought: list[str]
+    errors: list[str]  # of all attempts, none where the last one ran
+
+    def in_markdown(self) -> str:
+        return f"| `{self.file}` | {self.result} | {' // '.join(self.errors).replace('|', '/')} |"
+
+
+def check_output(parser: argparse.ArgumentParser, output: Path | None) -> None:
+    """Before anything is run, which takes long."""
+    if output is None:
+        return
+    if output.suffix not in (".md", ".json"):
+        parser.error(f"--output {output} ends in {output.suffix or 'nothing'}: name a file that ends in .md or .json")
+    if not output.absolute().parent.is_dir() or output.is_dir():
+        parser.error(f"--output {output} cannot be written: name a file in a folder that is there")
+
+
+def write(output: Path, repository: Path, epochs: int, rows: list[Row]) -> None:
+    """Whole each time, with what is known so far."""
+    if output.suffix == ".md":
+        text = "\n".join([HEAD, *(row.in_markdown() for row in rows)]) + "\n"
+        replace_file(str(output), lambda file: file.write(text.encode()))
+        return
+    commits = {"authors": commit_of(repository), "ours": commit_of(REPOSITORY)}
+    known = {"repository": repository.name, "commits": commits, "epochs": epochs, "files": list(map(asdict, rows))}
+    write_json(known, str(output))
+
+
+def commit_of(folder: Path) -> str | None:
+    """None outside a checkout."""
+    done = subprocess.run(["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True)
+    return done.stdout.strip() or None
 
 
 if __name__ == "__main__":

@@ -40,11 +40,14 @@ def error_of(asked: dict) -> str:
     import trainers as trainers  # registers
     from dassl.engine import TRAINER_REGISTRY
     from tests import published_code
+    from trainers.shared.ours import files_of_users
 
     torch.set_num_threads(1)
-    module = f"trainers.{asked['stem']}"
-    kinds = {name: TRAINER_REGISTRY.get(name) for name in TRAINER_REGISTRY.registered_names()}
-    names = [name for name, kind in kinds.items() if kind.__module__ == module and is_whole(kind)]
+    names = [
+        name
+        for name, stated in files_of_users(TRAINER_REGISTRY.registered_names()).items()
+        if stated["file"] == f"trainers/{asked['stem']}.py" and is_whole(TRAINER_REGISTRY.get(name))
+    ]
     if not names:
         return TRAINER_REGISTRY.left_out().strip() or "it registers nothing"
     with tempfile.TemporaryDirectory() as scratch:
