@@ -71,7 +71,7 @@ class TestRegistry:
         registry = Registry("ANIMAL")
         one, two = type("Cat", (), {"__module__": "zoo"}), type("Cat", (), {"__module__": "farm"})
         registry.register(one)
-        with pytest.raises(InputError, match="farm registers a ANIMAL named Cat, as zoo"):
+        with pytest.raises(InputError, match=r"farm.py registers a ANIMAL named Cat, as zoo.py does"):
             registry.register(two)
         registry.register(two, force=True)
         assert registry.get("Cat") is two
