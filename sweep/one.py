@@ -149,17 +149,31 @@ def usage(argv: list[str]) -> str:
 
 
 def is_complete(argv: list[str]) -> bool:
-    """Whether there is a script with its arguments, and a value to each key."""
+    """Whether there is a script with its arguments, a value to each key, and nothing else."""
     if len(argv) < 2 or argv[1] not in SCRIPTS:
         return False
     further = len(argv) - 2 - len(SCRIPTS[argv[1]].split())
-    return further >= 0 and further % 2 == 0
+    return further >= 0 and further % 2 == 0 and not flags_in(argv)
+
+
+def flags_in(argv: list[str]) -> list[str]:
+    """What begins as an option of train.py would, which takes what stands behind a script's arguments as its own."""
+    return [
+        argument
+        for argument in argv[2:]
+        if argument.startswith("--") or (argument[:1] == "-" and argument[1:2].isalpha())
+    ]
 
 
 def what_is_missing(argv: list[str]) -> str:
     """In one sentence, below the usage, where it is read first."""
     if len(argv) < 2 or argv[1] not in SCRIPTS:
         return f"There is no such script: choose one of {', '.join(SCRIPTS)}."
+    if flags := flags_in(argv):
+        return (
+            f"The scripts take no options such as {flags[0]}: give a config key and its value, such as OPTIM.MAX_EPOCH 20, or "
+            "one of the environment variables above."
+        )
     missing = SCRIPTS[argv[1]].split()[len(argv) - 2 :]
     if missing:
         return f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing."

@@ -208,7 +208,8 @@ def check_classes(phase: str, method: Method, options: list[str]) -> None:
     if phase in which and (what := what_is_of_classes(method, options)):
         raise InputError(
             f"{what} learns something for each class, so it has nothing to say about {which[phase]}: train and test it with "
-            "few_shot.sh (--protocol fewshot), or on base classes alone with base2new_train.sh."
+            "few_shot.sh, or on base classes alone with base2new_train.sh; in a sweep, take it out of --methods, or choose "
+            "--protocol fewshot."
         )
 
 

@@ -245,6 +245,20 @@ def test_wrong_arguments(arguments, capsys):
     assert capsys.readouterr().err.startswith("usage: bash scripts/")
 
 
+@pytest.mark.parametrize("further", [["--seed", "2"], ["OPTIM.LR", "--no-test"], ["-h2", "x"], ["--resume"]])
+def test_options_are_refused(further, capsys):
+    """Among them those of train.py, which would take them in place of what the script says."""
+    assert one.main(["coop", "few_shot", "dtd", "1", "1", *further]) == 2
+    option = next(argument for argument in further if argument.startswith("-"))
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith(f"error: The scripts take no options such as {option}: give a config key and its value, ")
+
+
+def test_a_negative_value_is_no_option():
+    assert one.is_complete(["coop", "few_shot", "dtd", "1", "1", "TRAINER.TASKRES.RESIDUAL_SCALE", "-0.5"])
+    assert one.is_complete(["coop", "few_shot", "dtd", "1", "1", "TRAINER.TASKRES.RESIDUAL_SCALE", "-.5"])
+
+
 def test_help(capsys):
     """All that a script reads stands there: its arguments, and every variable that is looked up."""
     done = script("coop/few_shot.sh", "--help")

@@ -146,6 +146,36 @@ def test_what_cannot_be_added_to(options, what, root, tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["other.json"]
 
 
+@pytest.mark.parametrize(
+    "rows, sets, seeds, what",
+    [
+        (["CoOp", "zero-shot CLIP"], ["species"], [1], "1 rows that this run would lose, such as CoOp: "),
+        (["zero-shot CLIP"], ["species", "shapes"], [1], "1 sets that this run would lose, such as shapes: "),
+        (["zero-shot CLIP"], ["species"], [1, 2, 3], "2 seeds that this run would lose, such as 2: "),
+    ],
+)
+def test_a_larger_table_is_not_written_over(rows, sets, seeds, what, root, tmp_path, capsys):
+    """Said before anything is run, and the table stays as it is."""
+    there = json.dumps({"sets": sets, "seeds": seeds, "rows": {row: {} for row in rows}, "command": ""})
+    (tmp_path / "compare.json").write_text(there)
+    argv = [
+        "--root",
+        str(root),
+        "--sets",
+        "species",
+        "--seeds",
+        "1",
+        "--methods",
+        "zero-shot CLIP",
+        "--out",
+        str(tmp_path),
+    ]
+    assert compare.main([*argv, "--output", str(tmp_path / "runs")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and what in error and "--name" in error and error.count("\n") == 1
+    assert (tmp_path / "compare.json").read_text() == there and len(list(tmp_path.iterdir())) == 1
+
+
 def test_a_failed_run_is_named(root, tmp_path, capsys):
     split = next(root.glob("embedded_species/split*.json"))
     whole = split.read_text()
