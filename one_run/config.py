@@ -75,6 +75,12 @@ def build_config(method: str, files: Sequence = (), options: Sequence = (), **gi
         cfg = filled(declared, trees_of(layers, asked), pairs)
         describe_settings(cfg, declared, layers, pairs)
     except UnknownKey as error:
+        owner, host = owner_of(error.key), host_in(merged, declared, name)
+        if owner not in ("", name, host):
+            raise InputError(
+                f"The config key {error.key} is {owner}'s, and this run is of {name}{f' over {host}' if host else ''}{error.where}: "
+                "choose a config file for that, or take the key out."
+            ) from error
         if not error.key.startswith("TRAINER.") or declares_keys(name):
             raise  # of an engine's key, it is a slip of the pen
         raise InputError(f"{error} {where_defaults_go(name)}") from error
@@ -156,8 +162,7 @@ def install_keys(cfg: CfgNode, name: str, merged: dict) -> None:
     elif defaults_of(name).is_file():
         path = str(defaults_of(name))
         merge_tree(cfg, read_tree(path), f" (in {path})", new_allowed=True)
-    if hasattr(method, "host_key"):
-        host = value_of(merged, method.host_key) or value_of(cfg, method.host_key)
+    if host := host_in(merged, cfg, name):
         if host == name:
             raise InputError(f"{method.host_key} cannot be {name} itself: name the method it is to stand on.")
         TRAINER_REGISTRY.check(host, method.host_key)
@@ -166,6 +171,18 @@ def install_keys(cfg: CfgNode, name: str, merged: dict) -> None:
                 f"{method.host_key} cannot be {host}, which stands on a host of its own: name a method such as CoOp."
             )
         install_keys(cfg, host, merged)
+
+
+def host_in(merged: dict, cfg: CfgNode, name: str) -> str:
+    """The host that a method is to stand on; "" of one that stands on none."""
+    key = getattr(TRAINER_REGISTRY.get(name), "host_key", "")
+    return (value_of(merged, key) or value_of(cfg, key)) if key else ""
+
+
+def owner_of(key: str) -> str:
+    """The method in whose node of the config a key stands; "" if in none's."""
+    node = key.removeprefix("TRAINER.").partition(".")[0] if key.startswith("TRAINER.") else ""
+    return next((name for name in TRAINER_REGISTRY.registered_names() if name.upper() == node), "")
 
 
 def install_data_keys(cfg: CfgNode, name: str | None) -> None:

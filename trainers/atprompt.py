@@ -7,6 +7,8 @@ the context before the class name, and leave the attributes and their tokens wha
     m tokens of a context      m' those before the class name, fixed ones included      D width of the text encoder
 """
 
+import re
+
 import torch
 import torch.nn as nn
 from torch import Tensor
@@ -44,8 +46,10 @@ def attributes_of(dataset, given: str) -> list[str]:
     name = type(dataset).__name__
     known = ATTRIBUTES.get(name, EMBEDDED if name.startswith("Embedded") else "")
     words = [word.strip() for word in (given or known).split(",")]
-    if given and not all(words):
-        raise clip.InputError(f"TRAINER.ATPROMPT.ATTRIBUTES {given!r} has an empty word: take out a comma.")
+    if given and not all(re.fullmatch(r"\w[\w '-]*", word) for word in words):
+        raise clip.InputError(
+            f"TRAINER.ATPROMPT.ATTRIBUTES is {given!r}: give words with commas between them, such as 'color, shape'."
+        )
     if not all(words):
         raise clip.InputError(
             f"ATPrompt knows no attributes for the data set {name}: name some in TRAINER.ATPROMPT.ATTRIBUTES, such as "
@@ -63,7 +67,7 @@ class Anchored(NamesInContext):
         super().__init__(clip_model, classnames, CfgNode({**keys, "CTX_INIT": ""}))
         for i in range(max(LEAST, len(words))):
             setattr(self, f"ctx_att{i + 1}", nn.Parameter(nn.init.normal_(torch.empty_like(self.ctx), std=0.01)))
-        anchors = [initial_context(clip_model, word) for word in words]  # (tokens, D) each
+        anchors = [initial_context(clip_model, word, key="ATTRIBUTES") for word in words]  # (tokens, D) each
         for i, anchor in enumerate(anchors):
             self.register_buffer(f"word{i + 1}", anchor, persistent=False)
         self.count = len(words)

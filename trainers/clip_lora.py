@@ -73,7 +73,7 @@ class CLIPLoRA(ClipTrainer):
     config_ranges = {
         "R": "at least 1",
         "ALPHA": "a number",
-        "DROPOUT": "at least 0 and at most 1",
+        "DROPOUT": "at least 0 and below 1",
     }
 
     def build_learner(self, clip_model, classnames):

@@ -71,7 +71,7 @@ class AdapterLearner(Learner):
             check_depth("ADAPTER_END", keys.ADAPTER_END, 1, encoder)
         if keys.ADAPTER_START > keys.ADAPTER_END:
             raise clip.InputError(
-                f"TRAINER.MMA.ADAPTER_START is {keys.ADAPTER_START}, behind ADAPTER_END, {keys.ADAPTER_END}: choose an earlier block."
+                f"TRAINER.MMA.ADAPTER_START is {keys.ADAPTER_START}, behind TRAINER.MMA.ADAPTER_END, {keys.ADAPTER_END}: choose an earlier block."
             )
         self.encoders, self.scale = (clip_model.transformer, clip_model.visual.transformer), keys.ADAPTER_SCALE
         prompts, end = embedded_prompts(clip_model, classnames, f"{keys.TEXT_CTX_INIT} {{}}.".lstrip())

@@ -29,9 +29,10 @@ __all__ = [
 class UnknownKey(InputError):
     """A config key that nobody declares."""
 
-    def __init__(self, sentence: str, key: str = ""):
+    def __init__(self, sentence: str, key: str = "", where: str = ""):
         super().__init__(sentence)  # a pickle gives the sentence alone, then the rest
         self.key = key  # its full name
+        self.where = where  # it stands, in words
 
 
 def get_cfg_default() -> CfgNode:
@@ -175,4 +176,4 @@ def unknown_key(cfg: CfgNode, key: str, where: str) -> UnknownKey:
     import difflib
 
     near = difflib.get_close_matches(str(key)[:100], all_keys(cfg), n=1, cutoff=0)[0]
-    return UnknownKey(f"The config key {key} is unknown{where}; the nearest is {near}.", str(key))
+    return UnknownKey(f"The config key {key} is unknown{where}; the nearest is {near}.", str(key), where)

@@ -174,12 +174,14 @@ def check_availability(requested: str, available: list[str], kind: str = "value"
         return
     if not available:
         raise InputError(f"No {kind} is registered, so {requested!r} is unknown.{note}")
+    known = ", ".join(sorted(available))
+    if requested == "":
+        raise InputError(f"The {kind} is empty: choose one of {known}.{note}")
     near = get_most_similar_str_to_a_from_b(requested, available)
-    raise InputError(
-        f"The {kind} {requested!r} is unknown; the nearest name is {near!r} (known: {', '.join(sorted(available))}).{note}"
-    )
+    raise InputError(f"The {kind} {requested!r} is unknown; the nearest name is {near!r} (known: {known}).{note}")
 
 
 def get_most_similar_str_to_a_from_b(a: str, b) -> str:
-    """The string among b that is nearest to a."""
-    return difflib.get_close_matches(str(a), [str(item) for item in b], n=1, cutoff=0)[0]
+    """The string among b that is nearest to a, whatever its capitals."""
+    lower = {str(item).lower(): str(item) for item in b}
+    return lower[difflib.get_close_matches(str(a).lower(), lower, n=1, cutoff=0)[0]]

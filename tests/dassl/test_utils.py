@@ -66,6 +66,10 @@ class TestRegistry:
         registry.register(dict)
         with pytest.raises(InputError, match="ANIMAL 'dicd' is unknown; the nearest name is 'dict'"):
             registry.get("dicd")
+        with pytest.raises(InputError, match="'DICT' is unknown; the nearest name is 'dict'"):
+            registry.get("DICT")
+        with pytest.raises(InputError, match="^The ANIMAL is empty: choose one of dict.$"):
+            registry.get("")
 
     def test_a_second_one_of_the_same_name(self):
         registry = Registry("ANIMAL")

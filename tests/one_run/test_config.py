@@ -58,11 +58,31 @@ def test_options_win_over_flags_and_flags_over_files(tmp_path):
         ("Spotlighter", ["TRAINER.SPOTLIGHTER.HOST", "CoOpp"], "TRAINER.SPOTLIGHTER.HOST 'CoOpp' is unknown"),
         ("CoOp", ["TRAINER.COOP.N_CTXX", 1], "TRAINER.COOP.N_CTXX is unknown; the nearest is TRAINER.COOP.N_CTX"),
         ("CoOp", ["OPTIM.LR"], "OPTIM.LR has no value"),
+        (
+            "CLIPLoRA",
+            ["TRAINER.CLIPLORA.DROPOUT", 1],
+            "DROPOUT is 1.0: it must be at least 0 and below 1",
+        ),  # nothing would be learned
+        ("DePT", ["TRAINER.DEPT.HOST", "coop"], "TRAINER.DEPT.HOST 'coop' is unknown; the nearest name is 'CoOp'"),
+        (
+            "CoOp",
+            ["TRAINER.MAPLE.N_CTX", 2],
+            "TRAINER.MAPLE.* is MaPLe's, and this run is of CoOp: choose a config file",
+        ),
     ],
 )
 def test_what_is_refused(method, options, says):
     with pytest.raises(InputError, match=says):
         build_config(method, options=options)
+
+
+@pytest.mark.parametrize("method", ["Spotlighter", "DePT"])
+def test_a_config_over_another_host_is_named(method):
+    """The host that an option names has none of the keys of the host that the file is over."""
+    file = CONFIGS / "trainers" / method / "embedded.yaml"
+    said = f"^The config key TRAINER.COOP is CoOp's, and this run is of {method} over KgCoOp \\(in .*embedded.yaml\\): choose"
+    with pytest.raises(InputError, match=said):
+        build_config(method, [file], [f"TRAINER.{method.upper()}.HOST", "KgCoOp"])
 
 
 # --- a trainer file written for Dassl, which declares no keys ----------------------------------------------------

@@ -105,8 +105,21 @@ def test_every_benchmark_has_attributes():
     for name in without:
         with pytest.raises(clip.InputError, match=f"no attributes for the data set {name}: name some"):
             attributes_of(of(name), "")
-    with pytest.raises(clip.InputError, match="has an empty word"):
-        attributes_of(of("DTD"), "red,,blue")
+    for given in ("red,,blue", " ", "('color', 'shape')", '["color", "shape"]', "color; shape"):
+        with pytest.raises(clip.InputError, match="TRAINER.ATPROMPT.ATTRIBUTES is .*: give words with commas"):
+            attributes_of(of("DTD"), given)
+    assert attributes_of(of("DTD"), "farbe, größe, life-like, bird's eye") == [
+        "farbe",
+        "größe",
+        "life-like",
+        "bird's eye",
+    ]
+
+
+def test_an_attribute_that_is_too_long(data_root, tmp_path, capsys):
+    options = ["TRAINER.ATPROMPT.ATTRIBUTES", "color " * 80]
+    assert train.main(arguments(data_root, tmp_path, "ATPrompt", options=options)) == 2
+    assert capsys.readouterr().err.startswith("error: TRAINER.ATPROMPT.ATTRIBUTES 'color color")
 
 
 @pytest.mark.parametrize("config", ["embedded", "embedded_maple"])

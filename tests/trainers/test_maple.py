@@ -105,7 +105,7 @@ def test_a_residual_network_is_refused():
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (["TRAINER.MAPLE.PROMPT_DEPTH", 5], "PROMPT_DEPTH is 5.*choose 1 to 4"),
+        (["TRAINER.MAPLE.PROMPT_DEPTH", 5], "^TRAINER.MAPLE.PROMPT_DEPTH is 5.*choose 1 to 4"),
         (["TRAINER.MAPLE.N_CTX", 0], "N_CTX is 0: it must be at least 1"),
     ],
 )

@@ -143,8 +143,8 @@ def test_trains_on_base_and_tests_on_new(data_root, tmp_path):
 @pytest.mark.parametrize(
     ("start", "end", "said"),
     [
-        (3, 5, "ADAPTER_END is 5, and this backbone has 4 such blocks: choose 1 to 4"),
-        (4, 3, "TRAINER.MMA.ADAPTER_START is 4, behind ADAPTER_END, 3"),
+        (3, 5, "error: TRAINER.MMA.ADAPTER_END is 5, and this backbone has 4 such blocks: choose 1 to 4"),
+        (4, 3, "TRAINER.MMA.ADAPTER_START is 4, behind TRAINER.MMA.ADAPTER_END, 3"),
         (0, 3, "TRAINER.MMA.ADAPTER_START is 0"),
     ],
 )

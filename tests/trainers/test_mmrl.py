@@ -211,7 +211,7 @@ def test_trains_on_base_and_tests_on_new(data_root, tmp_path, method, monkeypatc
 @pytest.mark.parametrize(
     ("layers", "said"),
     [
-        ((2, 5), "REP_LAYERS is 5, and this backbone has 4 such blocks: choose 1 to 4"),
+        ((2, 5), "error: TRAINER.MMRL.REP_LAYERS is 5, and this backbone has 4 such blocks: choose 1 to 4"),
         ((3, 2), "REP_LAYERS is (3, 2)"),
         ((), "REP_LAYERS is ()"),
     ],

@@ -45,4 +45,4 @@ def test_a_depth_that_cannot_be_is_one_sentence(data_root, tmp_path, capsys):
     options = ["TRAINER.VPT.PROMPT_DEPTH_VISION", 5]
     assert train.main(arguments(data_root, tmp_path, "VPT", options=options)) == 2
     (said,) = capsys.readouterr().err.splitlines()
-    assert said.startswith("error: PROMPT_DEPTH_VISION is 5") and "choose 1 to 4" in said
+    assert said.startswith("error: TRAINER.VPT.PROMPT_DEPTH_VISION is 5") and "choose 1 to 4" in said

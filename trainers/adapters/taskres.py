@@ -4,6 +4,7 @@ To each class's text feature t, as frozen CLIP gives it, a learned vector x is a
 """
 
 import contextlib
+import os
 
 import torch
 import torch.nn as nn
@@ -41,7 +42,15 @@ def enhanced(clip_model, path: str):
     """Within it, texts are projected by the matrix (d, D) in the authors' file, which they trained on the set's shots."""
     own = clip_model.text_projection
     if path:
-        weight = inert.weights_of(load_checkpoint(path)).get("weight")
+        if not os.path.isfile(path):
+            raise InputError(
+                f"TRAINER.TASKRES.ENHANCED_BASE {path} is no file: name one of the authors' files, of this backbone, or leave "
+                "it empty."
+            )
+        try:
+            weight = inert.weights_of(load_checkpoint(path)).get("weight")
+        except ValueError as error:  # InputError, of ours and of Dassl
+            raise InputError(f"TRAINER.TASKRES.ENHANCED_BASE: {error}") from error
         if weight is None or weight.shape != own.t().shape:
             raise InputError(
                 f"TRAINER.TASKRES.ENHANCED_BASE {path} holds no projection of {own.shape[0]} to {own.shape[1]} numbers: name "

@@ -24,7 +24,7 @@ from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import load_checkpoint, load_pretrained_weights
 
 from .compiled import CompiledEncoders, check_way
-from .config_keys import ConfigKeys
+from .config_keys import ConfigKeys, OwnKeyError
 from .features import ReadsFeatures, of_features, random_numbers_kept
 from .memory import LEAST_MB, MB, Division, Need, divide, of_images, warn_of
 from .plug_in import rows_of
@@ -167,10 +167,13 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
         self.remembered: dict[str, Tensor] = {}  # by name, what `once_per_image` computed
         own = self.cfg.MODEL.BACKBONE  # upstream Dassl has its name alone
         size = self.cfg.INPUT.SIZE[0] if own.get("RESIZE_POSITIONS", False) else 0
-        clip_model = self.load_clip(own.NAME, self.design_details(), own.get("ACT", ""), size)
-        check_image_size(clip_model, self.cfg)
-        warn_of_pixels(self.cfg)
-        self.model = self.build_prompted_clip(clip_model).to(self.device)
+        try:
+            clip_model = self.load_clip(own.NAME, self.design_details(), own.get("ACT", ""), size)
+            check_image_size(clip_model, self.cfg)
+            warn_of_pixels(self.cfg)
+            self.model = self.build_prompted_clip(clip_model).to(self.device)
+        except OwnKeyError as error:
+            raise InputError(f"TRAINER.{self.config_node}.{error}") from error
         batch = min(self.cfg.DATALOADER.TRAIN_X.BATCH_SIZE, max(1, len(self.dm.dataset.train_x)))
         self.memory = divide(self.model, batch, self.asked_memory(), self.device)
         self.scaler = torch.amp.GradScaler(self.device.type) if self.precision == "amp" else None

@@ -2,6 +2,12 @@
 
 from yacs.config import CfgNode
 
+from clip import InputError
+
+
+class OwnKeyError(InputError):
+    """Its message begins with one of the method's own keys, without the node that only the trainer knows."""
+
 
 class ConfigKeys:
     """`config_keys` holds the keys under cfg.TRAINER.<config_node> with their defaults, a nested dict for a sub-node.

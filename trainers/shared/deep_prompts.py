@@ -16,6 +16,7 @@ from torch import Tensor
 import clip
 from clip.vit import draw_prompt
 
+from .config_keys import OwnKeyError
 from .prompts import ContextPrompts, Learner, NamesInContext, initial_context
 
 MOST_WORDS = 4  # as published: contexts of more tokens start at random, whatever CTX_INIT says
@@ -38,7 +39,7 @@ def check_count(name: str, count: int, depth_name: str, keys) -> None:
     """Refuse prompts without tokens."""
     depth = keys.get(depth_name, 0)
     if count < 0 or (depth > 0 and count < 1):
-        raise clip.InputError(f"{name} is {count} with {depth_name} {depth}: set it to 1 or more.")
+        raise OwnKeyError(f"{name} is {count} with {depth_name} {depth}: set it to 1 or more.")
 
 
 def check_depth(name: str, depth: int, least: int, encoder: nn.Module) -> None:
@@ -47,11 +48,11 @@ def check_depth(name: str, depth: int, least: int, encoder: nn.Module) -> None:
     if least <= depth <= most or depth == least == 0:
         return
     if most == 0:
-        raise clip.InputError(
+        raise OwnKeyError(
             f"{name} is {depth}, and this backbone is a residual network, which has no tokens to prompt: "
             "choose a ViT, such as ViT-B/16."
         )
-    raise clip.InputError(f"{name} is {depth}, and this backbone has {most} such blocks: choose {least} to {most}.")
+    raise OwnKeyError(f"{name} is {depth}, and this backbone has {most} such blocks: choose {least} to {most}.")
 
 
 def first_context(clip_model, words: str, count: int) -> tuple[Tensor, str | None]:
@@ -60,7 +61,7 @@ def first_context(clip_model, words: str, count: int) -> tuple[Tensor, str | Non
         return clip.model.draw_prompt(count, clip_model.ln_final.weight.shape[0]).detach(), None
     context = initial_context(clip_model, words)
     if len(context) < count:
-        raise clip.InputError(
+        raise OwnKeyError(
             f"CTX_INIT {words!r} has {len(context)} tokens, fewer than the {count} to learn: give it more words, or "
             "leave it empty for a random start."
         )

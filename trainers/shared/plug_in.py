@@ -12,6 +12,7 @@ def host_of(cfg, name: str) -> type:
     """The class of the registered method that `TRAINER.<NAME>.HOST` names; one that stands on a host itself is none."""
     key = TRAINER_REGISTRY.get(name).host_key
     wanted = cfg.TRAINER[name.upper()].HOST
+    TRAINER_REGISTRY.check(wanted, key)
     host = TRAINER_REGISTRY.get(wanted)
     if hasattr(host, "host_key"):
         what = "itself" if wanted == name else "which stands on a host of its own"

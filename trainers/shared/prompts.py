@@ -18,6 +18,7 @@ import clip
 from clip.parts import Texts
 from clip.shared import begin_alike
 
+from .config_keys import OwnKeyError
 from .texts import Join, encode_once
 
 DEFAULT_TEMPLATE = "a photo of a {}."
@@ -233,11 +234,14 @@ def _order(total: int, length: int, name: int, position: str) -> Tensor:
     return torch.tensor(start + context[:before] + words + context[before:] + rest)
 
 
-def initial_context(clip_model, words: str) -> Tensor:
-    """(m, D) embeddings of hand-written words, such as "a photo of a", to start a context from."""
+def initial_context(clip_model, words: str, key: str = "CTX_INIT") -> Tensor:
+    """(m, D) embeddings of hand-written words, such as "a photo of a", to start a context from; `key` has them."""
     device, room = clip_model.logit_scale.device, clip_model.context_length
     with torch.no_grad():
-        tokens = tokenize(readable(words), f"CTX_INIT {words!r}", "shorten it", room)  # (1, room)
+        try:
+            tokens = tokenize(readable(words), f"{key} {words!r}", "shorten it", room)  # (1, room)
+        except clip.InputError as error:
+            raise OwnKeyError(str(error)) from error
         embeddings = clip_model.token_embedding(tokens.to(device)).float()  # (1, room, D)
     return embeddings[0, 1 : 1 + token_count(readable(words), room)].clone()
 

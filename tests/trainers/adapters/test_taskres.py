@@ -105,3 +105,12 @@ def test_it_says_nothing_about_other_classes(data_root, tmp_path, capsys):
     flags = {"subsample": "new", "eval_only": True, "model_dir": tmp_path / "base"}
     assert train.main(arguments(data_root, tmp_path / "new", "TaskRes", **flags)) == 2
     assert "a residual for each of its 3 classes, and 'dark grey' is none of them" in one_sentence(capsys)
+
+
+@pytest.mark.parametrize("there, said", [(False, "is no file: name one"), (True, "no file of torch.save")])
+def test_an_enhanced_base_that_cannot_be_read(data_root, tmp_path, there, said):
+    """It is named by its key, as no checkpoint of a run is."""
+    if there:
+        (tmp_path / "enhanced.pt").write_text("words")
+    with pytest.raises(clip.InputError, match=f"^TRAINER.TASKRES.ENHANCED_BASE.*enhanced.pt.*{said}"):
+        built(data_root, tmp_path / "out", BASE, tmp_path / "enhanced.pt")
