@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="CELL",
         help="of steps, as METHOD:CLASSES:BATCH or METHOD:CLASSES:BATCH:VIEWS",
     )
-    add("--methods", nargs="+", default=[], choices=steps.METHODS, metavar="METHOD", help="of steps, in a grid")
+    add("--methods", nargs="+", default=[], choices=steps.POSSIBLE, metavar="METHOD", help="of steps, in a grid")
     add("--classes", nargs="+", type=int, default=[], help=f"of steps, in a grid ({steps.CLASSES})")
     add("--batches", nargs="+", type=int, default=[], help=f"of steps, in a grid ({steps.BATCHES})")
     add_data_root(parser)

@@ -24,9 +24,14 @@ from .authors import CODE, Authors
 from .timing import clocked, interleaved, times
 
 METHODS = ("CoOp", "CoCoOp", "KgCoOp", "MaPLe", "PromptSRC", "Spotlighter")
+POSSIBLE = (
+    *METHODS,
+    *(method for method in CODE if method not in METHODS),
+)  # the others beside their authors' code alone
 CLASSES, BATCHES = (10, 50, 100, 500, 1000), (1, 4, 32)
 PLACES = 77
-CONTEXT = {"CoOp": ["TRAINER.COOP.CTX_INIT", ""], "Spotlighter": ["TRAINER.COOP.CTX_INIT", ""]}  # 16 tokens, at random
+RANDOM = ["TRAINER.COOP.CTX_INIT", ""]  # 16 tokens, at random
+CONTEXT = {"CoOp": RANDOM, "Spotlighter": RANDOM, "ATPrompt": ["TRAINER.ATPROMPT.ATTRIBUTES", "color, shape"]}
 ROOM = 0.85  # of the memory that is available
 
 
@@ -59,9 +64,9 @@ GOALS = {
 def cell_of(text: str) -> Cell:
     """METHOD:CLASSES:BATCH, or METHOD:CLASSES:BATCH:VIEWS"""
     method, *numbers = text.split(":")
-    if method not in METHODS or len(numbers) not in (2, 3) or not all(number.isdecimal() for number in numbers):
+    if method not in POSSIBLE or len(numbers) not in (2, 3) or not all(number.isdecimal() for number in numbers):
         raise InputError(
-            f"--cells has {text!r}: give METHOD:CLASSES:BATCH or METHOD:CLASSES:BATCH:VIEWS, METHOD of {', '.join(METHODS)}."
+            f"--cells has {text!r}: give METHOD:CLASSES:BATCH or METHOD:CLASSES:BATCH:VIEWS, METHOD of {', '.join(POSSIBLE)}."
         )
     cell = Cell(method, *map(int, numbers))
     most = len(class_names())

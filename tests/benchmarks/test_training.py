@@ -124,9 +124,13 @@ class CoOp(TrainerX):
 
 
 def their_code(folder, trainer: str = THEIR_TRAINER):
-    for name, text in {"clip/clip.py": THEIR_CLIP, "trainers/coop.py": trainer}.items():
-        path = folder / "KaiyangZhou+CoOp" / name
-        path.parent.mkdir(parents=True)
+    return checked_out(folder, "KaiyangZhou+CoOp", {"clip/clip.py": THEIR_CLIP, "trainers/coop.py": trainer})
+
+
+def checked_out(folder, repository: str, files: dict[str, str]):
+    for name, text in files.items():
+        path = folder / repository / name
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
         path.with_name("__init__.py").touch()
     return folder
@@ -135,6 +139,53 @@ def their_code(folder, trainer: str = THEIR_TRAINER):
 def test_the_authors_step_is_taken_beside_ours(tmp_path):
     record = steps.measure(steps.Cell("CoOp", 3, 2), steps.EMBEDDED, their_code(tmp_path), 1, 0.0)
     assert set(record["cpu_seconds"]) == {"ours", "field", "authors"} == {"ours", *record["ratios"]}
+
+
+THEIR_TCP = """
+import torch
+import pkg_resources
+from clip import clip
+from dassl.engine import TRAINER_REGISTRY, TrainerX
+from .clip_text import clip as second
+
+@TRAINER_REGISTRY.register()
+class TCP(TrainerX):
+    def build_model(self):
+        assert clip._download("url") == second._download("url") == "ViT-Embedded/8" and pkg_resources.packaging.version
+        assert self.cfg.OPTIM.NAME == "adam" and self.cfg.TRAINER.COOP.W == 1.0
+
+    def forward_backward(self, batch):
+        assert len(batch["img"]) == 2
+"""
+
+
+def test_a_method_without_a_re_creation_stands_beside_its_authors_alone(tmp_path):
+    """TCP's have a second `clip` among their trainers, and an optimiser of their own."""
+    files = {"clip/clip.py": THEIR_CLIP, "trainers/tcp.py": THEIR_TCP, "trainers/clip_text/clip.py": THEIR_CLIP}
+    folder = checked_out(tmp_path, "htyao89+Textual-based_Class-aware_prompt_tuning", files)
+    record = steps.measure(steps.cell_of("TCP:3:2"), steps.EMBEDDED, folder, 1, 0.0)
+    assert set(record["cpu_seconds"]) == {"ours", "authors"} and set(record["ratios"]) == {"authors"}
+
+
+THEIR_MMA = """
+from clip import clip
+from dassl.engine import TRAINER_REGISTRY, TrainerX
+
+@TRAINER_REGISTRY.register()
+class MultiModalAdapter(TrainerX):
+    def build_model(self):
+        assert clip._download("url") and self.cfg.TRAINER.MMADAPTER.ADAPTER_DIM == 32
+
+    def forward_backward(self, batch):
+        assert len(batch["img"]) == 2
+"""
+
+
+def test_theirs_may_be_registered_otherwise(tmp_path):
+    files = {"clip/clip.py": THEIR_CLIP, "trainers/mmadapter.py": THEIR_MMA}
+    folder = checked_out(tmp_path, "ZjjConan+VLM-MultiModalAdapter", files)
+    record = steps.measure(steps.cell_of("MMA:3:2"), steps.EMBEDDED, folder, 1, 0.0)
+    assert set(record["ratios"]) == {"authors"}
 
 
 def test_their_error_is_told(tmp_path):
