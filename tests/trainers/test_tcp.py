@@ -17,8 +17,8 @@ NAMES = ["cat", "german_shepherd", "ice cream"]
 KEYS = type("Keys", (), {"N_CTX": 2, "CTX_INIT": "", "BLOCK": 2})
 
 
-def small(dtype=torch.float32):
-    return clip.build_model(random_state(SMALL)).to(dtype).requires_grad_(False).eval()
+def small(dtype=torch.float32, **sizes):
+    return clip.build_model(random_state(SMALL | sizes)).to(dtype).requires_grad_(False).eval()
 
 
 def learner_of(encoder, behind="{}, a type of thing."):
@@ -57,7 +57,7 @@ def by_hand(encoder, learner, behind) -> torch.Tensor:
 
 @pytest.mark.parametrize("behind", ["{}, a type of thing.", "person doing {}."])
 def test_texts_by_hand(behind):
-    encoder = small()
+    encoder = small(transformer_layers=4)  # blocks behind the one with the tokens, which leave them what they become
     learner = learner_of(encoder, behind)
     model, expected = PromptedCLIP(encoder, learner), by_hand(encoder, learner, behind)
     torch.testing.assert_close(model.text_features(), expected, atol=1e-5, rtol=0)
@@ -88,7 +88,9 @@ def test_loss_by_hand(data_root, tmp_path):
     loss, shown = trainer.compute_loss(images, labels)
     torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-5)
     assert shown["loss_kg"] == pytest.approx(distance.item(), rel=1e-3) and distance > 0.01
+    (gradient,) = torch.autograd.grad(expected, model.prompt_learner.ctx)  # of the distance too
     loss.backward()
+    torch.testing.assert_close(model.prompt_learner.ctx.grad, gradient, rtol=1e-3, atol=1e-5)
     learned = [
         name for name, value in model.named_parameters() if value.grad is not None and value.grad.abs().sum() > 0
     ]
