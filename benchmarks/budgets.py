@@ -92,8 +92,8 @@ class Looking:
         self.place: torch.Tensor | None = None
         look_first = type(self.spotlit).look_first
 
-        def placed(images, keep):
-            first = look_first(self.spotlit, images, keep)
+        def placed(images, keep, mapped=True):
+            first = look_first(self.spotlit, images, keep, mapped)
             return first if self.place is None else first._replace(maps=self.place[:, None])
 
         self.spotlit.look_first = placed  # type: ignore[method-assign]

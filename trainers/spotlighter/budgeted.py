@@ -20,45 +20,29 @@ from .drop import DropTokens, log_attention, standardise
 from .host import part
 from .model import FirstLook, SpotlitCLIP, outside_autocast
 from .plan import one_look
-from .zoom import cut, window_centres
+from .zoom import cut, peaks
 
 
 class EarlyMap(Edit):
-    """What the class token attends to in block `at`: `map` (B, G * G), standardised, of the last batch, NaN where `drop` has
-    dropped a patch. A glance `ends` the encoder there, with all patches. List it before `drop`.
+    """What the class token is about to attend to in block `at`: `map` (B, G * G), standardised, of the last batch, of all patches.
+    List it before what drops patches behind the block before. A glance `ends` the encoder there.
     """
 
-    def __init__(self, visual: VisionTransformer, at: int, drop: DropTokens, ends: bool):
-        self.block, self.at, self.drop, self.ends = visual.transformer.resblocks[at], at, drop, ends
-        self.patches = visual.positional_embedding.shape[0] - 1
+    def __init__(self, visual: VisionTransformer, at: int, ends: bool):
+        self.block, self.at, self.ends = visual.transformer.resblocks[at], at, ends
+        self.patches = slice(1, visual.positional_embedding.shape[0])
         self.map: Tensor | None = None
 
-    def needs_class_attention(self, i: int) -> bool:
-        return i == self.at and not self.ends
-
     def reads_all(self, i: int) -> bool:
-        return False
+        return i + 1 == self.at
 
     def ends_before(self, i: int) -> bool:
         return i >= self.at and self.ends
 
-    def before_block(self, x: Tensor, i: int) -> Tensor:
-        if i == self.at and self.ends:
-            self.note(self.block.class_attention(x), None)
-        return x
-
     def after_block(self, x: Tensor, i: int, class_attention: Tensor | None) -> Tensor:
-        if self.needs_class_attention(i):
-            self.note(class_attention, self.drop.alive)
+        if i + 1 == self.at:
+            self.map = standardise(log_attention(self.block.class_attention(x)[:, self.patches]))  # (B, G * G)
         return x
-
-    def note(self, attention: Tensor, alive: Tensor | None) -> None:
-        """attention (B, L), the class token first, then the patches `alive` (B, N); None: all."""
-        count = self.patches if alive is None else alive.shape[1]
-        row = standardise(log_attention(attention[:, 1 : 1 + count]))  # (B, N)
-        if alive is not None:
-            row = torch.full_like(row[:, :1], torch.nan).expand(-1, self.patches).scatter(1, alive, row)  # (B, G * G)
-        self.map = row
 
 
 class InFewerPixels(Edit):
@@ -82,7 +66,7 @@ class BudgetedCLIP(SpotlitCLIP):
         self.drop = DropTokens(visual=visual, keep=1.0, after=self.after[:1], score=own.SCORE, grid=own.GRID)
         self.head.drop = self.drop.to(self.zero_shot.device)
         at = self.after[0] + 1
-        self.map, self.glance = (EarlyMap(visual, at, self.drop, ends) for ends in (False, True))
+        self.map, self.glance = (EarlyMap(visual, at, ends) for ends in (False, True))
         prompts = [p for edit in part(model, "learner_edits")() for p in getattr(edit, "prompts", ())]
         self.cost = Cost(visual, len(classnames), own.K, [len(prompt) for prompt in prompts])
 
@@ -115,24 +99,28 @@ class BudgetedCLIP(SpotlitCLIP):
         if plan is None or plan.tokens:
             f, v = self.model.image_features(images, tokens=True)
             return FirstLook(f, v, alive=None, maps=None)
-        return self.look_first(images, plan.keep)
+        return self.look_first(images, plan.keep, mapped=plan.zoom is not None)
 
-    def look_first(self, images: Tensor, keep: float) -> FirstLook:
-        """At a share of the patches of images (B, 3, H, W), for the class token and the map; at 0, a glance, for the map."""
+    def look_first(self, images: Tensor, keep: float, mapped: bool = True) -> FirstLook:
+        """At a share of the patches of images (B, 3, H, W), for the class token and, if wanted, the map; at 0, a glance, for the map."""
         if keep == 0:
             with self.through(self.glance):
                 self.model.image_features(images)
             return FirstLook(None, None, alive=None, maps=self.glance.map[:, None])
         self.drop.keep = keep
-        with self.through(self.map, self.drop):
+        with self.through(*[self.map] * mapped, self.drop):
             f = self.model.image_features(images)
-        return FirstLook(f, None, alive=self.drop.alive if keep < 1 else None, maps=self.map.map[:, None])
+        maps = self.map.map[:, None] if mapped else None
+        return FirstLook(f, None, alive=self.drop.alive if keep < 1 else None, maps=maps)
+
+    def centres(self, first: FirstLook) -> Tensor:
+        return peaks(first.maps[:, 0], self.head.zoom.count)
 
     def regions_of(self, images: Tensor, first: FirstLook, count: int, width: float, side: int) -> Tensor:
         """Class tokens (B, count, d) of regions of images (B, 3, H, W), in side x side patches."""
         fewer = InFewerPixels(self.model.clip.visual, side)
         with outside_autocast(images):
-            centres = window_centres(first.maps[:, 0], count)  # (B, count, 2)
+            centres = peaks(first.maps[:, 0], count)  # (B, count, 2)
             windows = cut(images, centres, width, fewer.size)  # (B count, 3, size, size)
         with self.through(fewer):
             return self.model.image_features(windows).view(*centres.shape[:2], -1)

@@ -40,11 +40,6 @@ class Seen(NamedTuple):
         return Shots(f, None, shots.y, again)
 
 
-def mapped_by(keep: float) -> float:
-    """The share kept by a look with the same map: a glance has seen what one at all patches has seen by then."""
-    return keep or 1.0
-
-
 @torch.no_grad()
 def encode_for_plans(
     spotlit: BudgetedCLIP, batches: Iterable[tuple[Tensor, Tensor]], looks: list[First], alone: Plan
@@ -54,16 +49,14 @@ def encode_for_plans(
     regions: dict[First, list[Tensor]] = {look: [] for look in looks}
     keeps = {look.keep for look in looks} | ({alone.keep} if not alone.tokens else set())
     for images, _ in batches:
-        maps = {}
         for keep in sorted(keeps):
-            seen = spotlit.look_first(images, keep)
-            maps[mapped_by(keep)] = seen
+            seen = spotlit.look_first(images, keep)  # its map is of all patches, and so the same at all shares
             if keep:
                 first.setdefault(keep, []).append(seen.f)
-        for source, side in sorted({(mapped_by(look.keep), look.side) for look in looks}):
-            alike = [look for look in looks if (mapped_by(look.keep), look.side) == (source, side)]
+        for side in sorted({look.side for look in looks}):
+            alike = [look for look in looks if look.side == side]
             most = max(look.count for look in alike)  # the strongest regions of more are those of fewer
-            widths = [spotlit.regions_of(images, maps[source], most, width, side) for width in ZOOM_WIDTHS]
+            widths = [spotlit.regions_of(images, seen, most, width, side) for width in ZOOM_WIDTHS]
             for look in alike:
                 regions[look].append(torch.stack(widths, dim=1)[:, :, : look.count])  # (B, widths, Z, d)
     return Seen(

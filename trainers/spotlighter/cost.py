@@ -45,11 +45,15 @@ class Cost:
                 N, folds = number_kept(N, keep), 1
         return (total + (1 + N if tokens else 1) * self.D * self.d) / self.unit
 
+    def map(self, at: int) -> float:
+        """The class token's attention in block `at`, before any drop: that block's keys and one query."""
+        L = 1 + self.side**2 + self.more[at - 1]
+        return (L * self.D * (self.D + 1) + self.D**2) / self.unit
+
     def glance(self, at: int) -> float:
-        """Until the class token's attention in block `at`, which takes that block's keys and one query."""
-        L = [1 + self.side**2 + more for more in self.more]
-        before = sum(self._block(length) for length in L[:at])
-        return (self._patches(self.side) + before + L[at] * self.D * (self.D + 1) + self.D**2) / self.unit
+        """The blocks before block `at`, and the map."""
+        before = sum(self._block(1 + self.side**2 + more) for more in self.more[:at])
+        return (self._patches(self.side) + before) / self.unit + self.map(at)
 
     def answer(self, looks: int = 1, tokens: int = 0) -> float:
         """The head on the class tokens of so many looks, and on so many patch tokens of the first."""

@@ -58,7 +58,13 @@ def draw(picture: Tensor, seen: Look, names: list[str], title: str) -> Figure:
         "activation, which is both together,\nand selected tokens": seen.activation,
     }
     if not seen.selected.shape[1]:  # a plan that does without patch tokens
-        maps = {"attention of the class token in an early block,\nby which it looks again": seen.attention}
+        again = seen.windows.shape[1] > 0  # else no attention is asked for
+        maps = (
+            {"attention of the class token in an early block,\nby which it looks again": seen.attention}
+            if again
+            else {}
+        )
+        panels[1].set_visible(again)
         panels[2].set_visible(False)
         panels[3].set_axis_off()
         panels[3].text(

@@ -62,7 +62,8 @@ def firsts(cost: Cost, budget: float, after: Sequence[int], glances: bool) -> li
     for keep in RICH_KEEPS if budget >= RICH else KEEPS:
         if keep == 0 and not glances:
             continue
-        first = cost.glance(after[0] + 1) if keep == 0 else cost.look(cost.side, keep, after) + cost.answer()
+        at = after[0] + 1
+        first = cost.glance(at) if keep == 0 else cost.look(cost.side, keep, after) + cost.map(at) + cost.answer()
         for count in COUNTS:
             rest = lambda side: first + count * (cost.look(side) + cost.answer())  # noqa: B023, E731
             sides = [side for side in range(cost.side, cost.side // 2 - 1, -1) if rest(side) <= budget]

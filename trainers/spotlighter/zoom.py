@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 APART = 0.25  # two windows' peaks are at least this far from each other
+FINE, PEAK = 8, 2  # steps of a peak's place on a patch's side; patches along the side of the square whose mean it is
 ZOOM_WIDTHS = (0.5, 0.625, 0.75)  # of a region, as shares of the image's side, to choose from
 
 
@@ -51,6 +52,26 @@ def window_centres(activation: Tensor, count: int) -> Tensor:
         centre = activation.masked_fill(~near, -1e4).softmax(dim=1) @ places  # (B, 2)
         centres.append(centre)
         peaks = peaks.masked_fill((places - centre[:, None]).norm(dim=-1) < APART, -torch.inf)
+    return torch.stack(centres, dim=1)
+
+
+def peaks(activation: Tensor, count: int) -> Tensor:
+    """Where to look again: centres (B, Z, 2), strongest first, given an activation (B, G * G) that is known everywhere.
+
+    A peak may lie between patches: it is the largest mean over `PEAK` of a patch's side, of the activation interpolated
+    bicubically. The next one is at least `APART` away.
+    """
+    side = round(activation.shape[1] ** 0.5)
+    fine = F.interpolate(
+        activation.float().view(-1, 1, side, side), scale_factor=FINE, mode="bicubic", align_corners=False
+    )
+    wide = PEAK * FINE // 2  # (B, 1, FINE G, FINE G)
+    means = F.avg_pool2d(fine, 2 * wide + 1, 1, wide, count_include_pad=False).flatten(1)
+    places = grid_places(side * FINE, activation.device)
+    centres = []
+    for _ in range(count):
+        centres.append(places[means.argmax(dim=1)])  # (B, 2)
+        means = means.masked_fill((places - centres[-1][:, None]).norm(dim=-1) < APART, -torch.inf)
     return torch.stack(centres, dim=1)
 
 
