@@ -21,7 +21,7 @@ from trainers.spotlighter.drop import AttentionMaps
 from trainers.spotlighter.look import look
 from trainers.spotlighter.plan import Plan, one_look
 from trainers.spotlighter.survey import survey
-from trainers.spotlighter.zoom import Zoom, cut, window_centres
+from trainers.spotlighter.zoom import Zoom, cut, peaks
 
 NAMES = ["red", "green", "blue"]
 
@@ -48,7 +48,9 @@ def spotlit(images):
 
 @torch.no_grad()
 def test_first_looks(spotlit, images):
-    """All patches give CLIP's own class token and the map of the second block; of a share, what was dropped is unknown."""
+    """All patches give CLIP's own class token and the map of the second block, which is that of a share too: it is taken of all
+    patches before any is dropped.
+    """
     maps = AttentionMaps(1, 64)
     plain = spotlit.model.image_features(images)
     with spotlit.through(maps):
@@ -57,10 +59,21 @@ def test_first_looks(spotlit, images):
     assert torch.equal(whole.f, plain) and whole.v is None and whole.alive is None
     torch.testing.assert_close(whole.maps[:, 0], maps.maps[:, 0])
     part = spotlit.look_first(images, 0.4)
-    unknown = part.maps[:, 0].isnan()
-    assert part.alive.shape == (12, 26) and unknown.sum(dim=1).tolist() == [64 - 26] * 12
-    assert not unknown.gather(1, part.alive).any()
+    assert part.alive.shape == (12, 26) and torch.equal(part.maps, whole.maps)
+    unmapped = spotlit.look_first(images, 0.4, mapped=False)
+    assert unmapped.maps is None and torch.equal(unmapped.f, part.f) and torch.equal(unmapped.alive, part.alive)
     assert spotlit.model.image_edits == []
+
+
+@torch.no_grad()
+def test_one_look_asks_for_no_map(spotlit, images):
+    spotlit.head.plan = Plan(0.6, False, None, 0, 0.6)
+    try:
+        assert spotlit.first_look(images).maps is None
+        spotlit.head.plan = PLAN
+        assert spotlit.first_look(images).maps.shape == (12, 1, 64)
+    finally:
+        spotlit.head.plan = None
 
 
 @torch.no_grad()
@@ -79,7 +92,7 @@ def test_regions_in_fewer_pixels(spotlit, images):
     """Cut out at that size, with positions in between: what an encoder with such positions makes of them."""
     first = spotlit.look_first(images, 1.0)
     regions = spotlit.regions_of(images, first, count=2, width=0.5, side=5)
-    windows = cut(images, window_centres(first.maps[:, 0], 2), 0.5, pixels=40)  # (24, 3, 40, 40)
+    windows = cut(images, peaks(first.maps[:, 0], 2), 0.5, pixels=40)  # (24, 3, 40, 40)
     assert windows.shape == (24, 3, 40, 40)
     visual = spotlit.model.clip.visual
     former, size = visual.positional_embedding.data, visual.input_resolution
@@ -157,7 +170,7 @@ def test_what_it_looks_at(run, data_root, tmp_path):
     seen = look(trainer, torch.randn(2, 3, 64, 64))
     assert seen.plan == PLAN.in_words(8) and seen.windows.shape == (2, 2, 4) and seen.selected.shape == (2, 0)
     assert seen.alive.sum(dim=1).tolist() == [26, 26]
-    assert torch.equal(seen.attention.isnan(), ~seen.alive)
+    assert seen.attention.isfinite().all()  # of all patches, before any was dropped
 
 
 @pytest.mark.parametrize("budget", [0.6, 1.0, 2.6])

@@ -95,14 +95,14 @@ def test_one_shot_a_class(world, capsys):
 
 
 def test_regions_that_looks_share_are_encoded_once():
-    """Those of a glance and of a look at all patches, whose maps are one, in the same pixels; fewer are the strongest of more."""
+    """Those in the same pixels, as all first looks have one map; fewer are the strongest of more."""
 
     class Counting:
         encoded = 0
 
         def look_first(self, images, keep):
             f = None if keep == 0 else torch.full((len(images), D), keep)
-            return FirstLook(f, None, alive=None, maps=torch.full((len(images), 1, 4), keep if 0 < keep < 1 else 0.0))
+            return FirstLook(f, None, alive=None, maps=torch.full((len(images), 1, 4), 0.4))
 
         def regions_of(self, images, first, count, width, side):
             self.encoded += count
@@ -115,12 +115,12 @@ def test_regions_that_looks_share_are_encoded_once():
         [(torch.zeros(2, 3, 4, 4), torch.zeros(2)), (torch.zeros(1, 3, 4, 4), torch.zeros(1))],
     )
     looked_at = encode_for_plans(spotlit, batches, looks, ALONE)
-    assert spotlit.encoded == 2 * len(ZOOM_WIDTHS) * (2 + 1 + 3)  # in each batch
+    assert spotlit.encoded == 2 * len(ZOOM_WIDTHS) * (2 + 3)  # in each batch
     assert looked_at.first.keys() == {0.4, 1.0}
     for look in looks:
         regions = looked_at.regions[look]
         assert regions.shape == (3, len(ZOOM_WIDTHS), look.count, D)
-        expected = torch.arange(look.count) + (4 if look.keep == 0.4 else 0) + ZOOM_WIDTHS[1] + 100 * look.side
+        expected = torch.arange(look.count) + 4 + ZOOM_WIDTHS[1] + 100 * look.side
         assert torch.allclose(regions[0, 1, :, 0], expected)
 
 

@@ -56,9 +56,16 @@ def test_looks(visual, side, keep, alone):
     assert cost.look(side, keep, (1,), tokens=not alone) == pytest.approx(in_units(cost, counted(call)), rel=0.01)
 
 
+def test_a_map(visual):
+    """To the multiplication, beside the same look without."""
+    cost, drop = Cost(visual, C, K), DropTokens(visual, 0.5, (0,), "probe", 0.5)
+    with_map, without = (counted(lambda edits=edits: visual(images(), edits)) for edits in ([EarlyMap(visual, 1, ends=False), drop], [drop]))  # fmt: skip
+    assert cost.map(1) == pytest.approx(in_units(cost, with_map - without), rel=1e-6)
+
+
 def test_a_glance(visual):
-    cost, drop = Cost(visual, C, K), DropTokens(visual, 1.0, (0,), "probe", 0.5)
-    glance = EarlyMap(visual, 1, drop, ends=True)
+    cost = Cost(visual, C, K)
+    glance = EarlyMap(visual, 1, ends=True)
     wasted = D * d  # the encoder projects a class token that nobody asks for
     found = counted(lambda: visual(images(), [glance])) - wasted
     assert cost.glance(1) == pytest.approx(in_units(cost, found), rel=1e-6)

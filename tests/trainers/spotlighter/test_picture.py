@@ -112,8 +112,8 @@ def test_without_dropping_and_zoom():
 
 def test_a_plan_without_patch_tokens():
     """No token is selected; what is shown is where it looks again, and what the plan is."""
-    unknown, attention = torch.full((1, 64), torch.nan), torch.rand(1, 64)
-    attention[0, 5] = torch.nan  # dropped
+    unknown, attention, alive = torch.full((1, 64), torch.nan), torch.rand(1, 64), torch.ones(1, 64, dtype=torch.bool)
+    alive[0, 5] = False
     seen = Look(
         probabilities=torch.tensor([[0.1, 0.7, 0.2]]),
         sample_wise=unknown,
@@ -121,7 +121,7 @@ def test_a_plan_without_patch_tokens():
         activation=unknown,
         selected=torch.empty(1, 0, dtype=torch.long),
         level=torch.empty(0, dtype=torch.long),
-        alive=~attention.isnan(),
+        alive=alive,
         windows=torch.tensor([[[0.5, 0.25, 1.0, 0.75]]]),
         attention=attention,
         plan="a glance, then 1 region",
@@ -132,5 +132,9 @@ def test_a_plan_without_patch_tokens():
     assert [panel.get_visible() for panel in panels] == [True, True, False, True, True]
     assert "no tokens are selected" in panels[3].texts[0].get_text()
     shown = torch.as_tensor(on_pixels(panels[1].images[1]))
-    assert torch.equal(shown.isnan(), attention.view(8, 8).isnan().repeat_interleave(8, 0).repeat_interleave(8, 1))
+    assert torch.allclose(shown.float(), attention.view(8, 8).repeat_interleave(8, 0).repeat_interleave(8, 1))
     assert legend(figure) == ["dropped inside the encoder (1 of 64)", "looked at again"]
+
+    one_look = seen._replace(windows=torch.empty(1, 0, 4), attention=unknown)  # for which no attention is asked
+    panels = draw(torch.rand(3, 64, 64), one_look, NAMES, "bee.jpg").axes[:5]
+    assert [panel.get_visible() for panel in panels] == [True, False, False, True, True]

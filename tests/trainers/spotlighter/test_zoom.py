@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from trainers.spotlighter.zoom import APART, cut, grid_places, inside, window_centres
+from trainers.spotlighter.zoom import APART, FINE, cut, grid_places, inside, peaks, window_centres
 
 
 def place(r, c, side):
@@ -38,6 +38,31 @@ def test_a_planted_patch_is_found_anywhere(side):
     for r in range(side):
         for c in range(side):
             assert near(centres[r * side + c, 0], place(r, c, side))
+
+
+def blob(x, y, side, width=0.13):
+    """An activation (1, side * side) that falls off from a place (x, y)."""
+    return -((grid_places(side) - torch.tensor([x, y])).square().sum(dim=1) / width**2)[None].clamp_max(9)
+
+
+@pytest.mark.parametrize("side", [8, 14])
+def test_a_peak_lies_between_patches(side):
+    """Wherever an object is, within a step of the fine grid, where a place on the patches' grid would be half a patch off."""
+    for x, y in ((0.4, 0.6), (0.51, 0.33), (0.7, 0.45), (0.3, 0.3)):
+        assert near(peaks(blob(x, y, side), 1)[0, 0], (x, y), within=1.5 / (side * FINE))
+
+
+def test_the_next_peak_is_apart_and_the_stronger_first():
+    activation = torch.maximum(blob(0.25, 0.3, 8) - 0.5, blob(0.7, 0.6, 8))
+    first, second = peaks(activation, 2)[0]
+    assert near(first, (0.7, 0.6), 0.03) and near(second, (0.25, 0.3), 0.03)
+    twice = peaks(blob(0.5, 0.5, 8), 2)[0]
+    assert math.dist(*twice.tolist()) >= APART
+
+
+def test_peaks_of_an_image_alone():
+    activation = noise(4, 8)
+    assert torch.equal(peaks(activation, 3), torch.cat([peaks(row[None], 3) for row in activation]))
 
 
 def test_a_planted_patch_is_found_among_unknown_ones():
