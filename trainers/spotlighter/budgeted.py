@@ -24,24 +24,30 @@ from .zoom import cut, peaks
 
 
 class EarlyMap(Edit):
-    """What the class token is about to attend to in block `at`: `map` (B, G * G), standardised, of the last batch, of all patches.
-    List it before what drops patches behind the block before. A glance `ends` the encoder there.
+    """What the class token attends to in block `at`: `map` (B, G * G), standardised, of the last batch, of all patches.
+
+    It is computed before that block, and listed before what drops patches there; a glance `ends` the encoder then. Where none is
+    dropped, `whole`, it comes with the block's own attention.
     """
 
-    def __init__(self, visual: VisionTransformer, at: int, ends: bool):
-        self.block, self.at, self.ends = visual.transformer.resblocks[at], at, ends
+    def __init__(self, visual: VisionTransformer, at: int, ends: bool = False, whole: bool = False):
+        self.block, self.at, self.ends, self.whole = visual.transformer.resblocks[at], at, ends, whole
         self.patches = slice(1, visual.positional_embedding.shape[0])
         self.map: Tensor | None = None
 
+    def needs_class_attention(self, i: int) -> bool:
+        return i == self.at and self.whole
+
     def reads_all(self, i: int) -> bool:
-        return i + 1 == self.at
+        return i + 1 == self.at and not self.whole
 
     def ends_before(self, i: int) -> bool:
         return i >= self.at and self.ends
 
     def after_block(self, x: Tensor, i: int, class_attention: Tensor | None) -> Tensor:
-        if i + 1 == self.at:
-            self.map = standardise(log_attention(self.block.class_attention(x)[:, self.patches]))  # (B, G * G)
+        if i == (self.at if self.whole else self.at - 1):
+            row = class_attention if self.whole else self.block.class_attention(x)
+            self.map = standardise(log_attention(row[:, self.patches]))  # (B, G * G)
         return x
 
 
@@ -66,7 +72,11 @@ class BudgetedCLIP(SpotlitCLIP):
         self.drop = DropTokens(visual=visual, keep=1.0, after=self.after[:1], score=own.SCORE, grid=own.GRID)
         self.head.drop = self.drop.to(self.zero_shot.device)
         at = self.after[0] + 1
-        self.map, self.glance = (EarlyMap(visual, at, ends) for ends in (False, True))
+        self.map, self.whole_map, self.glance = (
+            EarlyMap(visual, at),
+            EarlyMap(visual, at, whole=True),
+            EarlyMap(visual, at, ends=True),
+        )
         prompts = [p for edit in part(model, "learner_edits")() for p in getattr(edit, "prompts", ())]
         self.cost = Cost(visual, len(classnames), own.K, [len(prompt) for prompt in prompts])
 
@@ -107,10 +117,10 @@ class BudgetedCLIP(SpotlitCLIP):
             with self.through(self.glance):
                 self.model.image_features(images)
             return FirstLook(None, None, alive=None, maps=self.glance.map[:, None])
-        self.drop.keep = keep
-        with self.through(*[self.map] * mapped, self.drop):
+        self.drop.keep, early = keep, self.map if keep < 1 else self.whole_map
+        with self.through(*[early] * mapped, self.drop):
             f = self.model.image_features(images)
-        maps = self.map.map[:, None] if mapped else None
+        maps = early.map[:, None] if mapped else None
         return FirstLook(f, None, alive=self.drop.alive if keep < 1 else None, maps=maps)
 
     def centres(self, first: FirstLook) -> Tensor:

@@ -63,7 +63,8 @@ def firsts(cost: Cost, budget: float, after: Sequence[int], glances: bool) -> li
         if keep == 0 and not glances:
             continue
         at = after[0] + 1
-        first = cost.glance(at) if keep == 0 else cost.look(cost.side, keep, after) + cost.map(at) + cost.answer()
+        mapping = cost.map(at) if 0 < keep < 1 else 0.0  # of all tokens it comes with the block's own attention
+        first = cost.glance(at) if keep == 0 else cost.look(cost.side, keep, after) + mapping + cost.answer()
         for count in COUNTS:
             rest = lambda side: first + count * (cost.look(side) + cost.answer())  # noqa: B023, E731
             sides = [side for side in range(cost.side, cost.side // 2 - 1, -1) if rest(side) <= budget]

@@ -66,7 +66,12 @@ def peaks(activation: Tensor, count: int) -> Tensor:
         activation.float().view(-1, 1, side, side), scale_factor=FINE, mode="bicubic", align_corners=False
     )
     wide = PEAK * FINE // 2  # (B, 1, FINE G, FINE G)
-    means = F.avg_pool2d(fine, 2 * wide + 1, 1, wide, count_include_pad=False).flatten(1)
+    for size, pad in (
+        ((2 * wide + 1, 1), (wide, 0)),
+        ((1, 2 * wide + 1), (0, wide)),
+    ):  # down, then across: far fewer sums
+        fine = F.avg_pool2d(fine, size, 1, pad, count_include_pad=False)
+    means = fine.flatten(1)
     places = grid_places(side * FINE, activation.device)
     centres = []
     for _ in range(count):

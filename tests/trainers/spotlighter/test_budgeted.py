@@ -59,7 +59,8 @@ def test_first_looks(spotlit, images):
     assert torch.equal(whole.f, plain) and whole.v is None and whole.alive is None
     torch.testing.assert_close(whole.maps[:, 0], maps.maps[:, 0])
     part = spotlit.look_first(images, 0.4)
-    assert part.alive.shape == (12, 26) and torch.equal(part.maps, whole.maps)
+    assert part.alive.shape == (12, 26)
+    torch.testing.assert_close(part.maps, whole.maps, atol=1e-5, rtol=1e-5)
     unmapped = spotlit.look_first(images, 0.4, mapped=False)
     assert unmapped.maps is None and torch.equal(unmapped.f, part.f) and torch.equal(unmapped.alive, part.alive)
     assert spotlit.model.image_edits == []

@@ -59,8 +59,10 @@ def test_looks(visual, side, keep, alone):
 def test_a_map(visual):
     """To the multiplication, beside the same look without."""
     cost, drop = Cost(visual, C, K), DropTokens(visual, 0.5, (0,), "probe", 0.5)
-    with_map, without = (counted(lambda edits=edits: visual(images(), edits)) for edits in ([EarlyMap(visual, 1, ends=False), drop], [drop]))  # fmt: skip
+    with_map, without = (counted(lambda edits=edits: visual(images(), edits)) for edits in ([EarlyMap(visual, 1), drop], [drop]))  # fmt: skip
     assert cost.map(1) == pytest.approx(in_units(cost, with_map - without), rel=1e-6)
+    with_map, without = (counted(lambda edits=edits: visual(images(), edits)) for edits in ([EarlyMap(visual, 1, whole=True)], []))  # fmt: skip
+    assert in_units(cost, with_map - without) < 0.1 * cost.map(1)  # a query and the keys that are there already
 
 
 def test_a_glance(visual):

@@ -37,7 +37,9 @@ def test_no_plan_costs_more_than_the_budget(size, budget):
         assert not alone.tokens and alone.cost <= budget
     for first in firsts(cost, budget, AFTER, glances=True):
         before = (
-            cost.glance(1) if first.keep == 0 else cost.look(cost.side, first.keep, AFTER) + cost.map(1) + cost.answer()
+            cost.glance(1)
+            if first.keep == 0
+            else cost.look(cost.side, first.keep, AFTER) + (first.keep < 1) * cost.map(1) + cost.answer()
         )
         region = lambda side: cost.look(side) + cost.answer()  # noqa: E731
         assert first.cost == pytest.approx(before + first.count * region(first.side)) and first.cost <= budget
