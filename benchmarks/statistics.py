@@ -25,8 +25,9 @@ def paired_interval(differences: list[float]) -> tuple[float, float]:
 
 
 def signed(interval: tuple[float, float]) -> str:
-    """As in a table: "+4.4 ± 0.3"."""
-    return "{:+.1f} ± {:.1f}".format(*interval)
+    """As in a table: "+4.4 ± 0.3", or "+4.4" where there is no interval, of a single difference."""
+    mean, half = interval
+    return f"{mean:+.1f}" if math.isnan(half) else f"{mean:+.1f} ± {half:.1f}"
 
 
 def rotation(count: int, round_: int) -> Iterator[int]:

@@ -119,7 +119,7 @@ def markdown(content: dict) -> str:
         for variant, cells in rows.items():
             base, new, h = means(cells)
             apart = differences(cells, rows[ALWAYS_NEW])
-            gain = signed(paired_interval(apart)).removesuffix(" ± nan") if variant != ALWAYS_NEW else ""
+            gain = signed(paired_interval(apart)) if variant != ALWAYS_NEW else ""
             lines.append(
                 f"| {method} | {variant} | {len(apart)} | {base:.1f} | {new:.1f} | **{h:.1f}** | {gain} | "
                 f"{seconds[variant]:.1f} | {seconds[variant] / seconds[ALWAYS_NEW]:.0%} |"

@@ -20,7 +20,7 @@ def test_paired_interval():
 
 
 def test_signed():
-    assert signed((4.44, 0.25)) == "+4.4 ± 0.2" and signed((-0.74, math.nan)) == "-0.7 ± nan"
+    assert signed((4.44, 0.25)) == "+4.4 ± 0.2" and signed((-0.74, math.nan)) == "-0.7"
 
 
 def test_each_round_begins_one_further():
