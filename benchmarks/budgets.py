@@ -2,8 +2,8 @@
 
     python -m datasets.embedded --root data
     python -m benchmarks.budgets --root data                            # half an hour on two cores; goes on where it stopped
-    python -m datasets.embedded --root data-3 --world 3
-    python -m benchmarks.budgets --root data-3 --name budgets_world3 --budgets 1    # to confirm, once
+    python -m datasets.embedded --root data-5 --world 5
+    python -m benchmarks.budgets --root data-5 --name budgets_world5 --budgets 1    # to confirm, once
 
 Every plan is chosen as a run chooses it, on shots of the base classes. A control is the same with other regions or tokens, and
 chooses its plan among them for itself: regions at random, in the centre, or on the object (the oracle), and tokens dropped at
