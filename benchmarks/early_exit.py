@@ -1,7 +1,7 @@
 """Early exit, a study: whether images of which the first look is sure should be left alone, so that a budget bounds the mean cost.
 
     python -m datasets.embedded --root data
-    python -m benchmarks.early_exit --root data --seeds 1    # ten minutes a set on one core; goes on where it stopped
+    python -m benchmarks.early_exit --root data --seeds 1    # a quarter of an hour on one core; goes on where it stopped
 
 A plan with an exit looks at regions only where the first look's likeliest class has less than a probability: the one with which
 held-out shots spend the budget in the mean. Its second look may so cost more than one that every image gets. The same held-out
@@ -32,7 +32,6 @@ from benchmarks.ablation.encoded import BATCH, EncodedImages
 from benchmarks.ablation.rows import accuracy
 from benchmarks.budgets import HEAD, Table, Trained, trained
 from benchmarks.embedded import CROWDED, add_arguments, cells_of, in_processes, world_of
-from benchmarks.machine import RESULTS
 from benchmarks.statistics import signed
 from dassl.utils import replace_file, write_json
 from one_run.command import carry_out
@@ -268,7 +267,7 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--budget", type=float, default=1.0)
     parser.add_argument("--images", type=int, default=50, help="test images a class")
     parser.add_argument("--name", default="early_exit", help="of the results: <out>/<name>.md and .json")
-    parser.add_argument("--out", default=str(RESULTS), help="folder of the table")
+    parser.add_argument("--out", default=str(ROOT / "output"), help="folder of the table")
     parser.add_argument("--work", default=str(ROOT / "output" / "early_exit"), help="folder of the finished cells")
     return parser.parse_args(argv)
 
