@@ -228,7 +228,9 @@ class RunRecord:
 
 
 def in_words(ended: SystemExit) -> str:
-    """How a process is ended: sys.exit(0)"""
+    """How a process is ended: sys.exit(0), os._exit(0)"""
+    if type(ended) is not SystemExit:
+        return str(ended)
     return f"sys.exit({'' if ended.code is None else repr(ended.code)})"
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import threading
 from pathlib import Path
 
 import torch
@@ -113,7 +114,7 @@ def work(record: RunRecord, cfg: CfgNode, model_dir: str, epoch: int | None, tes
             first_identity(*resumed.checkpoints.values(), trained),
         )
 
-    with saying_what_is_left(record, cfg), record, naming_what_takes_less(record, cfg):
+    with saying_what_is_left(record, cfg), record, naming_what_takes_less(record, cfg), exits_come_through():
         setup_logger(cfg.OUTPUT_DIR)
         if goes_on:
             print(f"{cfg.OUTPUT_DIR} holds this run, which broke off: it goes on from its last checkpoint.")
@@ -133,15 +134,15 @@ def work(record: RunRecord, cfg: CfgNode, model_dir: str, epoch: int | None, tes
         if trainer.num_classes == 1:
             print("There is one class only, so that every prediction is right: an accuracy of 100% says nothing.")
         if test:
-            with explain_undeclared_keys(cfg):
+            with explain_undeclared_keys(cfg), counting_what_was_evaluated(record, trainer, record.content["weights"]):
                 reached = test_trained(trainer, model_dir, record.content["weights"])
         elif train:
             if trainer.get_model_names():
                 check_pictures(pictures_needed(cfg, trainer.dm.dataset))
             if not (cfg.RESUME and is_same_folder(cfg.RESUME, cfg.OUTPUT_DIR)):
                 set_aside(record, cfg.OUTPUT_DIR)
-            trainer.on_trained = lambda: record.trained(cfg.OPTIM.MAX_EPOCH)
-            with explain_undeclared_keys(cfg):
+            trainer.on_trained = lambda: note_trained(record, trainer)
+            with explain_undeclared_keys(cfg), counting_what_was_evaluated(record, trainer):
                 trainer.train()
             reached = cfg.OPTIM.MAX_EPOCH if trainer.get_model_names() else 0
         else:
@@ -151,15 +152,58 @@ def work(record: RunRecord, cfg: CfgNode, model_dir: str, epoch: int | None, tes
         print(f"Results: {os.path.join(cfg.OUTPUT_DIR, FILE)}")
 
 
+class HardExit(SystemExit):
+    """`os._exit`, asked for by a trainer."""
+
+    def __str__(self) -> str:
+        return f"os._exit({self.code})"
+
+
+@contextlib.contextmanager
+def exits_come_through():
+    """A trainer's `os._exit` ends the process as its `sys.exit` does: once the record says so. Not that of a child."""
+    process, leave = os.getpid(), os._exit
+
+    def ask(code: int):
+        if os.getpid() == process and threading.current_thread() is threading.main_thread():
+            raise HardExit(code)
+        leave(code)
+
+    os._exit = ask
+    try:
+        yield
+    finally:
+        os._exit = leave
+
+
+def note_trained(record: RunRecord, trainer) -> None:
+    record.trained(trainer.cfg.OPTIM.MAX_EPOCH)
+    if hasattr(trainer.evaluator, "results"):
+        trainer.evaluator.results = {}  # of validation images, while it trained
+
+
+@contextlib.contextmanager
+def counting_what_was_evaluated(record: RunRecord, trainer, weights: dict | None = None):
+    """A test that ends the process, with nothing amiss, once it has its results: they are the run's."""
+    try:
+        yield
+    except SystemExit as ended:
+        is_trained = "trained" in record.content or not trainer.get_model_names()
+        if not ended.code and (weights or is_trained) and getattr(trainer.evaluator, "results", None):
+            record.finish(trainer, (weights["epoch"] or 0) if weights else record.content["epoch"] or 0)
+        raise
+
+
 @contextlib.contextmanager
 def saying_what_is_left(record: RunRecord, cfg: CfgNode):
     """An interrupt says what the same command will do then; whether there is a checkpoint is looked at, not supposed."""
     try:
         yield
     except SystemExit as ended:
+        result = "with its result" if record.content["state"] == "finished" else "so there is no result"
         print(
-            f"Note: the trainer {cfg.TRAINER.NAME} has ended the process itself ({in_words(ended)}), so there is no "
-            f"result: {os.path.join(cfg.OUTPUT_DIR, FILE)} says what is there."
+            f"Note: the trainer {cfg.TRAINER.NAME} has ended the process itself ({in_words(ended)}), {result}: "
+            f"{os.path.join(cfg.OUTPUT_DIR, FILE)} says what is there."
         )
         raise
     except KeyboardInterrupt as interrupt:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.drop_in.__main__ import main
-from tests.drop_in.repository import attempts, declared_keys, trainer_files
+from tests.drop_in.repository import attempts, declared_keys, flags, trainer_files
 from tests.test_ecosystem import TRAINER
 
 SCRIPT = """
@@ -55,11 +55,50 @@ def test_what_goes_with_a_file(repository):
     folder = repository / "code/trainers"
     tries = attempts(folder / "needy.py", repository)
     near, clip = [folder / "near.py"], [repository / "code/clip"]
-    assert [(each.beside, each.below) for each in tries] == [([], []), (near, []), ([], clip), (near, clip)]
+    given = [(each.beside, each.below, each.root) for each in tries]
+    both = (near, clip, None), (near, clip, repository / "code")
+    assert given == [([], [], None), (near, [], None), ([], clip, None), *both]
     tries[-1].error = ""
-    assert tries[-1].result() == "runs, with near.py, its own clip"
+    assert tries[-1].result() == "runs, with near.py, its own clip, its other files"
     (function,) = declared_keys(folder / "needy.py", repository)
     assert function.startswith("def extend_cfg(cfg):") and "nowhere" not in function
+
+
+def test_the_flags_of_its_authors(repository):
+    """As they are where none is given; what is no plain value is left out."""
+    (repository / "code/train.py").write_text(
+        "import argparse\nparser = argparse.ArgumentParser()\n"
+        "parser.add_argument('--root', type=str, default='')\nparser.add_argument('-n', '--some-number', default=3)\n"
+        "parser.add_argument('--switch', action='store_true')\nparser.add_argument('--bare')\n"
+        "parser.add_argument('--odd', default=1 / 0)\nparser.add_argument('opts', default=None, nargs='+')\n"
+    )
+    found = flags(repository / "code/trainers/words.py", repository)
+    assert found == {"root": "", "some_number": 3, "switch": False, "bare": None, "opts": None}
+    assert flags(repository / "other/broken.py", repository) == {}
+
+
+def test_what_its_code_reads_from_where_it_runs(tmp_path):
+    """Weights beside a `clip`, small ones; a file of its repository; a key of `extend_cfg` beside those that are here."""
+    folder = tmp_path / "theirs/trainers"
+    folder.mkdir(parents=True)
+    (tmp_path / "theirs/texts").mkdir()
+    (tmp_path / "theirs/texts/one.txt").write_text("one")
+    script = "def extend_cfg(cfg):\n    from yacs.config import CfgNode as CN\n    cfg.TRAINER.COOP = CN()\n"
+    script += (
+        "    cfg.TRAINER.COOP.MORE, cfg.DATASET.TEXTS = args.more, 'texts'\nparser.add_argument('--more', default=2)\n"
+    )
+    (tmp_path / "theirs/train.py").write_text(script)
+    text = TRAINER.replace("SharedWords", "CoOp").replace("cfg.TRAINER.SHARED_WORDS.COUNT", "cfg.TRAINER.COOP.MORE")
+    text = text.replace("SHARED_WORDS", "COOP").replace(
+        "clip._download(clip._MODELS[cfg.MODEL.BACKBONE.NAME])", "'./clip/ViT-B-16.pt'"
+    )
+    text = text.replace("class Words(nn.Module):", "open('texts/one.txt').read()\n\n\nclass Words(nn.Module):")
+    (folder / "theirs.py").write_text(text)
+    assert (
+        main(["--repository", str(tmp_path / "theirs"), "--epochs", "1", "--output", str(tmp_path / "table.json")]) == 0
+    )
+    (row,) = json.loads((tmp_path / "table.json").read_text())["files"]
+    assert (row["result"], row["brought"]) == ("runs, with its other files", ["all in ."])
 
 
 def test_the_table(repository, capsys):

@@ -3,10 +3,11 @@
     python -m tests.drop_in --repository FOLDER [--file trainers/coop.py] [--epochs 2] [--output table.md]
 
 Each file is put into `trainers/` of a copy of this code, alone. Where it fails so, once more with the modules beside it
-that it imports, then with its own `clip` and whatever else it imports from its repository, in a folder of its name.
-Its config keys are those that this code's `configs/` has for it (`trainers/<Method>/defaults.yaml`, else
-`published/<Method>.yaml`), or else those of `extend_cfg` in the authors' `train.py`; their `configs/` are not read. It
-trains some epochs on a small data set with a small CLIP (tests/published_code.py), is saved, loaded and tested, in a
+that it imports, then with its own `clip` and whatever else it imports from its repository, in a folder of its name, at
+last beside all other files of its repository, which it may read. Its config keys are those that this code's `configs/` has
+for it (`trainers/<Method>/defaults.yaml`, else `published/<Method>.yaml`) and what it lacks of those of `extend_cfg` in the
+authors' `train.py`, whose flags are not given; their `configs/` are not read. The weights that some read from their
+`clip/` folder are there, small ones. It trains some epochs on a small data set with a small CLIP (tests/published_code.py), is saved, loaded and tested, in a
 process of its own. Without a GPU, "cuda", which published code says anyway, is the CPU there, and `.half()` does nothing.
 
 `--output` writes the table into a file too, as Markdown (.md) or with all that is known (.json). The exit code is 1 where
@@ -24,7 +25,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from dassl.utils.files import replace_file, write_json
-from tests.drop_in.repository import Attempt, attempts, declared_keys, trainer_files
+from tests.drop_in.repository import Attempt, attempts, declared_keys, flags, trainer_files
 from tests.drop_in.run import SAID
 from tests.helpers import REPOSITORY
 
@@ -42,6 +43,9 @@ def build_house(house: Path, attempt: Attempt) -> None:
     for path in attempt.below:
         for stem in [file.stem for file in [attempt.file, *attempt.beside] if file.suffix == ".py"]:
             copy(path, ours / stem / path.name)
+    for path in attempt.root.iterdir() if attempt.root else ():
+        if not (house / path.name).exists():
+            (house / path.name).symlink_to(path)
 
 
 def copy(path: Path, target: Path) -> None:
@@ -58,6 +62,7 @@ def carry_out(attempt: Attempt, repository: Path, epochs: int) -> str:
         house = Path(scratch) / "house"
         build_house(house, attempt)
         asked = {"stem": attempt.file.stem, "epochs": epochs, "keys": declared_keys(attempt.file, repository)}
+        asked["flags"] = flags(attempt.file, repository)
         line = [sys.executable, "-m", "tests.drop_in.run", json.dumps(asked)]
         searched = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
         environment = os.environ | {"PYTHONPATH": searched, "OMP_NUM_THREADS": "1", "FEATURES_CACHE": ""}
@@ -96,6 +101,7 @@ def main(argv: list[str] | None = None) -> int:
             errors.append(attempt.error)
         errors = list(dict.fromkeys(errors)) if attempt.error else []
         brought = [str(path.relative_to(repository)) for path in [*attempt.beside, *attempt.below]]
+        brought += [f"all in {attempt.root.relative_to(repository)}"] if attempt.root else []
         rows.append(Row(str(file.relative_to(repository)), not errors, attempt.result(), brought, errors))
         print(rows[-1].in_markdown(), flush=True)
         if arguments.output:

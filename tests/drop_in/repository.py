@@ -16,10 +16,12 @@ class Attempt:
     file: Path
     beside: list[Path] = field(default_factory=list)  # modules of its own folder
     below: list[Path] = field(default_factory=list)  # packages and modules for the folder of its name
+    root: Path | None = None  # the folder that its code is run in, whose other files are there then
     error: str = "it has not been run"
 
     def result(self) -> str:
         brought = [path.name for path in self.beside] + [f"its own {path.stem}" for path in self.below]
+        brought += ["its other files"] if self.root else []
         return ("fails" if self.error else "runs") + (f", with {', '.join(brought)}" if brought else "")
 
 
@@ -94,16 +96,32 @@ def attempts(path: Path, repository: Path) -> list[Attempt]:
     beside = siblings(path)
     below = packages([path, *(other for other in beside if other.is_file())], repository)
     tries = [Attempt(path), Attempt(path, beside), Attempt(path, below=below), Attempt(path, beside, below)]
+    if script := script_of(path, repository):
+        tries.append(Attempt(path, beside, below, script.parent))
     return [each for i, each in enumerate(tries) if each not in tries[:i]]
 
 
 def declared_keys(path: Path, repository: Path) -> list[str]:
     """`extend_cfg` of the train.py that is nearest above a file, as text; none: it has no such function."""
-    for folder in path.parents:
-        script = folder / "train.py"
-        for node in code_of(script).body if script.is_file() else ():
-            if isinstance(node, ast.FunctionDef) and node.name == "extend_cfg":
-                return [ast.unparse(node)]
-        if folder == repository:
-            break
-    return []
+    script = script_of(path, repository)
+    functions = [node for node in code_of(script).body if isinstance(node, ast.FunctionDef)] if script else []
+    return [ast.unparse(node) for node in functions if node.name == "extend_cfg"][:1]
+
+
+def flags(path: Path, repository: Path) -> dict:
+    """What the flags of that train.py are where none is given, as far as its text says it."""
+    script, found = script_of(path, repository), {}
+    for node in ast.walk(code_of(script)) if script else ():
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("add_argument") and node.args:
+            keys = {key.arg: key.value for key in node.keywords}
+            with contextlib.suppress(ValueError):  # an expression
+                name = ast.literal_eval(keys.get("dest", node.args[-1])).lstrip("-").replace("-", "_")
+                is_switch = ast.unparse(keys.get("action", ast.Constant(""))) == "'store_true'"
+                found[name] = ast.literal_eval(keys.get("default", ast.Constant(False if is_switch else None)))
+    return found
+
+
+def script_of(path: Path, repository: Path) -> Path | None:
+    """The train.py that is nearest above a file."""
+    above = [folder for folder in path.parents if folder.is_relative_to(repository)]
+    return next((script for folder in above if (script := folder / "train.py").is_file()), None)

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import shutil
 import sys
 import tempfile
 import textwrap
@@ -15,9 +16,22 @@ SMALL = {  # registered name -> what it needs on a CLIP of three blocks and five
     "MMRLpp": {"TRAINER.MMRLpp.REP_LAYERS": [2, 3]},
     "MultiModalAdapter": {"TRAINER.MMADAPTER.ADAPTER_START": 2, "TRAINER.MMADAPTER.ADAPTER_END": 3},
     **{  # DePT trains on base classes alone
-        f"ExtrasLinearProbe{name}": {"DATASET.SUBSAMPLE_CLASSES": "base"}
-        for name in ("CoOp", "CoCoOp", "KgCoOp", "MaPLe")
+        name: {"DATASET.SUBSAMPLE_CLASSES": "base"}
+        for name in (
+            "DePT",
+            "DePT_ATP",
+            *(f"ExtrasLinearProbe{host}" for host in ("CoOp", "CoCoOp", "KgCoOp", "MaPLe")),
+        )
     },
+    "MaPLe_ATP": {  # which goes by what it is where there are attributes
+        "TRAINER.ATPROMPT.ATT_NUM": 2,
+        "TRAINER.ATPROMPT.ATT1_TEXT": "color",
+        "TRAINER.ATPROMPT.ATT2_TEXT": "shape",
+    },
+    "VPT": {
+        "DATALOADER.TRAIN_X.BATCH_SIZE": 1,
+        "DATALOADER.TEST.BATCH_SIZE": 1,
+    },  # one of that name takes an image at a time
     "CoOp_sub": {"TRAINER.U": "{scratch}/U.pt"},  # a file of its authors' that holds directions
 }
 
@@ -56,8 +70,11 @@ def error_of(asked: dict) -> str:
         for loaded in list(sys.modules.values()):  # ours, and the clip that a file brings
             if hasattr(loaded, "_download") and hasattr(loaded, "_MODELS"):
                 loaded._download = lambda *_, **__: str(checkpoint)
+        for weights in ("ViT-B-16", "ViT-B-32", "ViT-L-14", "RN50"):  # as some read them from where they run
+            if not (place := Path("clip", f"{weights}.pt")).exists():
+                shutil.copyfile(checkpoint, place)
         for name in names:
-            declare(name, asked["keys"])
+            declare(name, asked["keys"], asked["flags"])
             train_save_and_test(name, asked["epochs"], Path(scratch))
     return ""
 
@@ -90,30 +107,47 @@ def pretend_cuda() -> None:
 
 
 class Flags:
-    """Those of the authors' command line, none of which is given."""
+    """Those of the authors' command line, none of which is given; of one that `defaults` has not, None."""
+
+    def __init__(self, defaults: dict):
+        self.defaults = defaults
 
     def __getattr__(self, name: str):
-        return None
+        return self.defaults.get(name)
 
 
-def declare(name: str, functions: list[str]) -> None:
-    """Write a method's defaults as its authors' `extend_cfg` has them, unless there are some."""
+def declare(name: str, functions: list[str], flags: dict) -> None:
+    """Write a method's defaults: those that are here, and what they lack of its authors' `extend_cfg`."""
     from yacs.config import CfgNode
 
-    from dassl.config import get_cfg_default
-    from one_run.config import declares_keys, defaults_of
+    from dassl.config import get_cfg_default, overlaid, read_tree
+    from dassl.engine import TRAINER_REGISTRY
+    from one_run.config import CONFIGS, defaults_of
 
-    if declares_keys(name):
+    if hasattr(TRAINER_REGISTRY.get(name), "extend_cfg") or not functions:
         return
     cfg, ours = get_cfg_default(), get_cfg_default()
-    cfg.DATASET.NUM_SHOTS, scope = 2, {"CN": CfgNode, "CfgNode": CfgNode, "args": Flags()}
+    cfg.DATASET.NUM_SHOTS, scope = 2, {"CN": CfgNode, "CfgNode": CfgNode, "args": Flags(flags)}
     for function in functions:
         exec(textwrap.dedent(function), scope)  # of the checkout that the user has named
         scope["extend_cfg"](cfg)
-    tree = {key: value for key, value in cfg.items() if key not in ours or key in ("TRAINER", "OPTIM")}
-    path = defaults_of(name)
+    tree = added(cfg, ours) | {"TRAINER": plain(cfg.TRAINER), "OPTIM": plain(cfg.OPTIM)}
+    if defaults_of(name).is_file():
+        tree = overlaid(tree, read_tree(str(defaults_of(name))))
+    path = CONFIGS / "trainers" / name / "defaults.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(CfgNode(tree).dump())
+
+
+def added(cfg, ours) -> dict:
+    """The keys of a config that another one lacks, at any depth."""
+    found = {key: plain(value) for key, value in cfg.items() if key not in ours}
+    nodes = [key for key, value in ours.items() if isinstance(value, dict) and isinstance(cfg.get(key), dict)]
+    return found | {key: more for key in nodes if (more := added(cfg[key], ours[key]))}
+
+
+def plain(node):
+    return {key: plain(value) for key, value in node.items()} if isinstance(node, dict) else node
 
 
 def train_save_and_test(name: str, epochs: int, scratch: Path) -> None:

@@ -10,7 +10,11 @@ from tests.helpers import REPOSITORY, arguments, results
 from trainers.coop import CoOp
 
 ENDS = {  # how -> its exit code, the record's state, what the record says
-    "os._exit(0)": (0, "running", "all 3 epochs are trained and saved, and its test has not ended"),
+    "os._exit(0)": (
+        0,
+        "failed",
+        "the trainer ended the process itself (os._exit(0)); all 3 epochs are trained and saved",
+    ),
     "sys.exit(0)": (
         0,
         "failed",
@@ -20,8 +24,9 @@ ENDS = {  # how -> its exit code, the record's state, what the record says
 }
 
 
-def ended(line, how):
-    code = f"import os, sys, train; from trainers.coop import CoOp; CoOp.test = lambda *_, **__: {how}; sys.exit(train.main({line!r}))"
+def ended(line, how, test="lambda *_, **__: {}"):
+    test = test.format(how)
+    code = f"import os, sys, train; from trainers.coop import CoOp; CoOp.test = {test}; sys.exit(train.main({line!r}))"
     return subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True)
 
 
@@ -33,7 +38,9 @@ def test_what_is_said_and_what_can_be_done(data_root, tmp_path, capsys, how):
     record = results(tmp_path / "run")
     assert (done.returncode, record["state"], record["epoch"], record["accuracy"]) == (code, state, 3, None)
     assert why in record["why"] and "Traceback" not in done.stderr
-    assert ("Note: the trainer CoOp has ended the process itself" in done.stdout) == ("sys.exit" in how)
+    assert (
+        "Note: the trainer CoOp has ended the process itself" in done.stdout and "so there is no result" in done.stdout
+    )
 
     test = arguments(data_root, tmp_path / "test", "CoOp", eval_only=True, model_dir=tmp_path / "run")
     assert train.main(test) == 0
@@ -47,6 +54,30 @@ def test_what_is_said_and_what_can_be_done(data_root, tmp_path, capsys, how):
     record = results(tmp_path / "run")
     assert record["state"] == "finished" and "why" not in record
     assert record["accuracy"] == results(tmp_path / "test")["accuracy"]
+
+
+@pytest.mark.parametrize("how", ["os._exit(0)", "sys.exit()", "os._exit(3)", "sys.exit('bye')"])
+def test_one_that_has_its_results_already(data_root, tmp_path, capsys, how):
+    """They are the run's, if the trainer says that nothing is amiss; so are those of a test."""
+    whole, ends = (
+        arguments(data_root, tmp_path / "whole", "CoOp"),
+        "(lambda test: lambda *a, **k: (test(*a, **k), k or a[1:] or {})[0])(CoOp.test)",
+    )
+    assert train.main(whole) == 0
+    line = arguments(data_root, tmp_path / "run", "CoOp", options=["TEST.FINAL_MODEL", "best_val"])
+    done = ended(line, how, ends)
+    record = results(tmp_path / "run")
+    is_well = "exit(0)" in how or "exit()" in how
+    assert record["state"] == ("finished" if is_well else "failed") and "Traceback" not in done.stderr
+    assert (record["accuracy"] is not None) == is_well == ("with its result" in done.stdout)
+    if not is_well:
+        return
+    assert "why" not in record and "trained" not in record and record["checkpoints"] and record["epoch"] == 3
+    assert train.main(line) == 0 and "Skipped: " in capsys.readouterr().out
+    test = arguments(data_root, tmp_path / "test", "CoOp", eval_only=True, model_dir=tmp_path / "whole")
+    ended(test, how, ends)
+    assert results(tmp_path / "test")["accuracy"] == results(tmp_path / "whole")["accuracy"]
+    assert results(tmp_path / "test")["state"] == "finished"
 
 
 def test_what_it_has_saved_is_looked_at(data_root, tmp_path, capsys):
