@@ -59,14 +59,20 @@ def module_in(folder: Path, name: str) -> Path | None:
     return next((path for path in (folder / f"{name}.py", folder / name) if path.exists()), None)
 
 
-def siblings(path: Path) -> list[Path]:
-    """The modules of its folder that a file imports, and those that these import."""
+def siblings(path: Path, below: list[Path]) -> list[Path]:
+    """The modules of its folder that a file imports, or what is put into the folder of its name, and those that these import."""
     found: list[Path] = []
-    waiting = [path]
+    waiting = [
+        path,
+        *(file for package in below for file in ([package] if package.is_file() else package.rglob("*.py"))),
+    ]
     while waiting:
-        for level, name in imported(waiting.pop()):
+        importer = waiting.pop()
+        for level, name in imported(importer):
             parts = name.removeprefix("trainers.").split(".")
-            if level == 1 or name.startswith("trainers."):
+            if name.startswith("trainers.") or (
+                level == 1 and not any(importer.is_relative_to(each) for each in below)
+            ):
                 other = module_in(path.parent, parts[0])
                 if other is not None and other not in [path, *found]:
                     found.append(other)
@@ -93,8 +99,9 @@ def packages(paths: list[Path], repository: Path) -> list[Path]:
 
 
 def attempts(path: Path, repository: Path) -> list[Attempt]:
-    beside = siblings(path)
+    beside = siblings(path, [])
     below = packages([path, *(other for other in beside if other.is_file())], repository)
+    beside = siblings(path, below)
     tries = [Attempt(path), Attempt(path, beside), Attempt(path, below=below), Attempt(path, beside, below)]
     if script := script_of(path, repository):
         tries.append(Attempt(path, beside, below, script.parent))

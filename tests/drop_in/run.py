@@ -23,6 +23,7 @@ SMALL = {  # registered name -> what it needs on a CLIP of three blocks and five
             *(f"ExtrasLinearProbe{host}" for host in ("CoOp", "CoCoOp", "KgCoOp", "MaPLe")),
         )
     },
+    "DPT": {"TRAINER.TOPDOWN_SECOVPT.BOTTOMLIMIT": 3},
     "MaPLe_ATP": {  # which goes by what it is where there are attributes
         "TRAINER.ATPROMPT.ATT_NUM": 2,
         "TRAINER.ATPROMPT.ATT1_TEXT": "color",
