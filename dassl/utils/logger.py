@@ -15,7 +15,8 @@ __all__ = ["Logger", "setup_logger"]
 class Logger:
     """Standard output, copied into a file; in all else it is the stream it stands for.
 
-    A run goes on when nobody reads its output any more: the file has it all. Without the file it does not.
+    A run goes on when nobody reads its output any more: the file has it all. Without the file it does not. Closed, by a trainer
+    that is about to end the process, it is the stream alone.
     """
 
     def __init__(self, fpath: str):
@@ -26,7 +27,8 @@ class Logger:
 
     def write(self, message: str) -> int:
         with self.refusing():
-            self.file.write(message)
+            if not self.file.closed:
+                self.file.write(message)
         with silencing(self.console):
             self.console.write(message)
         return len(message)
@@ -35,7 +37,8 @@ class Logger:
         with silencing(self.console):
             self.console.flush()
         with self.refusing():
-            self.file.flush()
+            if not self.file.closed:
+                self.file.flush()
 
     def close(self) -> None:
         with self.refusing():

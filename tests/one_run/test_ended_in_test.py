@@ -56,7 +56,7 @@ def test_what_is_said_and_what_can_be_done(data_root, tmp_path, capsys, how):
     assert record["accuracy"] == results(tmp_path / "test")["accuracy"]
 
 
-@pytest.mark.parametrize("how", ["os._exit(0)", "sys.exit()", "os._exit(3)", "sys.exit('bye')"])
+@pytest.mark.parametrize("how", ["[sys.stdout.close(), os._exit(0)]", "sys.exit()", "os._exit(3)", "sys.exit('bye')"])
 def test_one_that_has_its_results_already(data_root, tmp_path, capsys, how):
     """They are the run's, if the trainer says that nothing is amiss; so are those of a test."""
     whole, ends = (
