@@ -13,9 +13,10 @@ from pathlib import Path
 SAID = "drop-in result: "  # begins the line in which a run says how it ended
 OF_BASE_CLASSES = (  # which train or test on halves of the classes alone
     *("DePT", "DePT_ATP", "DePT_AnchorOPT", "CoOp_AnchorOPT", "CoCoOp_AnchorOPT", "MaPLe_AnchorOPT"),
-    *(f"ExtrasLinearProbe{host}" for host in ("CoOp", "CoCoOp", "KgCoOp", "MaPLe")),
+    *(f"ExtrasLinearProbe{host}" for host in ("CoOp", "CoOpStats", "CoCoOp", "KgCoOp", "MaPLe")),
 )
 SMALL = {  # registered name -> what it needs on a CLIP of three blocks and five classes
+    "CoPrompt": {"DATALOADER.K_TRANSFORMS": 2},
     "LoCoOp": {"topk": 2},
     "MMRL": {"TRAINER.MMRL.REP_LAYERS": [2, 3]},
     "MMRLpp": {"TRAINER.MMRLpp.REP_LAYERS": [2, 3]},
