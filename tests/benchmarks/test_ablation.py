@@ -24,7 +24,7 @@ def two_epochs(monkeypatch):
     monkeypatch.setattr(rows, "HOSTS", hosts)
 
 
-@pytest.mark.parametrize("name", ["ablation", "ablation_fit", "ablation_world2"])
+@pytest.mark.parametrize("name", ["ablation", "ablation_fit", "ablation_heads", "ablation_world2"])
 def test_the_committed_tables_are_what_their_cells_give(name):
     """To the byte: the JSON file has the cells, which both files are made from."""
     written = (RESULTS / f"{name}.json").read_text()
