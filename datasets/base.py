@@ -143,7 +143,9 @@ class Benchmark(DatasetBase):
         """One sentence for the usual mistakes, before anything is read."""
         name = type(self).__name__
         if not os.path.isdir(self.root):
-            raise InputError(f"The data root {self.root} does not exist: pass --root FOLDER ({self.how_to_get_it()}).")
+            raise InputError(
+                f"The data root {self.root} does not exist: pass --root FOLDER, a script DATA=FOLDER ({self.how_to_get_it()})."
+            )
         for folder in (self.dataset_dir, self.image_dir):
             if not os.path.isdir(folder):
                 raise InputError(f"{name} is not under {self.root}: {folder} is missing ({self.how_to_get_it()}).")

@@ -77,12 +77,15 @@ def of_config(record: dict, former: dict, data_is_compared: bool = False) -> dic
 
 
 def of_method(record: dict, former: dict) -> list[str]:
-    """Keys of the method that differ, in words: what is learned does not hold them, and a prediction may."""
+    """Keys of the method that differ, in words: what is learned does not hold them, and a prediction may follow them.
+
+    What it is computed in is said for itself, and may be another on a CPU than on a GPU.
+    """
     keys = of_config(record, former)
     return [
         f"{key} is {theirs!r} there and {ours!r} here"
         for key, (ours, theirs) in keys.items()
-        if key.startswith("TRAINER.") and not key.endswith("_DIR") and None not in (ours, theirs)
+        if key.startswith("TRAINER.") and not key.endswith(("_DIR", ".PREC")) and None not in (ours, theirs)
     ]
 
 

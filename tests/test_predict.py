@@ -45,7 +45,9 @@ def one_sentence(capsys) -> str:
 
 def test_text(run, photos, capsys):
     assert main([str(run), str(photos)]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    said = capsys.readouterr()
+    assert "other settings" not in said.err  # PREC auto there and fp32 here is no other setting
+    lines = said.out.splitlines()
     assert [line.split(": ")[0] for line in lines] == [
         str(photos / name) for name in ("b.png", "x/a.png", "x/é, c.png")
     ]

@@ -160,9 +160,8 @@ def coerced(value, former, key: str, where: str):
         return list(found)
     if isinstance(former, float) and type(found) is int:
         return float(found) if abs(found) < 2**1023 else math.inf  # which no key may be
-    raise InputError(
-        f"The config key {key} takes a {type(former).__name__}, such as {former!r}, and got {value!r}{where}."
-    )
+    kind = {int: "a whole number", float: "a number", bool: "True or False", str: "a text"}.get(type(former), "a list")
+    raise InputError(f"The config key {key} takes {kind}, such as {former!r}, and got {value!r}{where}.")
 
 
 def all_keys(cfg: CfgNode, prefix: str = "") -> list[str]:

@@ -407,7 +407,7 @@ def test_a_file_counts_over_all_of_its_base_and_options_over_all(of):
     ("row", "says"),
     [
         ("{protocol: xd, OPTIM.MAX_EPOCHS: 5}", r"OPTIM\.MAX_EPOCHS is unknown \(in a row of _SETTINGS_ in .*0\.yaml"),
-        ("{protocol: xd, OPTIM.MAX_EPOCH: many}", "OPTIM.MAX_EPOCH takes a int"),
+        ("{protocol: xd, OPTIM.MAX_EPOCH: many}", "OPTIM.MAX_EPOCH takes a whole number"),
         ("{protocol: xd, OPTIM: {LR: 1.0}}", "names keys in full"),
         ("{protocol: fewshots, OPTIM.LR: 1.0}", "protocol 'fewshots' never holds; the nearest protocol is fewshot"),
         ("{protocol: dg, OPTIM.LR: 1.0}", "protocol 'dg' never holds"),

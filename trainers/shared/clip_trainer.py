@@ -486,6 +486,6 @@ def load_learner(module: nn.Module, state: dict[str, Tensor], path: str, unused:
     except RuntimeError as error:
         reasons = " ".join(line.strip() for line in str(error).splitlines()[1:])
         raise InputError(
-            f"{path} does not fit this run ({reasons}): it was trained with another method, backbone, context length, "
-            "or, where a context belongs to each class, with another number of classes."
+            f"{path} does not fit this run ({reasons}): it was trained with another method, backbone, context length or "
+            "other setting, or, where a context belongs to each class, with another number of classes."
         ) from error

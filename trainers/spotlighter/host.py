@@ -70,6 +70,8 @@ def check_host(model, name: str) -> None:
     """Refuse a host, registered as `name`, whose model lacks what every host's needs, or says that it is none."""
     if why := getattr(model, "why_no_host", ""):
         raise InputError(f"TRAINER.SPOTLIGHTER.HOST {name} cannot carry Spotlighter: {why}.")
+    if model is None:
+        raise InputError(f"TRAINER.SPOTLIGHTER.HOST {name} cannot carry Spotlighter: its trainer has no self.model.")
     missing = [wanted for wanted in required_parts() if not hasattr(model, wanted)]
     if missing:
         raise InputError(

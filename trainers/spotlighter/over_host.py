@@ -57,7 +57,7 @@ class SpotlighterOverHost(EncodesClassesOnce):
     def build_model(self):
         super().build_model()
         own, dataset = self.own, self.dm.dataset
-        check_host(self.model, own.HOST)
+        check_host(getattr(self, "model", None), own.HOST)
         if own.JOINT:
             self.check_joint()
         check_encoder(self.model.clip.visual, own, self.cfg.MODEL.BACKBONE.NAME)
@@ -120,7 +120,12 @@ class SpotlighterOverHost(EncodesClassesOnce):
 
     def load_model(self, directory, epoch=None):
         """Load host and head; a head that was trained with other settings than the config's is refused."""
-        super().load_model(directory, epoch)
+        try:
+            super().load_model(directory, epoch)
+        finally:  # where it does not fit, these say why; they are read before its tensors are compared
+            self.check_trained_with(directory)
+
+    def check_trained_with(self, directory):
         for key, then in self.head.trained_with.items():
             now = self.settings()[key]
             if now != then and not (key == "ZOOM" and self.head.zoom is None):

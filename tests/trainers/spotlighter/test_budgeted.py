@@ -200,9 +200,11 @@ def test_budgets_that_cannot_be(data_root, tmp_path, capsys, keys, says):
     assert "TRAINER.SPOTLIGHTER.BUDGET" in sentence and says in sentence
 
 
-def test_another_budget_is_another_run(run, data_root, tmp_path, capsys):
-    assert train.main(line(data_root, tmp_path, BUDGET=0.6, model_dir=run, eval_only=True)) == 2
-    assert "TRAINER.SPOTLIGHTER.BUDGET" in one_sentence(capsys)
+@pytest.mark.parametrize("budget", [0.6, 0.0])
+def test_another_budget_is_another_run(run, data_root, tmp_path, capsys, budget):
+    """Also where there is none, so that the checkpoint has tensors that the model has no place for."""
+    assert train.main(line(data_root, tmp_path, BUDGET=budget, model_dir=run, eval_only=True)) == 2
+    assert f"TRAINER.SPOTLIGHTER.BUDGET is {budget}, and the model in {run} was" in one_sentence(capsys)
 
 
 def test_a_budget_that_paid_in_training_is_not_refused_for_more_classes(data_root, tmp_path):

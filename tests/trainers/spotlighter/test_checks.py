@@ -19,7 +19,7 @@ from tests.trainers.spotlighter.runs import line, one_sentence
         ({"KEEP": 0}, ["KEEP is 0", "above 0 and at most 1"]),
         ({"KEEP": 1.5}, ["KEEP is 1.5", "above 0 and at most 1"]),
         ({"KEEP": -1}, ["KEEP is -1", "above 0 and at most 1"]),
-        ({"KEEP": "half"}, ["KEEP takes a float", "'half'"]),
+        ({"KEEP": "half"}, ["KEEP takes a number", "'half'"]),
         ({"DROP_AFTER": "(0,)"}, ["DROP_AFTER", "block 0", "blocks 1 to 3"]),
         ({"DROP_AFTER": "(1, 4)"}, ["DROP_AFTER", "block 4", "blocks 1 to 3"]),
         ({"DROP_AFTER": "()"}, ["DROP_AFTER is ()", "at least one"]),

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+import train
 from clip import InputError
-from dassl.engine import TRAINER_REGISTRY
-from tests.trainers.spotlighter.runs import PlainHost, ShiftedTexts
+from dassl.engine import TRAINER_REGISTRY, TrainerX
+from tests.trainers.spotlighter.runs import PlainHost, ShiftedTexts, line, one_sentence
 from trainers.shared.prompted_clip import load_clip
 from trainers.shared.prompts import zero_shot_text_features
 from trainers.spotlighter import Spotlighter, SpotlighterOverHost, over
@@ -26,6 +27,15 @@ def test_what_is_missing_is_named(missing):
     assert str(caught.value) == (
         f"TRAINER.SPOTLIGHTER.HOST Other cannot carry Spotlighter: its model, {__name__}'s, has no {', '.join(missing)}."
     )
+
+
+def test_a_trainer_without_a_model_is_no_host(monkeypatch, data_root, tmp_path, capsys):
+    """As a zero-shot trainer written for Dassl, which keeps CLIP and its texts as it likes."""
+    plain = type("ZeroshotCLIP", (TrainerX,), {"build_model": lambda self: None})
+    monkeypatch.setitem(TRAINER_REGISTRY._obj_map, "ZeroshotCLIP", plain)
+    assert train.main(line(data_root, tmp_path, HOST="ZeroshotCLIP")) == 2
+    said = one_sentence(capsys)
+    assert "TRAINER.SPOTLIGHTER.HOST ZeroshotCLIP cannot carry Spotlighter: its trainer has no self.model." in said
 
 
 def test_the_least_a_model_needs_is_enough():

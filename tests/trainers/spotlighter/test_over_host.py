@@ -303,10 +303,12 @@ def test_one_token_left(data_root, tmp_path):
     assert all(torch.isfinite(value).all() for value in state.values() if torch.is_tensor(value))
 
 
-def test_a_run_with_a_second_look_tested_without(runs, data_root, tmp_path, capsys):
-    test = line(data_root, tmp_path, model_dir=runs / "looks", eval_only=True, **{**LOOKS, "ZOOM": 0})
+@pytest.mark.parametrize("key, other", [("ZOOM", 0), ("KEEP", 1.0), ("HEAD", "full")])
+def test_a_run_with_a_second_look_tested_without(runs, data_root, tmp_path, capsys, key, other):
+    """Nor with another setting, though its checkpoint then has tensors too many or too few."""
+    test = line(data_root, tmp_path, model_dir=runs / "looks", eval_only=True, **{**LOOKS, key: other})
     assert train.main(test) == 2
-    assert "TRAINER.SPOTLIGHTER.ZOOM" in one_sentence(capsys)
+    assert f"TRAINER.SPOTLIGHTER.{key} is {other!r}, and the model in" in one_sentence(capsys)
 
 
 def test_chance_is_the_same_in_a_test(data_root, tmp_path):
