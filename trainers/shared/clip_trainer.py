@@ -163,11 +163,11 @@ class ClipTrainer(ConfigKeys, EncodesClassesOnce, TrainerX):
             )
 
     def build_model(self):
-        self.precision = resolve_precision(self.keys.PREC, self.device)
         self.remembered: dict[str, Tensor] = {}  # by name, what `once_per_image` computed
         own = self.cfg.MODEL.BACKBONE  # upstream Dassl has its name alone
         size = self.cfg.INPUT.SIZE[0] if own.get("RESIZE_POSITIONS", False) else 0
         try:
+            self.precision = resolve_precision(self.keys.PREC, self.device)
             clip_model = self.load_clip(own.NAME, self.design_details(), own.get("ACT", ""), size)
             check_image_size(clip_model, self.cfg)
             warn_of_pixels(self.cfg)

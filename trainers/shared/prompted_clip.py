@@ -15,6 +15,7 @@ from torch import Tensor
 import clip
 from clip import InputError
 
+from .config_keys import OwnKeyError
 from .features import Encoded
 from .prompts import Learner, hand_written_text, readable, zero_shot_text_features
 
@@ -24,11 +25,11 @@ PRECISIONS = ("auto", "fp32", "fp16", "bf16", "amp")
 def resolve_precision(wanted: str, device: torch.device) -> str:
     """ "auto" is fp16 on a GPU and fp32 on a CPU; what a device cannot do is refused."""
     if wanted not in PRECISIONS:
-        raise InputError(f"PREC is {wanted!r}: choose one of {', '.join(PRECISIONS)}.")
+        raise OwnKeyError(f"PREC is {wanted!r}: choose one of {', '.join(PRECISIONS)}.")
     if wanted == "auto":
         return "fp32" if device.type == "cpu" else "fp16"
     if wanted in ("fp16", "amp") and device.type == "cpu":
-        raise InputError(f"PREC {wanted} needs a GPU and this run is on the CPU: set PREC to auto, fp32 or bf16.")
+        raise OwnKeyError(f"PREC {wanted} needs a GPU and this run is on the CPU: set it to auto, fp32 or bf16.")
     return wanted
 
 

@@ -8,12 +8,13 @@ from torch import nn
 
 import clip
 import train
+from dassl.engine import build_trainer
 from datasets.base import Benchmark
 from datasets.splits import Item
 from tests.helpers import arguments
 from tests.trainers.by_hand import built, write_checkpoint
 from trainers.shared.clip_trainer import load_learner
-from trainers.shared.prompted_clip import load_clip
+from trainers.shared.prompted_clip import load_clip, resolve_precision
 from trainers.shared.prompts import ContextPrompts
 
 
@@ -31,6 +32,17 @@ def test_what_does_not_fit_is_one_sentence(data_root, tmp_path, capsys, options,
 
 
 UNKNOWN = ("global", "local", "accordion", "ant")  # to the tiny CLIP, whose words are those of the drawn sets
+
+
+def test_a_precision_that_a_device_has_not_is_said_of_the_whole_key(data_root, tmp_path, monkeypatch):
+    """Also where nobody checked the config, as upstream Dassl does not."""
+
+    def refuse(wanted, device):
+        return resolve_precision("fp16", torch.device("cpu"))
+
+    monkeypatch.setattr("trainers.shared.clip_trainer.resolve_precision", refuse)
+    with pytest.raises(clip.InputError, match=r"^TRAINER\.COOP\.PREC fp16 needs a GPU"):
+        build_trainer(train.build_config(train.parse_arguments(arguments(data_root, tmp_path))))
 
 
 def lines_about(texts, said):
