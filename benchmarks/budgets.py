@@ -29,7 +29,7 @@ from benchmarks.ablation.cells import cell_file
 from benchmarks.ablation.encoded import BATCH, EncodedImages, train_host
 from benchmarks.ablation.rows import Texts, accuracy, fitted, tables_of, texts_of
 from benchmarks.embedded import CROWDED, add_arguments, cells_of, folder_of, in_processes, trainer_on, world_of
-from benchmarks.machine import RESULTS
+from benchmarks.machine import RESULTS, check_not_smaller
 from benchmarks.statistics import paired_interval, signed
 from dassl.utils import replace_file, write_json
 from one_run.command import carry_out
@@ -355,6 +355,10 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
 
 def measure(args: argparse.Namespace, command: str) -> None:
     work, cells = Path(args.work) / args.name, cells_of(args)
+    remedy = "give the new table another --name or --out"
+    rows = [HEAD, *REFERENCES, *map(own, args.budgets)]
+    rows += [control(name, 1.0) for name in args.controls if 1.0 in args.budgets]
+    check_not_smaller(Path(args.out) / f"{args.name}.json", remedy, sets=args.sets, seeds=args.seeds, rows=rows)
     work.mkdir(parents=True, exist_ok=True)
     todo = [cell for cell in cells if not cell_file(work, *cell).is_file()]
     do = partial(run_cell, root=args.root, budgets=args.budgets, controls=args.controls, images=args.images, work=work)

@@ -25,7 +25,7 @@ from typing import NamedTuple
 import torch
 
 from benchmarks.embedded import add_arguments, cells_of, in_processes
-from benchmarks.machine import RESULTS, versions
+from benchmarks.machine import RESULTS, check_not_smaller, versions
 from benchmarks.statistics import paired_interval, signed
 from dassl.errors import InputError
 from dassl.utils import read_json, replace_file, write_json
@@ -336,30 +336,14 @@ def table_to_add_to(path: str, args: argparse.Namespace) -> dict:
     return former
 
 
-def check_not_smaller(path: str, args: argparse.Namespace, entries: tuple[Entry, ...]) -> None:
-    """Refuse to write over a table that has more than this run gives."""
-    if not os.path.isfile(path):
-        return
-    former, labels = read_json(path), [entry.label for entry in entries]
-    for what, there, here in (
-        ("rows", former["rows"], labels),
-        ("sets", former["sets"], args.sets),
-        ("seeds", former["seeds"], args.seeds),
-    ):
-        if lost := [str(each) for each in there if each not in here]:
-            raise InputError(
-                f"{path} has {len(lost)} {what} that this run would lose, such as {lost[0]}: give the new table another "
-                "--name or --out, or keep the other rows with --add."
-            )
-
-
 def compare(args: argparse.Namespace, command: str) -> int:
     table = os.path.join(args.out, f"{args.name}.json")
     former = table_to_add_to(table, args) if args.add else None
     entries = entries_of(args.methods, former["rows"] if former else ())
     cells, output, failures = cells_of(args), Path(args.output), []
     if former is None:
-        check_not_smaller(table, args, entries)
+        remedy = "give the new table another --name or --out, or keep the other rows with --add"
+        check_not_smaller(table, remedy, rows=[entry.label for entry in entries], sets=args.sets, seeds=args.seeds)
     work = partial(run_cell, root=args.root, output=output, entries=entries)
     for number, (name, seed), failed in in_processes(work, cells, args.workers):
         failures += failed

@@ -19,7 +19,7 @@ import torch
 
 from benchmarks.compare import BY_LABEL, REFERENCE, Entry, carry_out_run
 from benchmarks.embedded import add_arguments, cells_of, in_processes, seconds_of_training
-from benchmarks.machine import RESULTS, versions
+from benchmarks.machine import RESULTS, check_not_smaller, versions
 from benchmarks.statistics import rotation
 from dassl.utils import InputError, write_json
 from one_run.command import carry_out, sentence, users_errors
@@ -138,6 +138,9 @@ def measure(args: argparse.Namespace) -> int:
     if unknown:
         raise InputError(f"{unknown[0]!r} is no row of few-shot curves: choose from {'; '.join(POSSIBLE)}.")
     cells, failures = cells_of(args), []
+    if args.out:
+        given = {"rows": (REFERENCE, *args.methods), "shots": args.shots, "sets": args.sets, "seeds": args.seeds}
+        check_not_smaller(args.out, "give the new figures another --out", **given)
     for number, (name, seed), failed in in_processes(partial(run_cell, args=args), cells, args.workers):
         failures += failed
         print(f"{number} {name}, seed {seed}", flush=True)

@@ -1,12 +1,16 @@
-"""What machine and which versions a measurement was made on, and the file that it goes to."""
+"""What machine and which versions a measurement was made on, and the file that it goes to, which has not more already."""
 
 import os
 import platform
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 import torchvision
+
+from dassl.errors import InputError
+from dassl.utils import read_json
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
@@ -39,3 +43,21 @@ def result_file(benchmark: str, device: torch.device, quick: bool = False) -> st
     """
     name = "cpu" if device.type == "cpu" else re.sub(r"[^a-z0-9]+", "_", device_name(device).lower()).strip("_")
     return str((RESULTS / "quick" if quick else RESULTS) / f"{benchmark}_{name}.json")
+
+
+def check_not_smaller(path: str | os.PathLike, remedy: str, **here: Iterable) -> None:
+    """Refuse to write over a table that has more than this run gives.
+
+    path: the table as JSON; what it lists under "sets", "seeds" and such, or, where it has none, in its "cells".
+    here: what this run gives, by those names; what the table says nothing of is not compared.
+    remedy: what to do instead, as the end of a sentence.
+    """
+    if not os.path.isfile(path):
+        return
+    former = read_json(str(path))
+    for what, given in here.items():
+        of_cells = (cell.get(what, cell.get(what.removesuffix("s"))) for cell in former.get("cells", ()))
+        there = former.get(what) or dict.fromkeys(each for each in of_cells if each is not None)
+        kept = set(given)
+        if lost := [str(each) for each in there if each not in kept]:
+            raise InputError(f"{path} has {len(lost)} {what} that this run would lose, such as {lost[0]}: {remedy}.")

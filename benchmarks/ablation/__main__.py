@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks import ablation
 from benchmarks.embedded import add_arguments, cells_of, in_processes, world_of
-from benchmarks.machine import RESULTS
+from benchmarks.machine import RESULTS, check_not_smaller
 from dassl.utils import replace_file, write_json
 from one_run.command import carry_out
 from one_run.layout import ROOT
@@ -36,6 +36,9 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
 def ablate(args: argparse.Namespace, command: str) -> None:
     work = Path(args.work) / args.name
     cells = cells_of(args)
+    remedy = "give the new table another --name or --out"
+    rows = ("all", "core") if args.rows == "all" else (args.rows,)
+    check_not_smaller(Path(args.out) / f"{args.name}.json", remedy, sets=args.sets, seeds=args.seeds, rows=rows)
     work.mkdir(parents=True, exist_ok=True)
     todo = [cell for cell in cells if not cell_file(work, *cell).is_file()]
     print(f"{len(cells)} cells, {len(cells) - len(todo)} done already in {work}", flush=True)
