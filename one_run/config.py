@@ -76,7 +76,7 @@ def build_config(method: str, files: Sequence = (), options: Sequence = (), **gi
         describe_settings(cfg, declared, layers, pairs)
     except UnknownKey as error:
         owner, host = owner_of(error.key), host_in(merged, declared, name)
-        if owner not in ("", name, host):
+        if owner not in ("", name, host) and declares_keys(name):
             raise InputError(
                 f"The config key {error.key} is {owner}'s, and this run is of {name}{f' over {host}' if host else ''}{error.where}: "
                 "choose a config file for that, or take the key out."

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from dassl.checkpoints import file_of, last_epoch, models_in
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import InputError, load_checkpoint
-from trainers.shared.ours import other_files
 
 from .folder import is_identity
 from .identity import ACT, PARTS, flatten, is_run_folder
@@ -159,6 +158,14 @@ def trained_on(run: str, record: dict | None, epoch: int | None = None) -> dict 
 def first_identity(*said: dict | None) -> dict | None:
     """The first that one of these records and checkpoints holds."""
     return next((each["identity"] for each in said if each and is_identity(each.get("identity"))), None)
+
+
+def other_files(now: dict, then) -> list[str]:
+    """What of two records' `methods` differs, in words: `trainers.shared.ours` says it."""
+    # Not above, as what runs are forked from (preload.py) imports no method.
+    from trainers.shared.ours import other_files as said
+
+    return said(now, then)
 
 
 def refuse_other_file(methods: dict, former: dict | None, run: str) -> None:

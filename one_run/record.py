@@ -20,10 +20,9 @@ import torch
 from dassl.checkpoints import models_in
 from dassl.utils import InputError, write_json
 from dassl.utils.memory import peak_memory
-from trainers.shared.ours import files_of_users, other_files
 
 from .command import users_errors
-from .differences import differences, in_short, of_config
+from .differences import differences, in_short, of_config, other_files
 from .folder import FILE, is_same_folder, whole_record
 from .identity import identity_of, methods_of, sha256_of_checkpoints, sha256_of_images
 from .interrupts import signal_of
@@ -48,6 +47,9 @@ class RunRecord:
     """
 
     def __init__(self, cfg, weights: dict | None = None):
+        # Not above, as what runs are forked from (preload.py) imports no method.
+        from trainers.shared.ours import files_of_users
+
         self.directory = cfg.OUTPUT_DIR
         self.former: dict | None = None  # the record that stood in the folder,
         self.saved: dict[str, int] = {}  # and when its models were saved
@@ -55,9 +57,7 @@ class RunRecord:
         self.content = {
             "state": "running",
             "method": cfg.TRAINER.NAME,
-            "methods": files_of_users(
-                methods_of(cfg)
-            ),  # by which files of a user's it is trained: name -> file and hash
+            "methods": files_of_users(methods_of(cfg)),  # name -> a user's file, by which it is trained, and its hash
             "dataset": cfg.DATASET.NAME,
             "backbone": cfg.MODEL.BACKBONE.NAME,
             "seed": cfg.SEED,
