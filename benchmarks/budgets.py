@@ -25,10 +25,9 @@ from typing import NamedTuple
 import matplotlib
 import torch
 
-from benchmarks.ablation.cells import cell_file
 from benchmarks.ablation.encoded import BATCH, EncodedImages, train_host
 from benchmarks.ablation.rows import Texts, accuracy, fitted, tables_of, texts_of
-from benchmarks.embedded import CROWDED, add_arguments, cells_of, folder_of, in_processes, trainer_on, world_of
+from benchmarks.embedded import CROWDED, add_arguments, cell_file, cells_of, do_missing, folder_of, trainer_on, world_of
 from benchmarks.machine import RESULTS, check_not_smaller
 from benchmarks.statistics import paired_interval, signed
 from dassl.utils import replace_file, write_json
@@ -359,11 +358,8 @@ def measure(args: argparse.Namespace, command: str) -> None:
     rows = [HEAD, *REFERENCES, *map(own, args.budgets)]
     rows += [control(name, 1.0) for name in args.controls if 1.0 in args.budgets]
     check_not_smaller(Path(args.out) / f"{args.name}.json", remedy, sets=args.sets, seeds=args.seeds, rows=rows)
-    work.mkdir(parents=True, exist_ok=True)
-    todo = [cell for cell in cells if not cell_file(work, *cell).is_file()]
     do = partial(run_cell, root=args.root, budgets=args.budgets, controls=args.controls, images=args.images, work=work)
-    for number, _, said in in_processes(do, todo, args.workers):
-        print(f"{number} {said}", flush=True)
+    do_missing(do, cells, args.workers, work)
     found = [json.loads(cell_file(work, *cell).read_text()) for cell in cells]
     world = world_of(args.root, args.sets[0])
     table, out = Table(found, references_of(world)), Path(args.out)

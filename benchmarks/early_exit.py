@@ -27,21 +27,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.ablation.cells import cell_file
 from benchmarks.ablation.encoded import BATCH, EncodedImages
 from benchmarks.ablation.rows import accuracy
 from benchmarks.budgets import HEAD, Table, Trained, trained
-from benchmarks.embedded import CROWDED, add_arguments, cells_of, in_processes, world_of
+from benchmarks.embedded import CROWDED, add_arguments, cell_file, cells_of, do_missing, world_of
 from benchmarks.statistics import signed
 from dassl.utils import replace_file, write_json
 from one_run.command import carry_out
 from one_run.layout import ROOT
-from trainers.spotlighter.bank import Shots, add_second_look, build_bank
-from trainers.spotlighter.choice import SHARES, SURE, encode_for_plans
-from trainers.spotlighter.classes import Classes, lengths
-from trainers.spotlighter.fit import ZOOM_HALVES, half_of_each_class
+from trainers.spotlighter.bank import Shots
+from trainers.spotlighter.choice import SURE, Seen, encode_for_plans, held_out
+from trainers.spotlighter.classes import Classes
 from trainers.spotlighter.plan import First, Plan, firsts, one_look
-from trainers.spotlighter.zoom import ZOOM_WIDTHS, Zoom
+from trainers.spotlighter.zoom import ZOOM_WIDTHS
 
 MOST = (1.5, 2.0)  # times the budget, that an image with a second look may cost
 OWN, EXIT = "without exits", "with exits"
@@ -69,6 +67,12 @@ class Answers(NamedTuple):
 
     once: Tensor | None
     twice: Tensor
+
+    @classmethod
+    def joined(cls, parts: "list[Answers]") -> "Answers":
+        """One behind the other."""
+        once = None if parts[0].once is None else torch.cat([part.once for part in parts])
+        return cls(once, torch.cat([part.twice for part in parts]))
 
     def where(self, sure: float) -> tuple[Tensor, Tensor]:
         """Logits (B, C) with an exit, and which images (B,) are looked at again."""
@@ -114,39 +118,14 @@ def possible(run: Trained, budget: float) -> tuple[Plan, dict[First, float]]:
     }
 
 
-@torch.no_grad()
-def held_out(run: Trained, seen, alone: Plan, seed: int) -> tuple[Tensor, dict[Plan, Answers]]:
+def answers_of(run: Trained, seen: Seen, alone: Plan, seed: int) -> tuple[Tensor, dict[Plan, Answers]]:
     """What plans answer on held-out shots, of all halves one behind the other: which shots, and answers by plan."""
-    head, shots, t, z = run.base.head, run.shots, run.texts.t["base"], run.texts.z["base"]
-    generator = torch.Generator().manual_seed(seed)
     which: list[Tensor] = []
     found: dict[Plan, list[Answers]] = {}
-    for _ in range(ZOOM_HALVES):
-        mask = half_of_each_class(shots.y, generator)
-        which.append((~mask).nonzero()[:, 0])
-        whole = shots if alone.tokens else Shots(seen.first[alone.keep], None, shots.y)
-        bank = build_bank(head, whole[mask], t, z)
-        classes = Classes(bank.text, bank.prototypes, lengths(t))
-        found.setdefault(alone, []).append(Answers(None, head.logits(whole[~mask].f, whole[~mask].v, classes, bank)))
-        banks: dict[float, tuple] = {}
-        for keep, f in seen.first.items():
-            part = build_bank(head, Shots(f, None, shots.y)[mask], t, z)
-            banks[keep] = part, head.logits(f[~mask], None, classes, part)
-        for look, regions in seen.regions.items():
-            part, once = banks.get(look.keep, (bank, None))
-            for number, width in enumerate(ZOOM_WIDTHS):
-                again = regions[:, number]  # (B, Z, d)
-                both = add_second_look(head, part, again[mask], shots.y[mask], t, z)
-                second = head.second_logits(again[~mask], classes, both)
-                for share in SHARES if once is not None else (1.0,):
-                    plan = Plan(look.keep, False, Zoom(0, width, look.count, share), look.side, look.cost)
-                    twice = second if once is None else once.lerp(second, share)
-                    found.setdefault(plan, []).append(Answers(once, twice))
-    joined = {
-        plan: Answers(None if parts[0].once is None else torch.cat([part.once for part in parts]), torch.cat([part.twice for part in parts]))
-        for plan, parts in found.items()
-    }  # fmt: skip
-    return torch.cat(which), joined
+    for out, plan, once, twice in held_out(run.base.head, run.shots, seen, alone, run.texts.t["base"], run.texts.z["base"], seed):  # fmt: skip
+        which += [out.nonzero()[:, 0]] if plan == alone else []
+        found.setdefault(plan, []).append(Answers(once, twice))
+    return torch.cat(which), {plan: Answers.joined(parts) for plan, parts in found.items()}
 
 
 def choose(exits: Iterable[Exit], answers: dict[Plan, Answers], alone: Plan, which: Tensor, y: Tensor) -> Exit:
@@ -193,7 +172,7 @@ def measured(root: str, set_name: str, seed: int, budget: float, images: int) ->
     spotlit, shots = run.base.spotlit, run.shots
     alone, looks = possible(run, budget)
     seen = encode_for_plans(spotlit, run.base.shot_batches(pictures=True), list(looks), alone)
-    which, answers = held_out(run, seen, alone, seed)
+    which, answers = answers_of(run, seen, alone, seed)
     by_shape = {(look.keep, look.count, look.side): (look, first) for look, first in looks.items()}
     exits = []
     for plan in answers.keys() - {alone}:
@@ -274,11 +253,8 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
 
 def measure(args: argparse.Namespace, command: str) -> None:
     work, cells = Path(args.work) / args.name, cells_of(args)
-    work.mkdir(parents=True, exist_ok=True)
-    todo = [cell for cell in cells if not cell_file(work, *cell).is_file()]
     do = partial(run_cell, root=args.root, budget=args.budget, images=args.images, work=work)
-    for number, _, said in in_processes(do, todo, args.workers):
-        print(f"{number} {said}", flush=True)
+    do_missing(do, cells, args.workers, work)
     found = [json.loads(cell_file(work, *cell).read_text()) for cell in cells]
     world = world_of(args.root, args.sets[0])
     text = markdown(Table(found), world, command, args.images, args.budget)

@@ -45,6 +45,19 @@ def cells_of(args: argparse.Namespace) -> list[tuple[str, int]]:
     return [(name, seed) for seed in args.seeds for name in args.sets]
 
 
+def cell_file(work: Path, set_name: str, seed: int) -> Path:
+    return work / f"{set_name}_{seed}.json"
+
+
+def do_missing(do: Callable, cells: list[tuple[str, int]], workers: int, work: Path) -> None:
+    """The cells that have no file in `work` yet: `do(set, seed)` writes it, and returns what is printed."""
+    work.mkdir(parents=True, exist_ok=True)
+    todo = [cell for cell in cells if not cell_file(work, *cell).is_file()]
+    print(f"{len(cells)} cells, {len(cells) - len(todo)} done already in {work}", flush=True)
+    for number, _, said in in_processes(do, todo, workers):
+        print(f"{number} {said}", flush=True)
+
+
 def folder_of(root: str | os.PathLike, name: str) -> Path:
     return Path(root) / f"embedded_{name}"
 

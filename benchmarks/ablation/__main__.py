@@ -6,13 +6,13 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks import ablation
-from benchmarks.embedded import add_arguments, cells_of, in_processes, world_of
+from benchmarks.embedded import add_arguments, cells_of, do_missing, world_of
 from benchmarks.machine import RESULTS, check_not_smaller
 from dassl.utils import replace_file, write_json
 from one_run.command import carry_out
 from one_run.layout import ROOT
 
-from .cells import ALONE, cell_file, run_cell
+from .cells import ALONE, run_cell
 from .table import Ablation, as_json, markdown, read_cells
 
 
@@ -34,17 +34,12 @@ def parse_arguments(argv: list[str]) -> argparse.Namespace:
 
 
 def ablate(args: argparse.Namespace, command: str) -> None:
-    work = Path(args.work) / args.name
-    cells = cells_of(args)
+    work, cells = Path(args.work) / args.name, cells_of(args)
     remedy = "give the new table another --name or --out"
     rows = ("all", "core") if args.rows == "all" else (args.rows,)
     check_not_smaller(Path(args.out) / f"{args.name}.json", remedy, sets=args.sets, seeds=args.seeds, rows=rows)
-    work.mkdir(parents=True, exist_ok=True)
-    todo = [cell for cell in cells if not cell_file(work, *cell).is_file()]
-    print(f"{len(cells)} cells, {len(cells) - len(todo)} done already in {work}", flush=True)
     do = partial(run_cell, root=args.root, rows=args.rows, images=args.images, work=work)
-    for number, _, said in in_processes(do, todo, args.workers):
-        print(f"{number} {said}", flush=True)
+    do_missing(do, cells, args.workers, work)
 
     found = Ablation(read_cells(work, args.sets, args.seeds))
     world = world_of(args.root, args.sets[0])

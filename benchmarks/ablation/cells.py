@@ -7,16 +7,13 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.embedded import cell_file
 from dassl.utils import write_json
 
 from .groups import fits, heads_that_are_trained
 from .rows import CORE, ENCODERS, MAIN, SCORE_SEEDS, SCORE_SETS, dropping, whole_encoder
 
 ALONE = {"fit": fits, "heads": heads_that_are_trained}  # a few rows, and no others
-
-
-def cell_file(work: Path, set_name: str, seed: int) -> Path:
-    return work / f"{set_name}_{seed}.json"
 
 
 def run_cell(set_name: str, seed: int, root: str, rows: str, images: int, work: Path) -> str:

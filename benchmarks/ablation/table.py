@@ -4,11 +4,10 @@ import json
 from pathlib import Path
 from statistics import fmean
 
-from benchmarks.embedded import CROWDED, FIRST_FIVE, SETS
+from benchmarks.embedded import CROWDED, FIRST_FIVE, SETS, cell_file
 from benchmarks.statistics import paired_interval, signed
 from reports.cells import harmonic_mean
 
-from .cells import cell_file
 from .groups import FITS
 from .rows import HOSTS, MAIN, UNTRAINED
 

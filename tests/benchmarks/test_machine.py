@@ -50,7 +50,8 @@ def test_a_larger_table_is_not_written_over(benchmark, options, lost, tmp_path, 
     table.write_bytes((machine.RESULTS / table.name).read_bytes())
     before = table.read_bytes()
     out = ["--out", str(table if benchmark is few_shot else tmp_path)]
-    monkeypatch.setattr(benchmark, "in_processes", lambda *_: pytest.fail("something is run"))
+    runs = "in_processes" if benchmark is few_shot else "do_missing"
+    monkeypatch.setattr(benchmark, runs, lambda *_: pytest.fail("something is run"))
     monkeypatch.setattr(benchmark, "ROOT", tmp_path)
     methods = (
         ["--methods", *(row for row in json.loads(before)["rows"] if row != REFERENCE)] if benchmark is few_shot else []

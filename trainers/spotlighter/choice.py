@@ -3,7 +3,7 @@
 B images      C classes      d joint width      Z regions of an image
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
@@ -66,28 +66,19 @@ def encode_for_plans(
 
 
 @torch.no_grad()
-def choose_plan(head: SpotlighterHead, shots: Shots, seen: Seen, alone: Plan, t: Tensor, z: Tensor, seed: int) -> Plan:
-    """The plan with the least cross-entropy on held-out shots, if it beats the one look by more than the standard error of their
-    difference; else the one look. Each is judged on the same random halves.
+def held_out(
+    head: SpotlighterHead, shots: Shots, seen: Seen, alone: Plan, t: Tensor, z: Tensor, seed: int
+) -> Iterator[tuple[Tensor, Plan, Tensor | None, Tensor]]:
+    """What plans answer on shots that random halves hold out: which (B,), the plan, and logits (n, C) of its first look, None of a
+    glance and of the one look, and of both. The one look comes first in each half.
     """
-    if half_of_each_class(shots.y, torch.Generator()).all():
-        print("Spotlighter spends its budget on one look: with one shot a class there is none on which to choose how")
-        return alone
-    losses: dict[Plan, Tensor] = {}  # of each image, summed over the halves that hold it out
-    times = torch.zeros(len(shots.y), device=shots.y.device)
     generator = torch.Generator().manual_seed(max(seed, 0))
-
-    def note(plan: Plan, out: Tensor, logits: Tensor) -> None:
-        total = losses.setdefault(plan, torch.zeros(len(shots.y), device=out.device))
-        total[out] += F.cross_entropy(logits, shots.y[out], reduction="none")
-
     for _ in range(ZOOM_HALVES):
         mask = half_of_each_class(shots.y, generator)
-        times += ~mask
         whole = shots if alone.tokens else shots._replace(f=seen.first[alone.keep], v=None)
         bank = build_bank(head, whole[mask], t, z)
         classes = Classes(bank.text, bank.prototypes, lengths(t))
-        note(alone, ~mask, head.logits(whole[~mask].f, whole[~mask].v, classes, bank))
+        yield ~mask, alone, None, head.logits(whole[~mask].f, whole[~mask].v, classes, bank)
         banks = {}
         for keep, f in seen.first.items():
             part = build_bank(head, Shots(f, None, shots.y)[mask], t, z)
@@ -100,7 +91,23 @@ def choose_plan(head: SpotlighterHead, shots: Shots, seen: Seen, alone: Plan, t:
                 second = head.second_logits(again[~mask], classes, both)
                 for share in SHARES if first is not None else (1.0,):
                     plan = Plan(look.keep, False, Zoom(0, width, look.count, share), look.side, look.cost)
-                    note(plan, ~mask, second if first is None else first.lerp(second, share))
+                    yield ~mask, plan, first, second if first is None else first.lerp(second, share)
+
+
+@torch.no_grad()
+def choose_plan(head: SpotlighterHead, shots: Shots, seen: Seen, alone: Plan, t: Tensor, z: Tensor, seed: int) -> Plan:
+    """The plan with the least cross-entropy on held-out shots, if it beats the one look by more than the standard error of their
+    difference; else the one look. Each is judged on the same random halves.
+    """
+    if half_of_each_class(shots.y, torch.Generator()).all():
+        print("Spotlighter spends its budget on one look: with one shot a class there is none on which to choose how")
+        return alone
+    losses: dict[Plan, Tensor] = {}  # of each image, summed over the halves that hold it out
+    times = torch.zeros(len(shots.y), device=shots.y.device)
+    for out, plan, _, logits in held_out(head, shots, seen, alone, t, z, seed):
+        times += out if plan == alone else 0
+        total = losses.setdefault(plan, torch.zeros(len(shots.y), device=out.device))
+        total[out] += F.cross_entropy(logits, shots.y[out], reduction="none")
     mean = {plan: total / times.clamp_min(1) for plan, total in losses.items()}
     best = min(mean, key=lambda plan: mean[plan].sum().item())
     better = mean[alone] - mean[best]
